@@ -1,0 +1,1 @@
+"""Attention policies over entities for Stable-Baselines3."""
