@@ -1,1 +1,15 @@
 """Attention policies over entities for Stable-Baselines3."""
+
+from attn_rl.entities import EntitySpec
+from attn_rl.nn.attention import attend
+from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, FlatExtractor
+from attn_rl.sb3.policy import EntityAttentionPolicy
+
+__all__ = [
+    "DeepSetsExtractor",
+    "EntityAttentionExtractor",
+    "EntityAttentionPolicy",
+    "EntitySpec",
+    "FlatExtractor",
+    "attend",
+]

@@ -1,0 +1,209 @@
+"""The attention formula, first as pure functions, then as the modules that use it.
+
+Shapes: B batch, N tokens (keys), Q queries, H heads, D d_model.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+SIMILARITIES = ("dot", "cosine")
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    present: Tensor | None = None,
+    similarity: str = "dot",
+    *,
+    scale: Tensor | float | None = None,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Attend from queries to keys and mix the values.
+
+    .. math:: \mathrm{softmax}(\mathrm{scale} \cdot Q K^\top + \mathrm{bias})\, V
+
+    with ``scale`` = 1/sqrt(d_k) for ``similarity="dot"`` (Vaswani et al. 2017, section 3.2.1) and 1 for
+    ``"cosine"`` (q and k normalised to unit length). Unlike the paper, rows that are not present take
+    no part at all: whatever they hold (NaN and inf included), they change no output bit and receive
+    exactly zero gradient. Where nothing is present, output and pattern are zero.
+
+    Args:
+        q: queries ``(..., Q, d_k)``.
+        k: keys ``(..., N, d_k)``.
+        v: values ``(..., N, d_v)``; ``d_v`` may differ from ``d_k``.
+        present: boolean ``(..., N)``, True = there; broadcasts against the leading dimensions of ``k``.
+        similarity: ``"dot"`` or ``"cosine"``.
+        scale: factor on the similarities, broadcastable to ``(..., Q, N)``: temperature, log-count scaling.
+        bias: added to the scaled similarities, broadcastable to ``(..., Q, N)``: relations.
+
+    Returns:
+        output ``(..., Q, d_v)`` and pattern ``(..., Q, N)``, whose rows sum to 1 (or to 0 where nothing is present).
+
+    Raises:
+        ValueError: widths that do not match, a mask that is not boolean, an unknown similarity.
+    """
+    _check_attend(q, k, v, present, similarity)
+    if present is not None:
+        absent = ~present.unsqueeze(-1)
+        k, v = k.masked_fill(absent, 0.0), v.masked_fill(absent, 0.0)
+    pattern = attention_pattern(q, k, present, similarity, scale=scale, bias=bias)
+    return pattern @ v, pattern
+
+
+def attention_pattern(
+    q: Tensor,
+    k: Tensor,
+    present: Tensor | None = None,
+    similarity: str = "dot",
+    *,
+    scale: Tensor | float | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Return the weights that :func:`attend` mixes values with.
+
+    The modules call this half alone, so that the pattern can be tapped before it is used. Arguments as for
+    :func:`attend`, with one duty moved to the caller: absent rows of ``k`` must be finite.
+    """
+    if similarity == "cosine":
+        q, k = nn.functional.normalize(q, dim=-1), nn.functional.normalize(k, dim=-1)
+    if scale is None:
+        scale = 1.0 if similarity == "cosine" else 1.0 / math.sqrt(q.shape[-1])
+    scores = (q @ k.transpose(-2, -1)) * scale
+    if bias is not None:
+        scores = scores + bias
+    if present is None:
+        return scores.softmax(dim=-1)
+    return _masked_softmax(scores, present.unsqueeze(-2))
+
+
+def _masked_softmax(scores: Tensor, present: Tensor) -> Tensor:
+    """Softmax over present columns; zeros where none is. Never passes through a NaN, forward or backward."""
+    some = present.any(dim=-1, keepdim=True)
+    scores = scores.masked_fill(~present & some, -torch.inf)
+    return scores.softmax(dim=-1) * some
+
+
+def _check_attend(q: Tensor, k: Tensor, v: Tensor, present: Tensor | None, similarity: str) -> None:
+    if similarity not in SIMILARITIES:
+        raise ValueError(f"similarity={similarity!r} is unknown; choose one of {SIMILARITIES}")
+    if q.shape[-1] != k.shape[-1]:
+        raise ValueError(
+            f"q has width {q.shape[-1]} and k has width {k.shape[-1]}; project both to the same d_k (v may differ)"
+        )
+    if k.shape[-2] != v.shape[-2]:
+        raise ValueError(f"k has {k.shape[-2]} rows and v has {v.shape[-2]}; each key needs its value")
+    if present is not None and present.dtype != torch.bool:
+        raise ValueError(f"present has dtype {present.dtype}, expected torch.bool; pass `present > 0.5` or `.bool()`")
+    if present is not None and present.shape[-1] != k.shape[-2]:
+        raise ValueError(f"present covers {present.shape[-1]} rows, k has {k.shape[-2]}; give one flag per key")
+
+
+class MultiHeadAttention(nn.Module):
+    r"""Multi-head attention from some rows of a token set to all of it.
+
+    .. math:: \mathrm{concat}_h\big(\mathrm{attend}(x_q W^Q_h, x W^K_h, x W^V_h)\big) W^O
+
+    A key bias shifts a whole row of scores and a value bias is a constant that :math:`W^O`'s own bias already
+    holds: neither exists here. With a single query the key and value projections move to the query's side,
+    ``scores = (q W_K^T) x`` and ``output = (pattern x) W_V``, the same algebra without any N-by-D projection
+    (the weight absorption of DeepSeek-V2, section 2.1, here for training too).
+
+    The pattern passes through ``self.tap``, an identity: a forward hook there sees the pattern that is used, and
+    one that returns a tensor replaces it. That is the only way in which anything is recorded or intervened on.
+
+    Args:
+        d_model: width D of tokens and output.
+        n_heads: number of heads H; must divide ``d_model``.
+        similarity: ``"dot"``, or ``"cosine"`` with one learned temperature per head.
+        count_reference: scale scores by ``log(n + 1) / log(count_reference + 1)`` with n present tokens, so that
+            the softmax stays as sharp among many as among few (Chiang & Cholak 2022, there as log n on
+            sequence length); None switches it off.
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, *, similarity: str = "dot", count_reference: float | None = 8.0
+    ) -> None:
+        super().__init__()
+        check_heads(d_model, n_heads)
+        if similarity not in SIMILARITIES:
+            raise ValueError(f"similarity={similarity!r} is unknown; choose one of {SIMILARITIES}")
+        self.n_heads, self.similarity, self.count_reference = n_heads, similarity, count_reference
+        self.w_q = nn.Linear(d_model, d_model)
+        self.w_k = nn.Linear(d_model, d_model, bias=False)
+        self.w_v = nn.Linear(d_model, d_model, bias=False)
+        self.w_o = nn.Linear(d_model, d_model)
+        self.log_temperature = nn.Parameter(torch.zeros(n_heads, 1, 1)) if similarity == "cosine" else None
+        self.tap = nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw W_Q, W_K, W_V, W_O from Xavier-uniform; biases zero; cosine temperature 1/sqrt(d_k) inverted."""
+        for linear in (self.w_q, self.w_k, self.w_v, self.w_o):
+            nn.init.xavier_uniform_(linear.weight)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+        if self.log_temperature is not None:  # unit vectors need a larger factor to reach the same sharpness
+            nn.init.constant_(self.log_temperature, 0.5 * math.log(self.w_q.in_features // self.n_heads))
+
+    def forward(self, queries: Tensor, tokens: Tensor, present: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Attend from ``queries`` (B,Q,D) to ``tokens`` (B,N,D) that are ``present`` (B,N).
+
+        Args:
+            queries: the rows that look, (B,Q,D).
+            tokens: the rows looked at, (B,N,D); absent rows hold anything finite.
+            present: boolean (B,N).
+            bias: added to the scores, broadcastable to (B,H,Q,N).
+
+        Returns:
+            (B,Q,D)
+        """
+        q = self._split(self.w_q(queries))  # (B,H,Q,d)
+        scale = self._scale(present)
+        if queries.shape[1] == 1 and self.similarity == "dot":
+            mixed = self._single_query(q, tokens, present, scale, bias)
+        else:
+            k, v = self._split(self.w_k(tokens)), self._split(self.w_v(tokens))
+            pattern = attention_pattern(q, k, present[:, None], self.similarity, scale=scale, bias=bias)
+            mixed = self.tap(pattern) @ v  # (B,H,Q,d)
+        return self.w_o(mixed.transpose(1, 2).flatten(2))
+
+    def _single_query(self, q: Tensor, tokens: Tensor, present: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+        """Every head is a query of its own against the same unprojected tokens: (B,H,1,d)."""
+        w_k = self.w_k.weight.unflatten(0, (self.n_heads, -1))  # (H,d,D)
+        w_v = self.w_v.weight.unflatten(0, (self.n_heads, -1))
+        absorbed = (q.transpose(0, 1)[:, :, 0] @ w_k).transpose(0, 1)  # (B,H,D)
+        row_scale = scale.squeeze(-1)
+        row_bias = None if bias is None else bias.squeeze(-2)
+        pattern = attention_pattern(absorbed, tokens, present, scale=row_scale, bias=row_bias)  # (B,H,N)
+        pattern = self.tap(pattern.unsqueeze(2)).squeeze(2)
+        mixed = pattern @ tokens  # (B,H,D)
+        return (mixed.transpose(0, 1) @ w_v.transpose(1, 2)).transpose(0, 1).unsqueeze(2)
+
+    def _scale(self, present: Tensor) -> Tensor:
+        """Factor on the scores: (1,1,1,1), or (B,1,1,1) with log-count scaling, heads apart for cosine."""
+        d_head = self.w_q.in_features // self.n_heads
+        scale = present.new_full((1, 1, 1, 1), 1.0 / math.sqrt(d_head), dtype=self.w_q.weight.dtype)
+        if self.log_temperature is not None:
+            scale = self.log_temperature.exp()[None]
+        if self.count_reference is not None:
+            n_present = present.sum(dim=-1, dtype=self.w_q.weight.dtype)
+            scale = scale * (torch.log1p(n_present) / math.log1p(self.count_reference))[:, None, None, None]
+        return scale
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B,M,D) -> (B,H,M,d)."""
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+
+
+def check_heads(d_model: int, n_heads: int) -> None:
+    """Raise a ValueError with the nearest widths that fit unless ``n_heads`` divides ``d_model``."""
+    if n_heads < 1 or d_model < 1 or d_model % n_heads:
+        below = max(d_model // max(n_heads, 1), 1) * max(n_heads, 1)
+        raise ValueError(
+            f"d_model={d_model} is not divisible by n_heads={n_heads}; try d_model={below} or {below + max(n_heads, 1)}"
+        )

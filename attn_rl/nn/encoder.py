@@ -1,0 +1,89 @@
+"""Pre-norm transformer blocks in which only the rows that are read are computed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from attn_rl.nn.attention import MultiHeadAttention
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a ReLU between, row by row: (..., D) -> (..., D)."""
+
+    def __init__(self, d_model: int, d_hidden: int) -> None:
+        super().__init__()
+        self.widen = nn.Linear(d_model, d_hidden)
+        self.narrow = nn.Linear(d_hidden, d_model)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier-uniform weights, zero biases."""
+        for linear in (self.widen, self.narrow):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform every row of ``x`` (..., D)."""
+        return self.narrow(torch.relu(self.widen(x)))
+
+
+class Block(nn.Module):
+    r"""One pre-norm transformer block (Xiong et al. 2020).
+
+    .. math:: y = x + \mathrm{MHA}(\mathrm{LN}(x)), \qquad z = y + \mathrm{FF}(\mathrm{LN}(y))
+
+    Args:
+        d_model: width D.
+        n_heads: heads H.
+        d_feedforward: hidden width of FF.
+        attention: further keywords of :class:`MultiHeadAttention`.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, d_feedforward: int, **attention) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(d_model)
+        self.attention = MultiHeadAttention(d_model, n_heads, **attention)
+        self.norm_feedforward = nn.LayerNorm(d_model)
+        self.feedforward = FeedForward(d_model, d_feedforward)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        self.attention.reset_parameters()
+        self.feedforward.reset_parameters()
+
+    def forward(self, x: Tensor, present: Tensor, n_rows: int | None = None, bias: Tensor | None = None) -> Tensor:
+        """Compute the first ``n_rows`` rows of the block's output, all of them where None.
+
+        Args:
+            x: (B,N,D).
+            present: boolean (B,N).
+            n_rows: rows Q that anybody reads; the others are not computed.
+            bias: added to the scores, broadcastable to (B,H,Q,N).
+
+        Returns:
+            (B,Q,D)
+        """
+        normed = self.norm_attention(x)
+        rows = x[:, :n_rows] + self.attention(normed[:, :n_rows], normed, present, bias)
+        return rows + self.feedforward(self.norm_feedforward(rows))
+
+
+class Encoder(nn.Module):
+    """A stack of blocks; the last one computes only the rows that are read out.
+
+    With one layer and one row there is no N-by-N work at all: the cost is linear in N.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, n_layers: int, d_feedforward: int, **attention) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(d_model, n_heads, d_feedforward, **attention) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, x: Tensor, present: Tensor, n_rows: int | None = None) -> Tensor:
+        """(B,N,D) -> (B,Q,D): the first ``n_rows`` rows (all where None), normalised."""
+        for i, block in enumerate(self.blocks):
+            last = i == len(self.blocks) - 1
+            x = block(x, present, n_rows if last else None)
+        return self.norm(x)

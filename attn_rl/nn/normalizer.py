@@ -1,0 +1,131 @@
+"""Feature normalisation inside the network: per entity type, shared over slots, present rows only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+Entities = Mapping[str, tuple[Tensor, Tensor]]
+"""Per entity type, in slot order: features (B,N,F) and presence (B,N), boolean."""
+
+
+class RunningNormalizer(nn.Module):
+    r"""Scale features to zero mean and unit variance with statistics that move once per rollout.
+
+    .. math:: y = \mathrm{clip}\big((x - \mu) / \sqrt{\sigma^2 + \epsilon},\, -c,\, c\big)
+
+    ``VecNormalize`` keeps statistics per slot and feature, which breaks permutation invariance; here all slots of a
+    type share them and absent rows do not count. Forward passes in training mode only *collect*; the
+    statistics in use move when the module next enters evaluation mode, which Stable-Baselines3 does at the
+    start of each rollout. So they are constant while a rollout is collected and optimised, and PPO's
+    probability ratio on the first minibatch is exactly 1. What is collected is saved with the weights.
+
+    The buffers in use are called ``running_*`` because Stable-Baselines3's off-policy algorithms copy buffers of
+    that name to their target networks.
+
+    Args:
+        n_features: width F.
+        clip: bound c of the output, in standard deviations; keeps a huge feature from overflowing later.
+        epsilon: added to the variance; a constant feature is not blown up.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    running_count: Tensor
+    pending_sum: Tensor
+    pending_square: Tensor
+    pending_count: Tensor
+
+    def __init__(self, n_features: int, *, clip: float = 10.0, epsilon: float = 1e-4) -> None:
+        super().__init__()
+        self.clip, self.epsilon = clip, epsilon
+        self.register_buffer("running_mean", torch.zeros(n_features))
+        self.register_buffer("running_var", torch.ones(n_features))
+        self.register_buffer("running_count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("pending_sum", torch.zeros(n_features, dtype=torch.float64))
+        self.register_buffer("pending_square", torch.zeros(n_features, dtype=torch.float64))
+        self.register_buffer("pending_count", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """Normalise ``x`` (..., F). Absent rows must be zero; they are not counted.
+
+        Args:
+            x: features, zero in absent rows.
+            present: boolean (...), None = all.
+        """
+        if self.training and torch.is_grad_enabled():
+            self._collect(x.detach(), present)
+        scale = torch.rsqrt(self.running_var + self.epsilon)
+        return ((x - self.running_mean) * scale).clamp(-self.clip, self.clip)
+
+    @torch.no_grad()
+    def _collect(self, x: Tensor, present: Tensor | None) -> None:
+        rows = x.reshape(-1, x.shape[-1])
+        # Around the mean in use, so that a feature far from zero loses no digits.
+        if present is None:
+            shifted, count = rows - self.running_mean, torch.tensor(rows.shape[0])
+        else:
+            shifted = (rows - self.running_mean) * present.reshape(-1, 1)
+            count = present.sum()
+        self.pending_sum += shifted.sum(0)
+        self.pending_square += (shifted * shifted).sum(0)
+        self.pending_count += count
+
+    def train(self, mode: bool = True) -> RunningNormalizer:
+        """Switch the mode; entering evaluation adopts what was collected since the last time."""
+        if self.training and not mode:
+            self._adopt()
+        return super().train(mode)
+
+    @torch.no_grad()
+    def _adopt(self) -> None:
+        """Merge the collected moments (Chan et al. 1979), each rollout weighing by the rows it showed."""
+        if self.pending_count == 0:
+            return
+        total = self.running_count + self.pending_count
+        shift = self.pending_sum / self.pending_count  # of the collected mean from the one in use
+        pending_var = self.pending_square / self.pending_count - shift**2
+        weight = self.pending_count / total
+        var = (1 - weight) * self.running_var + weight * pending_var + weight * (1 - weight) * shift**2
+        self.running_mean += (weight * shift).to(self.running_mean.dtype)
+        self.running_var.copy_(var.clamp(min=0.0))
+        self.running_count.copy_(total)
+        for pending in (self.pending_sum, self.pending_square, self.pending_count):
+            pending.zero_()
+
+
+class Unchanged(nn.Module):
+    """A normaliser that leaves features as they are."""
+
+    def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
+        """Return ``x``."""
+        return x
+
+
+class EntityNormalizer(nn.Module):
+    """The gate of the network: absent rows become zeros before anything else touches them, then features are scaled.
+
+    NaN and inf in padding never get past this point.
+
+    Args:
+        widths: number of features F of each entity type.
+        ego_width: number of ego features E; 0 = no ego.
+        normalize: keep running statistics (:class:`RunningNormalizer`) of every type and of the ego.
+    """
+
+    def __init__(self, widths: Mapping[str, int], ego_width: int, *, normalize: bool = True) -> None:
+        super().__init__()
+        # Lists in slot order: a ModuleDict refuses names such as "items".
+        self.types = nn.ModuleList(RunningNormalizer(width) if normalize else Unchanged() for width in widths.values())
+        self.ego = RunningNormalizer(ego_width) if ego_width and normalize else None
+
+    def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor | None, Entities]:
+        """Return the ego's features (B,E) and, per type, features (B,N,F) with their presence, cleaned."""
+        if ego is not None and self.ego is not None:
+            ego = self.ego(ego)
+        cleaned = {}
+        for normalizer, (name, (x, present)) in zip(self.types, entities.items(), strict=True):
+            cleaned[name] = normalizer(x.masked_fill(~present.unsqueeze(-1), 0.0), present), present
+        return ego, cleaned

@@ -1,0 +1,158 @@
+"""Action logits from the features: flat dimensions, dimensions that point at entities, and masks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import gymnasium as gym
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import MlpExtractor
+from torch import Tensor, nn
+
+from attn_rl.sb3.extractor import FeatureLayout
+
+
+class ActionLayout(NamedTuple):
+    """How the logits are made up: the size of every action dimension, and which one points.
+
+    Attributes:
+        sizes: number of choices per dimension; their logits are concatenated in this order.
+        pointer: index of the dimension whose choice *i* is slot *i*; None = no pointer.
+    """
+
+    sizes: tuple[int, ...]
+    pointer: int | None = None
+
+    @property
+    def n_flat(self) -> int:
+        """Logits that come from a linear layer."""
+        return sum(size for i, size in enumerate(self.sizes) if i != self.pointer)
+
+    @classmethod
+    def from_space(cls, space: gym.Space, n_slots: int) -> ActionLayout:
+        """Find the dimension with as many choices as the pointer's type has slots (``n_slots``, 0 = no pointer)."""
+        if isinstance(space, spaces.Discrete):
+            sizes: tuple[int, ...] = (int(space.n),)
+        elif isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+            sizes = tuple(int(n) for n in space.nvec)
+        else:
+            raise ValueError(
+                f"pointer heads and action masks need a Discrete or MultiDiscrete action space, got {space}; "
+                "remove pointer= and the action_mask key"
+            )
+        if not n_slots:
+            return cls(sizes)
+        fitting = [i for i, size in enumerate(sizes) if size == n_slots]
+        if not fitting:
+            raise ValueError(f"pointer: {n_slots} slots, but the action space {space} has no dimension of that size")
+        return cls(sizes, fitting[-1])  # "what, to whom": the whom comes last
+
+
+class HeadInputs(nn.Module):
+    """SB3's actor and critic MLPs on the readout; what the action head needs besides passes by the actor."""
+
+    def __init__(self, mlp: MlpExtractor, layout: FeatureLayout) -> None:
+        super().__init__()
+        self.mlp, self.n_readout = mlp, layout.readout
+        self.latent_dim_pi = mlp.latent_dim_pi + layout.width - layout.readout
+        self.latent_dim_vf = mlp.latent_dim_vf
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, features_dim) -> actor latent with extras, critic latent."""
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: Tensor) -> Tensor:
+        """(B, features_dim) -> (B, latent_dim_pi)."""
+        readout, extras = features[:, : self.n_readout], features[:, self.n_readout :]
+        return torch.cat([self.mlp.forward_actor(readout), extras], -1)
+
+    def forward_critic(self, features: Tensor) -> Tensor:
+        """(B, features_dim) -> (B, latent_dim_vf)."""
+        return self.mlp.forward_critic(features[:, : self.n_readout])
+
+
+class PointerHead(nn.Module):
+    r"""One logit per entity from its token and the actor's latent (Vinyals et al. 2015, equation 3).
+
+    .. math:: \ell_i = w^\top \mathrm{relu}(W_t\, \mathrm{token}_i + W_c\, \mathrm{latent})
+
+    The same weights serve every entity: permuting entities permutes the logits, and capacity is free to grow.
+    """
+
+    def __init__(self, d_token: int, d_latent: int, d_hidden: int = 64) -> None:
+        super().__init__()
+        self.from_token = nn.Linear(d_token, d_hidden)
+        self.from_latent = nn.Linear(d_latent, d_hidden, bias=False)
+        self.score = nn.Linear(d_hidden, 1, bias=False)
+        for layer, gain in ((self.from_token, 2**0.5), (self.from_latent, 2**0.5), (self.score, 0.01)):
+            nn.init.orthogonal_(layer.weight, gain)
+        nn.init.zeros_(self.from_token.bias)
+
+    def forward(self, tokens: Tensor, latent: Tensor) -> Tensor:
+        """tokens (B,N,D), latent (B,L) -> logits (B,N)."""
+        hidden = self.from_token(tokens) + self.from_latent(latent).unsqueeze(1)
+        return self.score(torch.relu(hidden)).squeeze(-1)
+
+
+class EntityActionHead(nn.Module):
+    """Logits of all action dimensions; invalid choices get probability exactly zero.
+
+    A choice is invalid where a pointer dimension points at an absent entity or the action mask forbids it. Where a
+    dimension has *no* valid choice, its choice 0 is certain (log-probability 0, entropy 0): a defined, finite answer,
+    never a uniform draw among invalid ones. What that action does is the environment's to say.
+
+    Invalid logits are the lowest finite number, not -inf: probabilities are exactly zero all the same, and entropy, KL
+    divergence (TRPO) and their gradients stay finite.
+    """
+
+    def __init__(self, layout: FeatureLayout, actions: ActionLayout, d_latent: int) -> None:
+        super().__init__()
+        if layout.n_mask not in (0, sum(actions.sizes)):
+            raise ValueError(
+                f"action_mask has {layout.n_mask} entries, the action space {sum(actions.sizes)} choices; "
+                "give one flag per choice, the dimensions of a MultiDiscrete concatenated"
+            )
+        self.layout, self.actions, self.d_latent = layout, actions, d_latent
+        self.flat = nn.Linear(d_latent, actions.n_flat) if actions.n_flat else None
+        self.point = PointerHead(layout.d_token, d_latent) if actions.pointer is not None else None
+        if self.flat is not None:
+            nn.init.orthogonal_(self.flat.weight, 0.01)
+            nn.init.zeros_(self.flat.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, latent_dim_pi) as :class:`HeadInputs` packs it -> logits (B, sum of sizes)."""
+        latent = inputs[:, : self.d_latent]
+        tokens, present, mask = self.layout.extras(inputs[:, self.d_latent :])
+        flat = None if self.flat is None else self.flat(latent)
+        logits, valid, used = [], [], 0
+        for i, size in enumerate(self.actions.sizes):
+            if i == self.actions.pointer and self.point is not None:
+                logits.append(self.point(tokens, latent))
+                valid.append(present)
+            elif flat is not None:
+                logits.append(flat[:, used : used + size])
+                valid.append(torch.ones_like(logits[-1], dtype=torch.bool))
+                used += size
+        masks = mask.split(self.actions.sizes, -1) if self.layout.n_mask else [None] * len(logits)
+        return torch.cat([forbid(*parts) for parts in zip(logits, valid, masks, strict=True)], -1)
+
+
+def forbid(logits: Tensor, valid: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Give invalid choices of one action dimension probability zero; choice 0 where nothing is valid.
+
+    Args:
+        logits: (B,A).
+        valid: boolean (B,A).
+        mask: further boolean (B,A), None = no restriction.
+    """
+    if mask is not None:
+        valid = valid & mask
+    return logits.masked_fill(~legal(valid), torch.finfo(logits.dtype).min)
+
+
+def legal(valid: Tensor) -> Tensor:
+    """Let choice 0 stand where no choice is valid: boolean (..., A) -> boolean (..., A)."""
+    first = torch.zeros_like(valid)
+    first[..., 0] = True
+    return torch.where(valid.any(-1, keepdim=True), valid, first)

@@ -1,0 +1,177 @@
+"""Features extractors for any Stable-Baselines3 algorithm: attention over entities, DeepSets, flat.
+
+All three keep the same contract, so that one argument swaps them::
+
+    PPO("MultiInputPolicy", env, policy_kwargs=dict(features_extractor_class=EntityAttentionExtractor))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+from attn_rl.entities import ACTION_MASK, EntitySpec, Kinds
+from attn_rl.nn.network import AttentionNetwork, DeepSetsNetwork, FlatNetwork, SetNetwork
+
+
+class FeatureLayout(NamedTuple):
+    """Where things stand in a row of features: ``[readout | slots x token | present | action mask]``.
+
+    Without a pointer and a mask (the case of every stock algorithm) a row is the readout and nothing else.
+
+    Attributes:
+        readout: width of the readout.
+        n_slots: slots N of the type that a pointer head chooses from; 0 = none.
+        d_token: width D of such a slot's token.
+        n_mask: length A of the action mask; 0 = none.
+    """
+
+    readout: int
+    n_slots: int = 0
+    d_token: int = 0
+    n_mask: int = 0
+
+    @property
+    def width(self) -> int:
+        """Length of a row."""
+        return self.readout + self.n_slots * (self.d_token + 1) + self.n_mask
+
+    def extras(self, row: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Split what follows the readout: tokens (B,N,D), present (B,N) and action mask (B,A), both boolean."""
+        tokens, present, mask = row.split([self.n_slots * self.d_token, self.n_slots, self.n_mask], -1)
+        return tokens.unflatten(-1, (self.n_slots, self.d_token)), present > 0.5, mask > 0.5
+
+
+class EntityExtractor(BaseFeaturesExtractor):
+    """What the three extractors share: observation -> entities -> network -> features (B, features_dim).
+
+    Args:
+        observation_space: a Dict of entity blocks or a plain 2-D Box; see ``docs/observations.md``.
+        features_dim: width of the features; None = the network's own (``d_model``), without a further layer.
+        names: feature names per key (``EntitySpec.from_env`` reads them off the environment).
+        kinds: features of the same kind, per kind and type; see ``docs/relations.md``.
+        presence: for a plain Box, the column that says which rows exist.
+        pointer: entity type whose tokens the action head of :class:`EntityAttentionPolicy` chooses from; the policy
+            sets it.
+        masked: append the observation's ``action_mask`` for that head; the policy sets it.
+        network: keywords of the network.
+    """
+
+    layout: FeatureLayout
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        features_dim: int | None = None,
+        *,
+        names: Mapping[str, Sequence[str]] | None = None,
+        kinds: Kinds | None = None,
+        presence: str | int | None = None,
+        pointer: str | None = None,
+        masked: bool = False,
+        **network: Any,
+    ) -> None:
+        spec = EntitySpec.from_space(observation_space, names, kinds, presence)
+        built = self._make_network(spec, pointer, network)
+        width = features_dim or built.d_out
+        layout = FeatureLayout(width)
+        if pointer is not None:
+            layout = layout._replace(n_slots=_capacity(spec, pointer), d_token=built.d_model)
+        if masked:
+            layout = layout._replace(n_mask=_mask_length(observation_space))
+        super().__init__(observation_space, layout.width)
+        self.spec, self.layout, self.pointer, self.network = spec, layout, pointer, built
+        self.project = (
+            nn.Identity() if width == built.d_out else nn.Sequential(nn.Linear(built.d_out, width), nn.ReLU())
+        )
+
+    def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
+        raise NotImplementedError
+
+    def reset_parameters(self) -> None:
+        """Draw the network's weights anew: Stable-Baselines3's orthogonal re-initialisation is not meant for them."""
+        self.network.reset_parameters()
+
+    def forward(self, observations: Mapping[str, Tensor] | Tensor) -> Tensor:
+        """Turn observations, batched tensors as Stable-Baselines3 hands them over, into features (B, features_dim)."""
+        split = self.spec.split(observations)
+        readout, tokens = self.network(split.ego, split.entities)
+        columns = [self.project(readout)]
+        if self.pointer is not None:
+            columns += [self._pointer_tokens(tokens).flatten(1), split.entities[self.pointer][1].to(readout.dtype)]
+        if self.layout.n_mask and split.action_mask is not None:
+            columns.append(split.action_mask.to(readout.dtype))
+        return columns[0] if len(columns) == 1 else torch.cat(columns, -1)
+
+    def _pointer_tokens(self, tokens: Tensor) -> Tensor:
+        """The rows (B,N,D) of the pointer's type among all entity rows."""
+        start = 0
+        for name, capacity in self.spec.capacities.items():
+            if name == self.pointer:
+                return tokens[:, start : start + capacity]
+            start += capacity
+        raise KeyError(self.pointer)  # unreachable: the constructor checked it
+
+
+class EntityAttentionExtractor(EntityExtractor):
+    """Multi-head self-attention over the entities of an observation.
+
+    ``d_model``, ``n_heads``, ``n_layers`` and the further keywords are those of
+    :class:`attn_rl.nn.network.AttentionNetwork`; the rest is described at :class:`EntityExtractor`.
+    """
+
+    def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
+        return AttentionNetwork(spec.widths, _ego_width(spec), entity_rows=pointer is not None, **network)
+
+
+class DeepSetsExtractor(EntityExtractor):
+    """DeepSets over the entities: ego-conditioned, layer-normalised, mean and max; see
+    :class:`attn_rl.nn.network.DeepSetsNetwork`."""
+
+    def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
+        return DeepSetsNetwork(spec.widths, _ego_width(spec), entity_rows=pointer is not None, **network)
+
+
+class FlatExtractor(EntityExtractor):
+    """The observation as one flat vector, slot by slot; see :class:`attn_rl.nn.network.FlatNetwork`.
+
+    ``sort_by`` may name, per type, a feature whose ascending order the slots are put in.
+    """
+
+    def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
+        if pointer is not None:
+            raise ValueError(
+                f"pointer={pointer!r}: a flat extractor has no entity tokens to point at; use another policy"
+            )
+        sort_by = {name: _column(spec, name, feature) for name, feature in (network.pop("sort_by", None) or {}).items()}
+        return FlatNetwork(spec.widths, _ego_width(spec), capacities=spec.capacities, sort_by=sort_by, **network)
+
+
+def _ego_width(spec: EntitySpec) -> int:
+    return len(spec.ego_features)
+
+
+def _capacity(spec: EntitySpec, pointer: str) -> int:
+    if pointer not in spec.capacities:
+        raise ValueError(f"pointer={pointer!r} is no entity type; choose one of {list(spec.capacities)}")
+    return spec.capacities[pointer]
+
+
+def _mask_length(space: gym.Space) -> int:
+    shape = space[ACTION_MASK].shape if isinstance(space, spaces.Dict) and ACTION_MASK in space.spaces else None
+    if shape is None or len(shape) != 1:
+        raise ValueError(f"masked=True, but the observation has no 1-D key {ACTION_MASK!r}")
+    return shape[0]
+
+
+def _column(spec: EntitySpec, name: str, feature: str) -> int:
+    features = {entity_type.name: entity_type.features for entity_type in spec.types}.get(name, ())
+    if feature not in features:
+        raise ValueError(f"sort_by={{{name!r}: {feature!r}}}: expected a type and one of its features {features}")
+    return features.index(feature)
