@@ -1,0 +1,33 @@
+"""The games of n environments, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+
+
+class State(SimpleNamespace):
+    """The games of n environments: every attribute is an array with n rows."""
+
+    def items(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield (name, array) pairs."""
+        yield from vars(self).items()
+
+    def row(self, i: int) -> State:
+        """Return the game of environment i: the same attributes without the batch axis."""
+        return State(**{name: value[i] for name, value in self.items()})
+
+    def copy(self) -> State:
+        """Return a copy that shares no array."""
+        return State(**{name: value.copy() for name, value in self.items()})
+
+
+class Outcome(NamedTuple):
+    """What one step brought, for n environments: reward (n,) float, terminated and success (n,) bool."""
+
+    reward: np.ndarray
+    terminated: np.ndarray
+    success: np.ndarray

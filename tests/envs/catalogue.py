@@ -1,0 +1,56 @@
+"""Every environment variant that the contract is tested on, with the scores its docstring states."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Variant(NamedTuple):
+    """An environment id's last part, its arguments and the success rates it must show."""
+
+    name: str
+    kwargs: dict[str, Any]
+    oracle: float
+    """Least success rate of the scripted policy."""
+    random: tuple[float, float]
+    """Least and greatest success rate of a random policy."""
+
+    @property
+    def id(self) -> str:
+        return f"envs:AttnRL/{self.name}-v0"
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{k}={v}" for k, v in self.kwargs.items())])
+
+
+VARIANTS = [
+    Variant("Match", {}, 1.0, (0.22, 0.28)),
+    Variant("Match", {"rule": "odd"}, 1.0, (0.22, 0.28)),
+    Variant("Match", {"rule": "odd", "levels": 7, "max_entities": 31, "capacity": 37}, 1.0, (0.22, 0.28)),
+    Variant("Seek", {}, 1.0, (0.005, 0.04)),
+    Variant("Seek", {"min_entities": 32, "max_entities": 41, "capacity": 64, "penalty": 0.5}, 1.0, (0, 0.04)),
+]
+
+
+def play(env: Any, policy: str, episodes: int, seed: int = 0) -> tuple[float, float]:
+    """Play the first ``episodes // num_envs`` episodes of each sub-environment.
+
+    Returns:
+        Success rate, mean return. Counting the same number of episodes of each sub-environment
+        keeps short episodes from being over-represented.
+    """
+    env.action_space.seed(seed)
+    obs, _ = env.reset(seed=seed)
+    quota = episodes // env.num_envs
+    played, success, total = np.zeros(env.num_envs, int), 0.0, 0.0
+    while (played < quota).any():
+        actions = env.oracle(obs) if policy == "oracle" else env.action_space.sample()
+        obs, reward, terminated, truncated, infos = env.step(actions)
+        counts = played < quota
+        total += float(reward[counts].sum())
+        if (terminated | truncated).any():
+            success += float(infos["final_info"]["is_success"][counts].sum())
+            played += terminated | truncated
+    return success / (quota * env.num_envs), total / (quota * env.num_envs)
