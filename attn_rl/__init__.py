@@ -4,6 +4,7 @@ from attn_rl.entities import EntitySpec
 from attn_rl.nn.attention import attend
 from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, FlatExtractor
 from attn_rl.sb3.policy import EntityAttentionPolicy
+from attn_rl.sb3.vec_env import make_vec_env
 
 __all__ = [
     "DeepSetsExtractor",
@@ -12,4 +13,5 @@ __all__ = [
     "EntitySpec",
     "FlatExtractor",
     "attend",
+    "make_vec_env",
 ]

@@ -184,7 +184,7 @@ class BatchedEnv(Rules, VectorEnv):
 
     def get_state(self) -> dict[str, Any]:
         """Return everything the future depends on: arrays and JSON-able values, all copies."""
-        games = {f"game.{name}": value.copy() for name, value in self._require_state().items()}
+        games = {f"game.{name}": value.copy() for name, value in self._require_state().arrays()}
         streams = {f"stream.{name}": value.copy() for name, value in vars(self._streams).items()}
         return games | streams | {"np_random": self.np_random.bit_generator.state}
 
@@ -206,7 +206,7 @@ class BatchedEnv(Rules, VectorEnv):
     def _check_state(self, games: Mapping[str, np.ndarray]) -> None:
         fresh = self.begin(RandomStream(np.zeros(self.num_envs, np.uint64)))
         fresh.steps = np.zeros(self.num_envs, np.int64)
-        expected = {name: value.shape for name, value in fresh.items()}
+        expected = {name: value.shape for name, value in fresh.arrays()}
         got = {name: value.shape for name, value in games.items()}
         if got != expected:
             raise ValueError(
@@ -245,7 +245,7 @@ class BatchedEnv(Rules, VectorEnv):
         if self._state is None or len(rows) == self.num_envs:
             self._state = fresh
         else:
-            for name, value in fresh.items():
+            for name, value in fresh.arrays():
                 getattr(self._state, name)[rows] = value
         return self.observe(fresh)
 

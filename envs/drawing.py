@@ -68,9 +68,7 @@ class Canvas:
         style = self._style(fill, outline, width)
         self._draw.rounded_rectangle((x - dx, y - dy, x + dx, y + dy), corner * self._scale, **style)
 
-    def polygon(
-        self, points: Sequence[Colour] | np.ndarray, fill: Colour, outline: Colour | None = INK
-    ) -> None:
+    def polygon(self, points: Sequence[Colour] | np.ndarray, fill: Colour, outline: Colour | None = INK) -> None:
         """Draw a filled polygon."""
         style = self._style(fill, outline, 0.012)
         self._draw.polygon([self._pixel(p) for p in points], **style)

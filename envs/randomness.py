@@ -120,9 +120,7 @@ class EpisodeStreams:
         else:
             seeds = list(seed)
         if len(seeds) != n_envs:
-            raise ValueError(
-                f"got {len(seeds)} seeds for {n_envs} sub-environments; pass one each, or one number"
-            )
+            raise ValueError(f"got {len(seeds)} seeds for {n_envs} sub-environments; pass one each, or one number")
         for i, one in enumerate(seeds):
             if one is not None:
                 self._start(i, key_of_seed(int(one)))

@@ -12,17 +12,17 @@ import numpy as np
 class State(SimpleNamespace):
     """The games of n environments: every attribute is an array with n rows."""
 
-    def items(self) -> Iterator[tuple[str, np.ndarray]]:
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yield (name, array) pairs."""
         yield from vars(self).items()
 
     def row(self, i: int) -> State:
         """Return the game of environment i: the same attributes without the batch axis."""
-        return State(**{name: value[i] for name, value in self.items()})
+        return State(**{name: value[i] for name, value in self.arrays()})
 
     def copy(self) -> State:
         """Return a copy that shares no array."""
-        return State(**{name: value.copy() for name, value in self.items()})
+        return State(**{name: value.copy() for name, value in self.arrays()})
 
 
 class Outcome(NamedTuple):
