@@ -62,8 +62,7 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def _collect(self, x: Tensor, present: Tensor | None) -> None:
-        rows = x.reshape(-1, x.shape[-1])
-        # Around the mean in use, so that a feature far from zero loses no digits.
+        rows = x.reshape(-1, x.shape[-1]).double()  # float32 squares of a feature near 1e4 lose its variance
         if present is None:
             shifted, count = rows - self.running_mean, torch.tensor(rows.shape[0])
         else:
@@ -75,7 +74,7 @@ class RunningNormalizer(nn.Module):
 
     def train(self, mode: bool = True) -> RunningNormalizer:
         """Switch the mode; entering evaluation adopts what was collected since the last time."""
-        if self.training and not mode:
+        if not mode:  # even if it was evaluation before: weights just loaded may bring something collected
             self._adopt()
         return super().train(mode)
 
@@ -90,7 +89,7 @@ class RunningNormalizer(nn.Module):
         weight = self.pending_count / total
         var = (1 - weight) * self.running_var + weight * pending_var + weight * (1 - weight) * shift**2
         self.running_mean += (weight * shift).to(self.running_mean.dtype)
-        self.running_var.copy_(var.clamp(min=0.0))
+        self.running_var.copy_(var.clamp(min=0.0, max=torch.finfo(self.running_var.dtype).max))
         self.running_count.copy_(total)
         for pending in (self.pending_sum, self.pending_square, self.pending_count):
             pending.zero_()
