@@ -84,8 +84,8 @@ def attention_pattern(
 def _masked_softmax(scores: Tensor, present: Tensor) -> Tensor:
     """Softmax over present columns; zeros where none is. Never passes through a NaN, forward or backward."""
     some = present.any(dim=-1, keepdim=True)
-    scores = scores.masked_fill(~present & some, -torch.inf)
-    return scores.softmax(dim=-1) * some
+    fill = torch.zeros_like(some, dtype=scores.dtype).masked_fill(some, -torch.inf)
+    return torch.where(present, scores, fill).softmax(dim=-1) * some
 
 
 def _check_attend(q: Tensor, k: Tensor, v: Tensor, present: Tensor | None, similarity: str) -> None:
