@@ -6,7 +6,7 @@ a batch of them in NumPy.
 
 from gymnasium.envs.registration import register
 
-NAMES = ("Match", "Seek")
+NAMES = ("Match", "Seek", "Tiles")
 """The environments' names; the id of ``Seek`` is ``AttnRL/Seek-v0``."""
 
 for _name in NAMES:

@@ -31,6 +31,8 @@ VARIANTS = [
     Variant("Match", {"rule": "odd", "levels": 7, "max_entities": 31, "capacity": 37}, 1.0, (0.22, 0.28)),
     Variant("Seek", {}, 1.0, (0.005, 0.04)),
     Variant("Seek", {"min_entities": 32, "max_entities": 41, "capacity": 64, "penalty": 0.5}, 1.0, (0, 0.04)),
+    Variant("Tiles", {}, 1.0, (0.10, 0.15)),
+    Variant("Tiles", {"min_entities": 5, "max_entities": 7, "capacity": 11}, 1.0, (0.10, 0.15)),
 ]
 
 

@@ -252,7 +252,7 @@ def test_scripted_and_random_policy_get_their_stated_scores(variant):
 def test_counts_stay_in_range(variant):
     env = make_vec(variant, 200)
     obs, _ = env.reset(seed=0)
-    count = obs["items_present"].sum(axis=1)
+    count = sum(obs[f"{key}_present"].sum(axis=1) for key in types_of(env))
     assert count.min() == env.min_entities
     assert count.max() == env.max_entities
 
