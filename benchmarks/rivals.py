@@ -1,0 +1,84 @@
+"""What people write today: attention in a Stable-Baselines3 features extractor out of PyTorch's own modules.
+
+Both take a Box (N,F) with presence in the last column, mean-pool the present rows and are as fast as their modules
+allow: no ``need_weights``, and for the encoder a feed-forward of the width measured, not its default of 2048.
+"""
+
+from __future__ import annotations
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor, nn
+
+
+class SetExtractor(BaseFeaturesExtractor):
+    """Embed rows, encode them, average the present ones."""
+
+    def __init__(self, observation_space: spaces.Box, d_model: int = 64) -> None:
+        super().__init__(observation_space, d_model)
+        self.embed = nn.Linear(observation_space.shape[1], d_model)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(B,N,F) -> (B,D)."""
+        absent = observations[..., -1] < 0.5
+        absent[:, 0] &= ~absent.all(1)  # an all-masked row would be NaN
+        rows = self.encode(torch.relu(self.embed(observations)), absent)
+        weight = (~absent).unsqueeze(-1).to(rows.dtype)
+        return (rows * weight).sum(1) / weight.sum(1)
+
+    def encode(self, rows: Tensor, absent: Tensor) -> Tensor:
+        """(B,N,D) -> (B,N,D)."""
+        raise NotImplementedError
+
+
+class TransformerEncoderExtractor(SetExtractor):
+    """``nn.TransformerEncoder``; the nested-tensor fast path is off (it is slower here, and absent in training)."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_feedforward: int = 128,
+    ) -> None:
+        super().__init__(observation_space, d_model)
+        layer = nn.TransformerEncoderLayer(
+            d_model, n_heads, d_feedforward, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, n_layers, enable_nested_tensor=False)
+
+    def encode(self, rows: Tensor, absent: Tensor) -> Tensor:
+        """(B,N,D) -> (B,N,D)."""
+        return self.encoder(rows, src_key_padding_mask=absent)
+
+
+class MultiheadAttentionExtractor(SetExtractor):
+    """``nn.MultiheadAttention`` in hand-written pre-norm blocks."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        d_model: int = 64,
+        n_heads: int = 4,
+        n_layers: int = 2,
+        d_feedforward: int = 128,
+    ) -> None:
+        super().__init__(observation_space, d_model)
+        self.attention = nn.ModuleList(
+            nn.MultiheadAttention(d_model, n_heads, batch_first=True) for _ in range(n_layers)
+        )
+        self.feedforward = nn.ModuleList(
+            nn.Sequential(nn.Linear(d_model, d_feedforward), nn.ReLU(), nn.Linear(d_feedforward, d_model))
+            for _ in range(n_layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(d_model) for _ in range(2 * n_layers))
+
+    def encode(self, rows: Tensor, absent: Tensor) -> Tensor:
+        """(B,N,D) -> (B,N,D)."""
+        for i, (attention, feedforward) in enumerate(zip(self.attention, self.feedforward, strict=True)):
+            normed = self.norms[2 * i](rows)
+            rows = rows + attention(normed, normed, normed, key_padding_mask=absent, need_weights=False)[0]
+            rows = rows + feedforward(self.norms[2 * i + 1](rows))
+        return rows
