@@ -111,7 +111,7 @@ class BatchedEnv(Rules, VectorEnv):
         infos: dict[str, Any] = {}
         rows = np.flatnonzero(done)
         if len(rows):
-            infos = self._final_infos(obs, outcome.success, rows)
+            infos = self._final_infos(obs, outcome, rows)
             first = self._begin(rows)
             if len(rows) == self.num_envs:
                 obs = first
@@ -258,18 +258,19 @@ class BatchedEnv(Rules, VectorEnv):
             "_relevant": everywhere.copy(),
         }
 
-    def _final_infos(self, obs: dict[str, np.ndarray], success: np.ndarray, rows: np.ndarray):
+    def _final_infos(self, obs: dict[str, np.ndarray], outcome: Outcome, rows: np.ndarray):
         ended = np.zeros(self.num_envs, bool)
         ended[rows] = True
         final_obs = np.full(self.num_envs, None, dtype=object)
         last = {key: block[rows] for key, block in obs.items()}
         for i, row in enumerate(rows):
             final_obs[row] = {key: block[i] for key, block in last.items()}
-        masks = {"_is_success": ended.copy(), "_relevant": ended.copy()}
+        final_info = self._infos(outcome.success & ended) | dict(outcome.scores)
+        masks = {f"_{name}": ended.copy() for name in ("is_success", "relevant", *outcome.scores)}
         return {
             "final_obs": final_obs,
             "_final_obs": ended,
-            "final_info": self._infos(success & ended) | masks,
+            "final_info": final_info | masks,
             "_final_info": ended.copy(),
         }
 

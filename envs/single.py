@@ -36,12 +36,15 @@ class SingleEnv(gym.Env):
     def step(self, action: Any):
         """Play one step. Returns observation, reward, terminated, truncated, info."""
         obs, outcome, truncated = self.batch.play(np.asarray(action)[None])
+        info = self._info(outcome.success)
+        if outcome.terminated[0] or truncated[0]:
+            info |= {name: float(value[0]) for name, value in outcome.scores.items()}
         return (
             {key: block[0] for key, block in obs.items()},
             float(outcome.reward[0]),
             bool(outcome.terminated[0]),
             bool(truncated[0]),
-            self._info(outcome.success),
+            info,
         )
 
     def render(self) -> np.ndarray | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import SimpleNamespace
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType, SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +26,16 @@ class State(SimpleNamespace):
 
 
 class Outcome(NamedTuple):
-    """What one step brought, for n environments: reward (n,) float, terminated and success (n,) bool."""
+    """What one step brought, for n environments.
+
+    Attributes:
+        reward: (n,) float.
+        terminated: (n,) bool.
+        success: (n,) bool.
+        scores: further (n,) float figures by name; the info of an episode's last step tells them.
+    """
 
     reward: np.ndarray
     terminated: np.ndarray
     success: np.ndarray
+    scores: Mapping[str, np.ndarray] = MappingProxyType({})

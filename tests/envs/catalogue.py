@@ -33,6 +33,8 @@ VARIANTS = [
     Variant("Seek", {"min_entities": 32, "max_entities": 41, "capacity": 64, "penalty": 0.5}, 1.0, (0, 0.04)),
     Variant("Tiles", {}, 1.0, (0.10, 0.15)),
     Variant("Tiles", {"min_entities": 5, "max_entities": 7, "capacity": 11}, 1.0, (0.10, 0.15)),
+    Variant("Triage", {}, 1.0, (0, 0.01)),
+    Variant("Triage", {"min_entities": 6, "max_entities": 13, "capacity": 17}, 1.0, (0, 0.01)),
 ]
 
 
