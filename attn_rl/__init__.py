@@ -1,6 +1,7 @@
 """Attention policies over entities for Stable-Baselines3."""
 
 from attn_rl.entities import EntitySpec
+from attn_rl.inspection.recorder import record_attention
 from attn_rl.nn.attention import attend
 from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, FlatExtractor
 from attn_rl.sb3.policy import EntityAttentionPolicy
@@ -14,4 +15,5 @@ __all__ = [
     "FlatExtractor",
     "attend",
     "make_vec_env",
+    "record_attention",
 ]

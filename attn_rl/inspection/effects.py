@@ -1,0 +1,265 @@
+"""Counterfactual passes: what the policy would have done without an entity, a head, or the map itself.
+
+These are extra forward passes, apart from the one that made the record. All variants of all states go through the
+network together. Shapes as in :mod:`attn_rl.inspection.recorder`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attn_rl.inspection import metrics
+from attn_rl.inspection.acting import Actor, Outputs, PatternEdit, policy_kl, repeat_rows
+from attn_rl.inspection.recorder import POOLED, AttentionRecord, observation_tensors
+
+N_PERMUTATIONS = 4
+N_RANDOM_ORDERS = 2
+MAX_ROWS = 8192
+
+
+class RowEdit(Protocol):
+    """A :class:`PatternEdit` that is also told which rows of the repeated batch are being computed."""
+
+    def __call__(self, layer: int, pattern: Tensor, rows: slice) -> Tensor: ...
+
+
+@dataclass
+class Effects:
+    """What the counterfactual passes found; KL divergences of the policy in nats, NaN on absent slots.
+
+    Attributes:
+        absence_kl: (S,N) entity i taken out of the observation; the softmax renormalises over the rest. "What would
+            its absence change?" (leave one out, Li et al. 2016).
+        absence_value: (S,N) value without entity i minus value with it.
+        content_kl: (S,N) entity i stays, but its weight x value is zeroed in every layer without renormalising. "What
+            did it contribute?"
+        uniform_kl: (S,) every pattern replaced by equal weights on what is present (Wiegreffe & Pinter 2019, 3.2).
+        permuted_kl: (S,) every pattern's weights permuted among present columns, mean over 4 draws (Jain & Wallace
+            2019, 4.2.1).
+        drop_head_kl: (S,L,H) one head zeroed (Michel et al. 2019).
+        keep_head_kl: (S,L,H) all other heads of its layer zeroed.
+        gradient: (S,K) gradient times attention, see :func:`metrics.gradient_attention`.
+        rollout: (S,K) see :func:`metrics.rollout`.
+        curves: similarity exp(-KL) after k entities, (order, deletion | insertion, S, N+1); orders: map, random
+            (mean over draws), leave-one-out oracle.
+    """
+
+    absence_kl: np.ndarray
+    absence_value: np.ndarray
+    content_kl: np.ndarray
+    uniform_kl: np.ndarray
+    permuted_kl: np.ndarray
+    drop_head_kl: np.ndarray
+    keep_head_kl: np.ndarray
+    gradient: np.ndarray
+    rollout: np.ndarray
+    curves: np.ndarray
+
+
+def measure(actor: Actor, record: AttentionRecord, seed: int = 0) -> Effects:
+    """Run every counterfactual on the recorded states.
+
+    Args:
+        actor: the model that the record was made with, unchanged since.
+        record: from :func:`attn_rl.record_attention`.
+        seed: of the random permutations and orders; drawn from a private generator.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    absence, absence_value = removal(actor, record)
+    n_states, n_slots = record.slot_present.shape
+    n_columns, n_layers = record.present.shape[1], len(record.layers)
+    n_heads = record.layers[0].pattern.shape[1] if n_layers else 0
+    heads = np.zeros((2, n_states, n_layers, n_heads), np.float32)
+    content = np.full((n_states, n_slots), np.nan, np.float32)
+    uniform_kl, permuted_kl = np.full((2, n_states), np.nan, np.float32)
+    gradient, rolled = np.full((2, n_states, n_columns), np.nan, np.float32)
+    if n_layers:
+        content = content_removal(actor, record)
+        uniform_kl, permuted_kl = uniform(actor, record), permuted(actor, record, generator)
+        heads = np.stack([head_importance(actor, record, keep=keep) for keep in (False, True)])
+        found_curves = curves(actor, record, record.entity_map(), absence, generator)
+        gradient = gradient_attention(actor, record)
+        rolled = metrics.rollout([layer.pattern for layer in record.layers], reader_rows(record))
+    found_curves = np.full((3, 2, n_states, n_slots + 1), np.nan, np.float32)
+    return Effects(
+        absence_kl=absence,
+        absence_value=absence_value,
+        content_kl=content,
+        uniform_kl=uniform_kl,
+        permuted_kl=permuted_kl,
+        drop_head_kl=heads[0],
+        keep_head_kl=heads[1],
+        gradient=gradient,
+        rollout=rolled,
+        curves=found_curves,
+    )
+
+
+def removal(actor: Actor, record: AttentionRecord) -> tuple[np.ndarray, np.ndarray]:
+    """Take out one entity at a time: KL and change of value, both (S,N), NaN on absent slots."""
+    n_slots = record.slot_present.shape[1]
+    keep = ~torch.eye(n_slots, dtype=torch.bool).repeat(len(record.present), 1)
+    kl, value = _compare(actor, record, n_slots, keep=keep)
+    absent = ~record.slot_present
+    return np.where(absent, np.nan, kl), np.where(absent, np.nan, value)
+
+
+def content_removal(actor: Actor, record: AttentionRecord) -> np.ndarray:
+    """Zero one entity's weight x value at a time, everywhere: KL (S,N), NaN on absent slots."""
+    n_states, n_slots = record.slot_present.shape
+    columns = torch.eye(n_slots, record.present.shape[1] - record.lead, dtype=torch.bool)
+    columns = torch.nn.functional.pad(columns, (record.lead, 0)).repeat(n_states, 1)  # (S x N, K)
+
+    def edit(layer: int, pattern: Tensor, rows: slice) -> Tensor:
+        return pattern.masked_fill(columns[rows, None, None].to(pattern.device), 0.0)
+
+    kl, _ = _compare(actor, record, n_slots, edit=edit)
+    return np.where(record.slot_present, kl, np.nan)
+
+
+def head_importance(actor: Actor, record: AttentionRecord, *, keep: bool) -> np.ndarray:
+    """Zero one head at a time, or all heads of its layer but this one: KL (S,L,H)."""
+    n_layers, n_heads = len(record.layers), record.layers[0].pattern.shape[1]
+    found = []
+    for target in range(n_layers):
+        zeroed = torch.eye(n_heads, dtype=torch.bool)
+        zeroed = (~zeroed if keep else zeroed).repeat(len(record.present), 1)  # (S x H, H)
+
+        def edit(layer: int, pattern: Tensor, rows: slice, target: int = target, zeroed: Tensor = zeroed) -> Tensor:
+            if layer != target:
+                return pattern
+            return pattern.masked_fill(zeroed[rows, :, None, None].to(pattern.device), 0.0)
+
+        found.append(_compare(actor, record, n_heads, edit=edit)[0])
+    return np.stack(found, 1)
+
+
+def uniform(actor: Actor, record: AttentionRecord) -> np.ndarray:
+    """Replace every pattern by equal weights on what is present: KL (S,)."""
+    present = torch.as_tensor(record.present)
+
+    def edit(layer: int, pattern: Tensor, rows: slice) -> Tensor:
+        flags = present[rows, None, None].to(pattern)
+        return (flags / flags.sum(-1, keepdim=True).clamp(min=1)).expand_as(pattern)
+
+    return _compare(actor, record, 1, edit=edit)[0][:, 0]
+
+
+def permuted(actor: Actor, record: AttentionRecord, generator: torch.Generator) -> np.ndarray:
+    """Permute the weights among present columns, the same way in all heads and rows: mean KL over draws (S,)."""
+    absent = (~torch.as_tensor(record.present)).repeat_interleave(N_PERMUTATIONS, 0)
+    in_order = torch.argsort(absent.int(), dim=-1, stable=True)  # present columns first
+    at_random = torch.argsort(torch.rand(absent.shape, generator=generator) + absent * 2.0, dim=-1)
+    source = torch.empty_like(in_order).scatter_(-1, in_order, at_random)
+
+    def edit(layer: int, pattern: Tensor, rows: slice) -> Tensor:
+        return pattern.gather(-1, source[rows, None, None].to(pattern.device).expand_as(pattern))
+
+    return _compare(actor, record, N_PERMUTATIONS, edit=edit)[0].mean(-1)
+
+
+def curves(
+    actor: Actor, record: AttentionRecord, score: np.ndarray, oracle: np.ndarray, generator: torch.Generator
+) -> np.ndarray:
+    """Take entities out, or put them in, in several orders: similarity exp(-KL), see :class:`Effects`.
+
+    Args:
+        actor, record: as for :func:`measure`.
+        score: the map under test (S,N): largest first.
+        oracle: effect of each entity alone (S,N): largest first.
+        generator: of the random orders.
+    """
+    present = record.slot_present
+    n_states, n_slots = present.shape
+    noise = [torch.rand(present.shape, generator=generator).numpy() for _ in range(N_RANDOM_ORDERS)]
+    places = np.stack([metrics.ranks(order, present) for order in (score, *noise, oracle)], 1)[:, :, None, None]
+    k = np.arange(n_slots + 1)[:, None]
+    keep = np.stack([places >= k, places < k], 2)[:, :, :, 0]  # (S, orders, 2, N+1, N)
+    rows = torch.as_tensor(keep.reshape(-1, n_slots))
+    kl, _ = _compare(actor, record, len(rows) // n_states, keep=rows)
+    similarity = np.exp(-kl).reshape(n_states, -1, 2, n_slots + 1).transpose(1, 2, 0, 3)
+    return np.stack([similarity[0], similarity[1:-1].mean(0), similarity[-1]])
+
+
+def gradient_attention(actor: Actor, record: AttentionRecord) -> np.ndarray:
+    """Gradient times attention for the action taken, see :func:`metrics.gradient_attention`: (S,K)."""
+    patterns: list[Tensor] = []
+
+    def edit(layer: int, pattern: Tensor) -> Tensor:
+        patterns.append(pattern if pattern.requires_grad else pattern.requires_grad_())
+        return patterns[-1]
+
+    with torch.enable_grad():
+        outputs = actor.act(observation_tensors(actor, record), edit=edit)
+        gradients = torch.autograd.grad(_chosen_logit(outputs).sum(), patterns)
+    arrays = [layer.pattern for layer in record.layers]
+    return metrics.gradient_attention(arrays, [g.cpu().numpy() for g in gradients], reader_rows(record))
+
+
+def reader_rows(record: AttentionRecord) -> np.ndarray:
+    """Weights (S,Q) over the last layer's rows that make up the readout."""
+    rows = record.layers[-1].pattern.shape[2]
+    if record.reader != POOLED:
+        return np.eye(rows, dtype=np.float32)[None, record.reader].repeat(len(record.present), 0)
+    weight = record.present * (np.arange(rows) >= record.lead)
+    return weight / np.maximum(weight.sum(-1, keepdims=True), 1)
+
+
+def _chosen_logit(outputs: Outputs) -> Tensor:
+    """Logit of the likeliest action above the mean of the allowed ones; Gaussian: half the squared mean."""
+    if not outputs.sizes:
+        return 0.5 * outputs.policy.chunk(2, -1)[0].square().sum(-1)
+    total = torch.zeros(())
+    for logits in outputs.policy.split(outputs.sizes, -1):
+        allowed = logits > -1e30
+        centre = logits.masked_fill(~allowed, 0.0).sum(-1) / allowed.sum(-1)
+        total = total + logits.amax(-1) - centre
+    return total
+
+
+@torch.no_grad()
+def _compare(
+    actor: Actor, record: AttentionRecord, times: int, *, keep: Tensor | None = None, edit: RowEdit | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pass ``times`` variants of every state through the network; KL from and change of value to the record.
+
+    Args:
+        actor, record: as for :func:`measure`.
+        times: number of variants.
+        keep: boolean (S x times, N), False = taken out.
+        edit: as :class:`PatternEdit`, with the rows out of S x times that are being computed.
+
+    Returns:
+        both (S, times)
+    """
+    n_rows = len(record.present) * times
+    obs = repeat_rows(observation_tensors(actor, record), times)
+    expected = Outputs(
+        torch.as_tensor(record.policy).repeat_interleave(times, 0),
+        record.sizes,
+        torch.as_tensor(record.value).repeat_interleave(times, 0),
+    )
+    kl, value = [], []
+    for start in range(0, n_rows, MAX_ROWS):
+        rows = slice(start, start + MAX_ROWS)
+        got = actor.act(
+            obs[rows] if isinstance(obs, Tensor) else {key: block[rows] for key, block in obs.items()},
+            keep=None if keep is None else keep[rows].to(actor.policy.device),
+            edit=None if edit is None else _of_rows(edit, rows),
+        )
+        kl.append(policy_kl(_rows(expected, rows), Outputs(got.policy.cpu(), got.sizes, got.value.cpu())))
+        value.append(got.value.cpu() - expected.value[rows])
+    return tuple(torch.cat(parts).reshape(-1, times).numpy() for parts in (kl, value))  # type: ignore[return-value]
+
+
+def _rows(outputs: Outputs, rows: slice) -> Outputs:
+    return Outputs(outputs.policy[rows], outputs.sizes, outputs.value[rows])
+
+
+def _of_rows(edit: RowEdit, rows: slice) -> PatternEdit:
+    return lambda layer, pattern: edit(layer, pattern, rows)
