@@ -184,7 +184,8 @@ def env_metadata(env: Any) -> dict[str, Any]:
     if hasattr(env, "get_attr") and not isinstance(env, gym.Env):  # SB3 VecEnv
         found = env.get_attr("metadata")
         return dict(found[0] or {}) if len(found) else {}
-    return dict(getattr(getattr(env, "unwrapped", env), "metadata", None) or {})
+    own = getattr(getattr(env, "unwrapped", env), "metadata", None) or {}
+    return {**own, **(getattr(env, "metadata", None) or {})}  # a wrapper that makes the entities names them
 
 
 def _plain_type(space: spaces.Box, names: Mapping[str, Sequence[str]], presence: str | int | None) -> EntityType:

@@ -20,6 +20,10 @@ FORBIDDEN = {  # part of the source -> what it must never import, nearest prefix
         *("stable_baselines3", "sb3_contrib", "matplotlib", "PIL", "envs", "train"),
         *("attn_rl.nn", "attn_rl.sb3", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
     },
+    "attn_rl/wrappers": {
+        *("torch", "stable_baselines3", "sb3_contrib", "matplotlib", "PIL", "envs", "train", "attn_rl.entities"),
+        *("attn_rl.nn", "attn_rl.sb3", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
+    },
     "attn_rl/sb3": {
         *("matplotlib", "PIL", "envs", "train", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
     },
@@ -86,6 +90,7 @@ def test_imports_point_the_right_way(path):
         ("attn_rl/nn/encoder.py", "from ..sb3 import extractor"),
         ("attn_rl/nn/encoder.py", "from attn_rl import entities"),
         ("attn_rl/entities.py", "from .sb3.policy import EntityAttentionPolicy"),
+        ("attn_rl/wrappers/block.py", "import torch"),
         ("attn_rl/sb3/policy.py", "from attn_rl.inspection import recorder"),
         ("attn_rl/inspection/metrics.py", "import attn_rl.training.checkpoint"),
         ("attn_rl/inspection/callback.py", "import envs.seek"),

@@ -1,0 +1,10 @@
+"""Observation wrappers: other forms of a varying set of entities -> the Dict contract of ``docs/observations.md``.
+
+They need Gymnasium and NumPy only.
+"""
+
+from attn_rl.wrappers.arrays import ArraysToEntities, BoxToEntities
+from attn_rl.wrappers.block import EntityBlock
+from attn_rl.wrappers.sets import GraphToEntities, SequenceToEntities
+
+__all__ = ["ArraysToEntities", "BoxToEntities", "EntityBlock", "GraphToEntities", "SequenceToEntities"]

@@ -1,0 +1,92 @@
+"""What the observation wrappers share: some keys of the observation become blocks of entities."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from attn_rl.wrappers.block import EntityBlock
+
+DROPPED = "entities_dropped"
+
+
+class ToEntities(gym.Wrapper, ABC):
+    """Replaces some keys of the observation by blocks of entities; the other keys stay as they are.
+
+    Feature names go into ``metadata["entities"]``, where ``EntitySpec.from_env`` finds them. What does not fit is
+    counted in ``info["entities_dropped"][name]`` at every reset and step, if dropping was declared.
+
+    Args:
+        env: the environment.
+        sources: keys of the observation that are used up; None: the observation is not a Dict and is used up.
+        blocks: what they become.
+    """
+
+    def __init__(self, env: gym.Env, sources: Iterable[str] | None, blocks: Sequence[EntityBlock]) -> None:
+        super().__init__(env)
+        self._bare = sources is None
+        self._sources = frozenset(sources or ())
+        self.blocks = {block.name: block for block in blocks}
+        space = env.observation_space
+        kept = {k: s for k, s in space.items() if k not in self._sources} if isinstance(space, spaces.Dict) else {}
+        made = {key: space for block in blocks for key, space in block.spaces.items()}
+        if taken := sorted(set(kept) & set(made)):
+            raise ValueError(f"the observation has keys {taken} already; choose another name than {blocks[0].name!r}")
+        self.observation_space = spaces.Dict({**kept, **made})
+        names = {**(env.metadata.get("entities") or {}), **{block.name: block.features for block in blocks}}
+        self.metadata = {**env.metadata, "entities": names}
+
+    @abstractmethod
+    def rows(self, observation: Any) -> Mapping[str, np.ndarray]:
+        """Take the entities (n,F) of each block out of an observation of the wrapped environment."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Reset; return the observation with blocks of entities, and info."""
+        return self._convert(*self.env.reset(seed=seed, options=options))
+
+    def step(self, action: Any):
+        """Step; return the observation with blocks of entities, reward, terminated, truncated and info."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        observation, info = self._convert(observation, info)
+        return observation, reward, terminated, truncated, info
+
+    def _convert(self, observation: Any, info: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        result = {} if self._bare else {k: v for k, v in observation.items() if k not in self._sources}
+        counted = {}
+        for name, rows in self.rows(observation).items():
+            padded = self.blocks[name].pad(rows)
+            result[name], result[f"{name}_present"] = padded.x, padded.present
+            if self.blocks[name].counts:
+                counted[name] = padded.dropped
+        return result, {**info, DROPPED: {**info.get(DROPPED, {}), **counted}} if counted else info
+
+
+def find(env: gym.Env, name: str) -> tuple[gym.Space, bool]:
+    """The space called ``name``, and whether it is the whole observation (which then gets that name).
+
+    Raises:
+        ValueError: a Dict without that key.
+    """
+    space = env.observation_space
+    if not isinstance(space, spaces.Dict):
+        return space, True
+    if name not in space.spaces:
+        raise ValueError(f"the observation has no key {name!r}; choose one of {list(space.spaces)}")
+    return space[name], False
+
+
+def declared_names(env: gym.Env, name: str, width: int, given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names given, else those in the environment's metadata, else None.
+
+    Raises:
+        ValueError: not one name per feature.
+    """
+    names = given or (env.metadata.get("entities") or {}).get(name)
+    if names is not None and len(names) != width:
+        raise ValueError(f"{name!r} has {width} features; got names {tuple(names)}: give one distinct name per feature")
+    return None if names is None else tuple(names)
