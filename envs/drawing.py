@@ -107,3 +107,8 @@ class Canvas:
 
 def _rgb(colour: Colour) -> tuple[int, ...]:
     return tuple(round(255 * float(c)) for c in colour)
+
+
+def blend(colour: Colour, other: Colour, share: float) -> tuple[float, ...]:
+    """Mix two colours: ``share`` of the first, the rest of the second."""
+    return tuple(share * a + (1 - share) * b for a, b in zip(colour, other, strict=True))

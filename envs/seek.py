@@ -10,6 +10,7 @@ from gymnasium import spaces
 from envs.batched import BatchedEnv
 from envs.colours import check_colours, lattice
 from envs.drawing import FLOOR, INK, LINE, Canvas
+from envs.geometry import COMPASS, length
 from envs.randomness import RandomStream
 from envs.single import SingleEnv
 from envs.slots import check_counts, features, reorder
@@ -27,8 +28,7 @@ EGO = ("cue_r", "cue_g", "cue_b", "x", "y", "time")
 ITEM = ("dx", "dy", "distance", "r", "g", "b")
 SCALE = 0.92  # the arena's share of the picture
 
-_ANGLES = np.pi / 4 * np.arange(8)
-MOVES = STRIDE * np.concatenate([np.zeros((1, 2)), np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)])
+MOVES = STRIDE * np.concatenate([np.zeros((1, 2)), COMPASS])
 
 
 class SeekVectorEnv(BatchedEnv):
@@ -139,13 +139,13 @@ class SeekVectorEnv(BatchedEnv):
         taken = (actions == TAKE) & (before[rows, nearest] <= REACH)
         right = taken & (nearest == state.target)
         to_target = state.position[rows, state.target] - state.ego
-        closer = before[rows, state.target] - _length(to_target)
+        closer = before[rows, state.target] - length(to_target)
         reward = right - self.penalty * (taken & ~right) - STEP_COST + self.shaping * closer
         return Outcome(reward, taken, right)
 
     def _distances(self, state: State) -> np.ndarray:
         """Return the distance of the ego to each item: (n, N), infinite for absent ones."""
-        return np.where(state.present, _length(state.position - state.ego[:, None]), np.inf)
+        return np.where(state.present, length(state.position - state.ego[:, None]), np.inf)
 
     def shuffle(self, state: State, random: RandomStream) -> None:
         reorder(state, random.order(state.present), ("present", "position", "colour"), slots=("target",))
@@ -153,7 +153,7 @@ class SeekVectorEnv(BatchedEnv):
     def observe(self, state: State) -> dict[str, np.ndarray]:
         rows = np.arange(len(state.target))
         relative = state.position - state.ego[:, None]
-        distance = _length(relative)[..., None]
+        distance = length(relative)[..., None]
         items = np.concatenate([relative, distance, state.colour], axis=-1, dtype=np.float32)
         items *= state.present[..., None]
         cue = state.colour[rows, state.target]
@@ -190,7 +190,7 @@ class SeekVectorEnv(BatchedEnv):
         rows = np.arange(len(target))
         distance = np.where(present, items[..., 2], np.inf)
         at_hand = (distance[rows, target] < REACH) & (np.argmin(distance, axis=1) == target)
-        left = _length(items[rows, target, None, :2] - MOVES[None, 1:])
+        left = length(items[rows, target, None, :2] - MOVES[None, 1:])
         return np.where(at_hand, TAKE, 1 + np.argmin(left, axis=1))
 
 
@@ -198,8 +198,3 @@ class SeekEnv(SingleEnv):
     """One game of Seek; rules and arguments: :class:`SeekVectorEnv`."""
 
     rules = SeekVectorEnv
-
-
-def _length(vector: np.ndarray) -> np.ndarray:
-    x, y = vector[..., 0], vector[..., 1]
-    return np.sqrt(x * x + y * y)

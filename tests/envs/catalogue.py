@@ -26,6 +26,10 @@ class Variant(NamedTuple):
 
 
 VARIANTS = [
+    Variant("Boxes", {}, 1.0, (0.07, 0.13)),
+    Variant("Boxes", {"min_depth": 4, "max_depth": 4, "branch_length": 2, "capacity": 17}, 1.0, (0, 0.02)),
+    Variant("Dodge", {}, 0.985, (0, 0.005)),
+    Variant("Dodge", {"continuous": True, "capacity": 11}, 0.985, (0, 0.005)),
     Variant("Match", {}, 1.0, (0.22, 0.28)),
     Variant("Match", {"rule": "odd"}, 1.0, (0.22, 0.28)),
     Variant("Match", {"rule": "odd", "levels": 7, "max_entities": 31, "capacity": 37}, 1.0, (0.22, 0.28)),
