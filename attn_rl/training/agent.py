@@ -1,0 +1,89 @@
+"""make_agent: an SB3 PPO with an entity policy, exactly as train.py builds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stable_baselines3 import PPO
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from attn_rl.entities import EntitySpec
+from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, EntityExtractor, FlatExtractor
+from attn_rl.sb3.policy import EntityAttentionPolicy
+from attn_rl.sb3.vec_env import make_vec_env
+from attn_rl.training.presets import PPO_SETTINGS, Settings, find_preset, override
+
+EXTRACTORS: dict[str, type[EntityExtractor]] = {
+    "attention": EntityAttentionExtractor,
+    "deepsets": DeepSetsExtractor,
+    "flat": FlatExtractor,
+}
+ATTENTION_ONLY = ("n_heads", "readout", "similarity", "log_count")
+SET_ONLY = ("n_layers", "ego_conditioning")
+
+
+def make_agent(
+    env: VecEnv | str,
+    policy: str = "attention",
+    *,
+    seed: int | None = None,
+    device: str = "cpu",
+    verbose: int = 0,
+    **settings: Any,
+) -> PPO:
+    """Build the agent that ``python train.py`` trains.
+
+    Names and kinds of features come from the environment's metadata; settings not given come from the environment's
+    preset (:mod:`attn_rl.training.presets`), or from the general defaults.
+
+    Args:
+        env: an SB3 vector environment (:func:`make_vec_env`), or an id, of which the preset's number is made.
+        policy: ``"attention"``, ``"deepsets"`` or ``"flat"``.
+        seed: of the network and of the actions (and of the environment).
+        device: torch's name of it.
+        verbose: SB3's.
+        settings: fields of :class:`attn_rl.training.presets.Settings`.
+
+    Raises:
+        ValueError: an unknown policy or setting, or an observation that holds no entities.
+    """
+    if policy not in EXTRACTORS:
+        raise ValueError(f"policy={policy!r} is unknown; choose one of {sorted(EXTRACTORS)}")
+    env_id, env_kwargs = (env, {}) if isinstance(env, str) else describe(env)
+    preset = find_preset(env_id, env_kwargs)
+    if isinstance(env, str):
+        env = make_vec_env(env, preset.n_envs, seed=seed)
+    chosen = override(preset.settings(policy), settings)
+    return PPO(
+        EntityAttentionPolicy,
+        env,
+        learning_rate=LinearSchedule(chosen.learning_rate, 0.1 * chosen.learning_rate, 1.0),
+        policy_kwargs=policy_kwargs(env, policy, chosen),
+        seed=seed,
+        device=device,
+        verbose=verbose,
+        **{name: getattr(chosen, name) for name in PPO_SETTINGS}
+        | {"batch_size": min(chosen.batch_size, chosen.n_steps * env.num_envs)},
+    )
+
+
+def policy_kwargs(env: VecEnv, policy: str, settings: Settings) -> dict[str, Any]:
+    """What ``EntityAttentionPolicy`` is built with: plain data, saved with the model."""
+    spec = EntitySpec.from_env(env, settings.presence)
+    left_out = () if policy == "attention" else ATTENTION_ONLY if policy == "deepsets" else ATTENTION_ONLY + SET_ONLY
+    network = ("d_model", "n_heads", "n_layers", "readout", "similarity", "log_count", "ego_conditioning", "normalize")
+    extractor = {name: getattr(settings, name) for name in network if name not in left_out}
+    extractor |= {"names": spec.names, "kinds": spec.kinds or None, "presence": settings.presence}
+    return {
+        "features_extractor_class": EXTRACTORS[policy],
+        "features_extractor_kwargs": extractor,
+        "net_arch": list(settings.net_arch),
+        "pointer": None if policy == "flat" else settings.pointer,
+    }
+
+
+def describe(env: VecEnv) -> tuple[str, dict[str, Any]]:
+    """The id and the arguments of the environment in a VecEnv; empty where it does not say."""
+    spec = env.get_attr("spec")[0]
+    return ("", {}) if spec is None else (spec.id, dict(spec.kwargs))

@@ -1,0 +1,140 @@
+"""Evaluate a policy: success, return, and whether it looks at the right entity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from attn_rl.nn.attention import MultiHeadAttention
+from attn_rl.sb3.extractor import EntityExtractor
+from attn_rl.sb3.vec_env import make_vec_env
+from attn_rl.training.loading import adapt
+
+EVALUATION_SEED = 1_000_000
+"""Held out: training seeds its environments from small numbers upwards."""
+
+
+@dataclass
+class Row:
+    """One row of ``evaluation.json``.
+
+    Attributes:
+        min_entities, max_entities: entities per episode; None where the environment does not say.
+        episodes: how many were played, with the deterministic policy; 0 where the policy cannot take the observation.
+        success_rate: share of episodes with ``info["is_success"]``; None where nothing says.
+        mean_return: undiscounted.
+        top1_relevant: share of steps at which the most-attended entity is the relevant one (weights averaged over
+            heads, last layer, the ego's own weight aside); None where nothing is known to be relevant.
+    """
+
+    min_entities: int | None
+    max_entities: int | None
+    episodes: int = 0
+    success_rate: float | None = None
+    mean_return: float | None = None
+    top1_relevant: float | None = None
+
+
+def evaluate(
+    model: BaseAlgorithm,
+    env_id: str,
+    env_kwargs: Mapping[str, Any] | None = None,
+    *,
+    episodes: int = 1000,
+    n_envs: int = 100,
+    seed: int = EVALUATION_SEED,
+) -> Row:
+    """Play the deterministic policy on held-out seeds.
+
+    Every sub-environment plays equally many episodes, so that short ones are not over-counted.
+
+    Args:
+        model: a trained agent; the environment may hold more entities than it was trained on.
+        env_id: Gymnasium id.
+        env_kwargs: its arguments.
+        episodes: how many to play, rounded up to a multiple of ``n_envs``.
+        n_envs: sub-environments side by side.
+        seed: of the first sub-environment; the others follow.
+    """
+    env = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=dict(env_kwargs or {}))
+    try:
+        row = Row(_attribute(env, "min_entities"), _attribute(env, "max_entities"))
+        agent = adapt(model, env)
+        returns, successes, hits = _play(agent, env, -(-episodes // n_envs))
+    finally:
+        env.close()
+    row.episodes, row.mean_return = len(returns), float(np.mean(returns))
+    row.success_rate = float(np.mean(successes)) if successes else None
+    row.top1_relevant = float(np.mean(hits)) if hits else None
+    return row
+
+
+def _play(agent: BaseAlgorithm, env: VecEnv, per_env: int) -> tuple[list[float], list[bool], list[float]]:
+    returns, successes, hits = [], [], []
+    left = np.full(env.num_envs, per_env)
+    watch = _TopEntity(agent)
+    obs = env.reset()
+    running = np.zeros(env.num_envs)
+    while left.any():
+        relevant = _relevant(env) if watch.active else None
+        actions, _ = agent.predict(obs, deterministic=True)  # type: ignore[arg-type]
+        if relevant is not None:
+            counted = (relevant >= 0) & (left > 0)
+            hits.extend((watch.top() == relevant)[counted])
+        obs, rewards, dones, infos = env.step(actions)
+        running += rewards
+        for i in np.flatnonzero(dones):
+            if left[i]:
+                left[i] -= 1
+                returns.append(float(running[i]))
+                if "is_success" in infos[i]:
+                    successes.append(bool(infos[i]["is_success"]))
+            running[i] = 0.0
+    watch.close()
+    return returns, successes, hits
+
+
+class _TopEntity:
+    """Watches the last layer's pattern of the acting network and names the most-attended entity slot."""
+
+    def __init__(self, agent: BaseAlgorithm) -> None:
+        extractor = getattr(agent.policy, "features_extractor", None)
+        self._hooks = []
+        if isinstance(extractor, EntityExtractor):
+            self._n_slots = sum(extractor.spec.capacities.values())
+            layers = [module for module in extractor.modules() if isinstance(module, MultiHeadAttention)]
+            self._hooks = [layer.tap.register_forward_hook(self._keep) for layer in layers[-1:]]
+        self.active = bool(self._hooks)
+
+    def _keep(self, module: Any, inputs: Any, pattern: Tensor) -> None:
+        self._pattern = pattern.detach()
+
+    def top(self) -> np.ndarray:
+        """Slot with the largest weight in the reader's row, averaged over heads: (B,)."""
+        return self._pattern[:, :, 0, -self._n_slots :].mean(1).argmax(-1).cpu().numpy()
+
+    def close(self) -> None:
+        """Stop watching."""
+        for hook in self._hooks:
+            hook.remove()
+
+
+def _relevant(env: VecEnv) -> np.ndarray | None:
+    """Slot of the decisive entity per sub-environment, -1 = none; None where the environment does not say."""
+    try:
+        return np.asarray(env.env_method("relevant"))
+    except AttributeError:
+        return None
+
+
+def _attribute(env: VecEnv, name: str) -> Any:
+    try:
+        return env.get_attr(name)[0]
+    except AttributeError:
+        return None

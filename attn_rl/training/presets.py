@@ -1,0 +1,154 @@
+"""The settings of an agent, and the values that work, per environment and policy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+PolicyName = Literal["attention", "deepsets", "flat"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that :func:`attn_rl.make_agent` can be told. The defaults are good ones; presets override them."""
+
+    # --- the network ---
+    d_model: int = 32
+    """Width of a token (attention, deepsets) or of the hidden layer (flat)."""
+    n_heads: int = 4
+    """Attention heads; must divide d_model."""
+    n_layers: int = 1
+    """Attention blocks; for deepsets, hidden layers of phi. One is enough where the ego asks."""
+    net_arch: tuple[int, ...] = (64,)
+    """Hidden layers of the actor and of the critic after the features."""
+    readout: Literal["ego", "learned", "mean", "max"] | None = None
+    """Which row is read out; None: the ego's where there is one, else a learned query's."""
+    similarity: Literal["dot", "cosine"] = "dot"
+    """How a query and a key are compared."""
+    log_count: bool = True
+    """Scale scores with the log of the number of entities: stays sharp among more than were seen in training."""
+    ego_conditioning: bool = True
+    """Let every entity's embedding see the ego's features."""
+    normalize: bool = True
+    """Normalise features inside the network: per type, shared over slots, present rows only."""
+    pointer: str | None = None
+    """Entity type that the action chooses from (action i = slot i)."""
+    presence: str | None = None
+    """For a plain Box (N,F) observation: the column that says which rows exist."""
+
+    # --- PPO ---
+    learning_rate: float = 3e-3
+    """Adam's step size at the start; decays linearly to a tenth."""
+    gamma: float = 0.99
+    """Discount factor."""
+    gae_lambda: float = 0.95
+    """Bias-variance trade-off of the advantages."""
+    n_steps: int = 32
+    """Steps per environment and rollout."""
+    batch_size: int = 1024
+    """Samples per gradient step."""
+    n_epochs: int = 4
+    """Passes over a rollout."""
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus."""
+    clip_range: float = 0.2
+    """PPO's clipping of the probability ratio."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 0.5
+    """Gradients are scaled down to this norm."""
+
+
+PPO_SETTINGS = (
+    "gamma",
+    "gae_lambda",
+    "n_steps",
+    "batch_size",
+    "n_epochs",
+    "ent_coef",
+    "clip_range",
+    "vf_coef",
+    "max_grad_norm",
+)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What works on one environment.
+
+    Attributes:
+        total_timesteps: training steps.
+        n_envs: environments side by side.
+        every: settings of all policies.
+        policies: settings of one policy, over ``every``.
+        transfer: environment arguments of the zero-shot evaluations.
+    """
+
+    total_timesteps: int = 200_000
+    n_envs: int = 128
+    every: Mapping[str, Any] = None  # type: ignore[assignment]
+    policies: Mapping[str, Mapping[str, Any]] = None  # type: ignore[assignment]
+    transfer: tuple[Mapping[str, Any], ...] = ()
+
+    def settings(self, policy: str) -> Settings:
+        """The settings of one policy."""
+        return replace(Settings(), **{**(self.every or {}), **(self.policies or {}).get(policy, {})})
+
+
+def _counts(*counts: int) -> tuple[dict[str, int], ...]:
+    return tuple({"min_entities": n, "max_entities": n, "capacity": n} for n in counts)
+
+
+PRESETS: dict[str, Preset] = {
+    "Match": Preset(
+        total_timesteps=50_000,
+        policies={"attention": {"learning_rate": 4e-3}, "deepsets": {"learning_rate": 4e-3}},
+        transfer=_counts(16, 32),
+    ),
+    "Match[rule=odd]": Preset(
+        total_timesteps=100_000,
+        policies={"attention": {"learning_rate": 6e-3, "n_layers": 2}, "deepsets": {"learning_rate": 5e-3}},
+        transfer=_counts(16, 31),
+    ),
+    "Seek": Preset(
+        every={"gamma": 0.95},
+        policies={"attention": {"learning_rate": 5e-3}, "deepsets": {"learning_rate": 5e-3}},
+        transfer=_counts(16, 32),
+    ),
+    "Dodge": Preset(
+        every={"gamma": 0.97},
+        policies={"attention": {"ego_conditioning": False}, "deepsets": {"learning_rate": 5e-3}},
+        transfer=_counts(12, 16),
+    ),
+}
+
+
+def find_preset(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Preset:
+    """The preset of an environment, or the general one.
+
+    Args:
+        env_id: a Gymnasium id, e.g. ``"envs:AttnRL/Seek-v0"``.
+        env_kwargs: its arguments; variants such as ``rule="odd"`` have presets of their own.
+    """
+    name = env_id.split(":")[-1].split("/")[-1].rsplit("-v", 1)[0]
+    for key, value in (env_kwargs or {}).items():
+        if f"{name}[{key}={value}]" in PRESETS:
+            return PRESETS[f"{name}[{key}={value}]"]
+    return PRESETS.get(name, Preset())
+
+
+def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Change some settings.
+
+    Raises:
+        ValueError: a name that does not exist, with the nearest one that does.
+    """
+    known = [field.name for field in fields(Settings)]
+    for name in changes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {known}"
+            raise ValueError(f"there is no setting {name!r}; {hint}")
+    return replace(settings, **changes)

@@ -1,0 +1,58 @@
+"""Where a run lives: runs/<Name-vK>__<policy>__<seed>__<time>/ and the small files in it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("attn_rl", "gymnasium", "numpy", "stable-baselines3", "tensorboard", "torch")
+
+
+def create_run_folder(runs_dir: Path, env_id: str, policy: str, seed: int, name: str | None = None) -> Path:
+    """Make the folder of a new run, one level below ``runs_dir``.
+
+    Args:
+        runs_dir: parent of all runs; created if missing.
+        env_id: Gymnasium id; module and namespace are dropped.
+        policy: name of the policy.
+        seed: of the run.
+        name: instead of the composed name.
+
+    Raises:
+        ValueError: a name that is not one plain folder name, or is taken.
+    """
+    short = env_id.split(":")[-1].split("/")[-1]
+    folder_name = name or f"{short}__{policy}__{seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._\-\[\]=]*", folder_name):
+        raise ValueError(
+            f"run name {folder_name!r} would not be one plain folder inside {runs_dir}; "
+            "use letters, digits, '.', '_' and '-', starting with a letter or digit"
+        )
+    folder = runs_dir / folder_name
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; choose another --run-name (nothing is overwritten)")
+    folder.mkdir(parents=True)
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            found[package] = "not installed"
+    return found
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON; the file appears whole or not at all."""
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    temporary.replace(path)

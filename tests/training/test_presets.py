@@ -1,0 +1,34 @@
+import pytest
+
+from attn_rl import make_agent, make_vec_env
+from attn_rl.training.presets import PRESETS, Settings, find_preset, override
+
+
+def test_a_preset_is_found_by_name_and_by_variant():
+    assert find_preset("envs:AttnRL/Seek-v0") is PRESETS["Seek"]
+    assert find_preset("AttnRL/Match-v0", {"rule": "odd"}) is PRESETS["Match[rule=odd]"]
+    assert find_preset("SomebodyElses-v3").settings("attention") == Settings()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_gives_settings_for_every_policy(name: str):
+    for policy in ("attention", "deepsets", "flat"):
+        assert isinstance(PRESETS[name].settings(policy), Settings)
+
+
+def test_an_unknown_setting_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match="no setting 'n_head'; did you mean 'n_heads'"):
+        override(Settings(), {"n_head": 2})
+
+
+def test_make_agent_takes_the_preset_of_its_environment_and_lets_settings_overrule_it():
+    env = make_vec_env("envs:AttnRL/Seek-v0", 3)
+    agent = make_agent(env, d_model=16, n_heads=2)
+    assert agent.gamma == 0.95
+    assert agent.policy.features_extractor.network.d_model == 16
+    assert agent.policy.features_extractor.spec.types[0].features[:2] == ("dx", "dy")
+
+
+def test_make_agent_refuses_an_unknown_policy():
+    with pytest.raises(ValueError, match="policy='transformer' is unknown"):
+        make_agent(make_vec_env("envs:AttnRL/Seek-v0", 1), "transformer")
