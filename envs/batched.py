@@ -262,9 +262,9 @@ class BatchedEnv(Rules, VectorEnv):
         ended = np.zeros(self.num_envs, bool)
         ended[rows] = True
         final_obs = np.full(self.num_envs, None, dtype=object)
-        last = {key: block[rows] for key, block in obs.items()}
-        for i, row in enumerate(rows):
-            final_obs[row] = {key: block[i] for key, block in last.items()}
+        final_obs[rows] = [
+            dict(zip(obs, parts, strict=True)) for parts in zip(*(block[rows] for block in obs.values()), strict=True)
+        ]
         final_info = self._infos(outcome.success & ended) | dict(outcome.scores)
         masks = {f"_{name}": ended.copy() for name in ("is_success", "relevant", *outcome.scores)}
         return {

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_STEPS = np.arange(1, 513, dtype=np.uint64) * _GOLDEN  # where the first draws of a call stand
 _SLOT_BITS = np.uint64(0xFFFF)
 _TOP_BIT = np.uint64(1 << 63)
 _MAX_CHOICES = 1 << 16
@@ -14,9 +15,12 @@ _MAX_CHOICES = 1 << 16
 
 def mix(x: np.ndarray) -> np.ndarray:
     """Scramble 64-bit words: the finaliser of SplitMix64 (Steele, Lea and Flood 2014, figure 16)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = x ^ (x >> np.uint64(30))
+    x *= np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
 
 
 def key_of_seed(seed: int) -> np.uint64:
@@ -56,7 +60,7 @@ class RandomStream:
 
     def bits(self, k: int) -> np.ndarray:
         """Draw (n, k) uniform 64-bit words."""
-        steps = np.arange(1, k + 1, dtype=np.uint64) * _GOLDEN
+        steps = _STEPS[:k] if k <= len(_STEPS) else np.arange(1, k + 1, dtype=np.uint64) * _GOLDEN
         x = self.state[:, None] + steps
         self.state += steps[-1]
         return mix(x)
@@ -81,8 +85,9 @@ class RandomStream:
     def order(self, present: np.ndarray) -> np.ndarray:
         """Draw a new slot order: present (n, N) bool -> (n, N) int64, present ones first, in random order."""
         n_slots = present.shape[1]
-        words = (self.bits(n_slots) & ~_SLOT_BITS) | np.arange(n_slots, dtype=np.uint64)
-        words = np.where(present, words & ~_TOP_BIT, words | _TOP_BIT)
+        words = (self.bits(n_slots) >> np.uint64(1)) & ~_SLOT_BITS
+        words |= np.arange(n_slots, dtype=np.uint64)
+        words |= np.where(present, np.uint64(0), _TOP_BIT)
         words.sort(axis=-1)
         return (words & _SLOT_BITS).astype(np.int64)
 

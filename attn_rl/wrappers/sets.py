@@ -169,9 +169,7 @@ def _edge_block(
 def _flat_box(name: str, element: gym.Space) -> spaces.Box:
     flat = spaces.flatten_space(element) if element.is_np_flattenable else None
     if not isinstance(flat, spaces.Box):
-        raise ValueError(
-            f"{name!r} holds {element}, not a fixed number of features; expected a Box, or a Dict of such"
-        )
+        raise ValueError(f"{name!r} holds {element}, not a fixed number of features; expected a Box, or a Dict of such")
     return flat
 
 

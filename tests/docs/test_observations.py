@@ -1,6 +1,5 @@
 """docs/observations.md does what it says."""
 
-
 from tests.docs.snippets import run, snippets
 
 PAGE = "docs/observations.md"
