@@ -53,7 +53,9 @@ class RandomStream:
     @classmethod
     def of_episode(cls, key: np.ndarray, episode: np.ndarray) -> RandomStream:
         """Start the streams of the given episodes. key (n,) uint64, episode (n,) int64."""
-        return cls(mix(key ^ mix(episode.astype(np.uint64) + _GOLDEN)))
+        # Key and episode must not play the same part: key(a) ^ mix(b) would give seed a, episode b
+        # the game of seed b, episode a.
+        return cls(mix(mix(key) + episode.astype(np.uint64)))
 
     def __len__(self) -> int:
         return len(self.state)

@@ -84,3 +84,10 @@ def test_seeds_given_one_each():
         streams.seed([1, 2], entropy)
     with pytest.raises(ValueError, match="seed=-1; expected a whole number >= 0"):
         streams.seed(-1, entropy)
+
+
+def test_each_seed_and_episode_has_a_stream_of_its_own():
+    n = 61
+    keys = np.array([key_of_seed(seed) for seed in range(n)], np.uint64)
+    random = RandomStream.of_episode(np.repeat(keys, n), np.tile(np.arange(n), n))
+    assert len(np.unique(random.bits(1))) == n * n
