@@ -110,11 +110,11 @@ def policy_kl(p: Outputs, q: Outputs) -> Tensor:
     return terms.sum(-1).clamp(min=0.0)
 
 
-def repeat_rows(obs: dict[str, Tensor] | Tensor, times: int) -> dict[str, Tensor] | Tensor:
-    """Repeat every observation ``times`` times in a row: (B,...) -> (B x times,...)."""
+def take_rows(obs: dict[str, Tensor] | Tensor, rows: Tensor) -> dict[str, Tensor] | Tensor:
+    """The observations of the given rows, repeats allowed: (B,...) -> (len(rows),...)."""
     if isinstance(obs, Mapping):
-        return {key: block.repeat_interleave(times, 0) for key, block in obs.items()}
-    return obs.repeat_interleave(times, 0)
+        return {key: block[rows] for key, block in obs.items()}
+    return obs[rows]
 
 
 # ---- the pass itself, per family of algorithms -------------------------------------------------------------------

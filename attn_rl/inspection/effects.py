@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attn_rl.inspection import metrics
-from attn_rl.inspection.acting import Actor, Outputs, PatternEdit, policy_kl, repeat_rows
+from attn_rl.inspection.acting import Actor, Outputs, PatternEdit, policy_kl, take_rows
 from attn_rl.inspection.recorder import POOLED, AttentionRecord, observation_tensors
 
 N_PERMUTATIONS = 4
@@ -23,7 +23,7 @@ MAX_ROWS = 8192
 
 
 class RowEdit(Protocol):
-    """A :class:`PatternEdit` that is also told which rows of the repeated batch are being computed."""
+    """A :class:`PatternEdit` that is also told which of all variants (R,) are being computed."""
 
     def __call__(self, layer: int, pattern: Tensor, rows: slice) -> Tensor: ...
 
@@ -78,6 +78,7 @@ def measure(actor: Actor, record: AttentionRecord, seed: int = 0) -> Effects:
     content = np.full((n_states, n_slots), np.nan, np.float32)
     uniform_kl, permuted_kl = np.full((2, n_states), np.nan, np.float32)
     gradient, rolled = np.full((2, n_states, n_columns), np.nan, np.float32)
+    found_curves = np.full((3, 2, n_states, n_slots + 1), np.nan, np.float32)
     if n_layers:
         content = content_removal(actor, record)
         uniform_kl, permuted_kl = uniform(actor, record), permuted(actor, record, generator)
@@ -85,7 +86,6 @@ def measure(actor: Actor, record: AttentionRecord, seed: int = 0) -> Effects:
         found_curves = curves(actor, record, record.entity_map(), absence, generator)
         gradient = gradient_attention(actor, record)
         rolled = metrics.rollout([layer.pattern for layer in record.layers], reader_rows(record))
-    found_curves = np.full((3, 2, n_states, n_slots + 1), np.nan, np.float32)
     return Effects(
         absence_kl=absence,
         absence_value=absence_value,
@@ -102,40 +102,38 @@ def measure(actor: Actor, record: AttentionRecord, seed: int = 0) -> Effects:
 
 def removal(actor: Actor, record: AttentionRecord) -> tuple[np.ndarray, np.ndarray]:
     """Take out one entity at a time: KL and change of value, both (S,N), NaN on absent slots."""
-    n_slots = record.slot_present.shape[1]
-    keep = ~torch.eye(n_slots, dtype=torch.bool).repeat(len(record.present), 1)
-    kl, value = _compare(actor, record, n_slots, keep=keep)
-    absent = ~record.slot_present
-    return np.where(absent, np.nan, kl), np.where(absent, np.nan, value)
+    states, slots = np.nonzero(record.slot_present)
+    keep = torch.as_tensor(np.arange(record.slot_present.shape[1]) != slots[:, None])
+    kl, value = _compare(actor, record, states, keep=keep)
+    return _spread(record, kl), _spread(record, value)
 
 
 def content_removal(actor: Actor, record: AttentionRecord) -> np.ndarray:
     """Zero one entity's weight x value at a time, everywhere: KL (S,N), NaN on absent slots."""
-    n_states, n_slots = record.slot_present.shape
-    columns = torch.eye(n_slots, record.present.shape[1] - record.lead, dtype=torch.bool)
-    columns = torch.nn.functional.pad(columns, (record.lead, 0)).repeat(n_states, 1)  # (S x N, K)
+    states, slots = np.nonzero(record.slot_present)
+    columns = torch.as_tensor(np.arange(record.present.shape[1]) == record.lead + slots[:, None])  # (R,K)
 
     def edit(layer: int, pattern: Tensor, rows: slice) -> Tensor:
         return pattern.masked_fill(columns[rows, None, None].to(pattern.device), 0.0)
 
-    kl, _ = _compare(actor, record, n_slots, edit=edit)
-    return np.where(record.slot_present, kl, np.nan)
+    return _spread(record, _compare(actor, record, states, edit=edit)[0])
 
 
 def head_importance(actor: Actor, record: AttentionRecord, *, keep: bool) -> np.ndarray:
     """Zero one head at a time, or all heads of its layer but this one: KL (S,L,H)."""
-    n_layers, n_heads = len(record.layers), record.layers[0].pattern.shape[1]
+    n_states, n_layers, n_heads = len(record.present), len(record.layers), record.layers[0].pattern.shape[1]
+    one = torch.eye(n_heads, dtype=torch.bool).repeat(n_states, 1)  # (S x H, H)
+    zeroed = ~one if keep else one
     found = []
     for target in range(n_layers):
-        zeroed = torch.eye(n_heads, dtype=torch.bool)
-        zeroed = (~zeroed if keep else zeroed).repeat(len(record.present), 1)  # (S x H, H)
 
-        def edit(layer: int, pattern: Tensor, rows: slice, target: int = target, zeroed: Tensor = zeroed) -> Tensor:
+        def edit(layer: int, pattern: Tensor, rows: slice, target: int = target) -> Tensor:
             if layer != target:
                 return pattern
             return pattern.masked_fill(zeroed[rows, :, None, None].to(pattern.device), 0.0)
 
-        found.append(_compare(actor, record, n_heads, edit=edit)[0])
+        kl, _ = _compare(actor, record, np.arange(n_states).repeat(n_heads), edit=edit)
+        found.append(kl.reshape(n_states, n_heads))
     return np.stack(found, 1)
 
 
@@ -147,12 +145,13 @@ def uniform(actor: Actor, record: AttentionRecord) -> np.ndarray:
         flags = present[rows, None, None].to(pattern)
         return (flags / flags.sum(-1, keepdim=True).clamp(min=1)).expand_as(pattern)
 
-    return _compare(actor, record, 1, edit=edit)[0][:, 0]
+    return _compare(actor, record, np.arange(len(present)), edit=edit)[0]
 
 
 def permuted(actor: Actor, record: AttentionRecord, generator: torch.Generator) -> np.ndarray:
     """Permute the weights among present columns, the same way in all heads and rows: mean KL over draws (S,)."""
-    absent = (~torch.as_tensor(record.present)).repeat_interleave(N_PERMUTATIONS, 0)
+    states = np.arange(len(record.present)).repeat(N_PERMUTATIONS)
+    absent = ~torch.as_tensor(record.present)[states]
     in_order = torch.argsort(absent.int(), dim=-1, stable=True)  # present columns first
     at_random = torch.argsort(torch.rand(absent.shape, generator=generator) + absent * 2.0, dim=-1)
     source = torch.empty_like(in_order).scatter_(-1, in_order, at_random)
@@ -160,7 +159,8 @@ def permuted(actor: Actor, record: AttentionRecord, generator: torch.Generator) 
     def edit(layer: int, pattern: Tensor, rows: slice) -> Tensor:
         return pattern.gather(-1, source[rows, None, None].to(pattern.device).expand_as(pattern))
 
-    return _compare(actor, record, N_PERMUTATIONS, edit=edit)[0].mean(-1)
+    kl, _ = _compare(actor, record, states, edit=edit)
+    return kl.reshape(-1, N_PERMUTATIONS).mean(-1)
 
 
 def curves(
@@ -175,14 +175,14 @@ def curves(
         generator: of the random orders.
     """
     present = record.slot_present
-    n_states, n_slots = present.shape
     noise = [torch.rand(present.shape, generator=generator).numpy() for _ in range(N_RANDOM_ORDERS)]
-    places = np.stack([metrics.ranks(order, present) for order in (score, *noise, oracle)], 1)[:, :, None, None]
-    k = np.arange(n_slots + 1)[:, None]
-    keep = np.stack([places >= k, places < k], 2)[:, :, :, 0]  # (S, orders, 2, N+1, N)
-    rows = torch.as_tensor(keep.reshape(-1, n_slots))
-    kl, _ = _compare(actor, record, len(rows) // n_states, keep=rows)
-    similarity = np.exp(-kl).reshape(n_states, -1, 2, n_slots + 1).transpose(1, 2, 0, 3)
+    places = np.stack([metrics.ranks(order, present) for order in (score, *noise, oracle)])  # (orders,S,N)
+    k = np.arange(present.shape[1] + 1)[:, None]
+    keep = np.stack([places[:, :, None] >= k, places[:, :, None] < k], 1)  # (orders,2,S,N+1,N)
+    similarity = np.ones(keep.shape[:-1], np.float32)
+    changed = ~(keep | ~present[:, None]).all(-1)  # nothing to compute where all entities stay
+    kl, _ = _compare(actor, record, np.nonzero(changed)[2], keep=torch.as_tensor(keep[changed]))
+    similarity[changed] = np.exp(-kl)
     return np.stack([similarity[0], similarity[1:-1].mean(0), similarity[-1]])
 
 
@@ -224,42 +224,45 @@ def _chosen_logit(outputs: Outputs) -> Tensor:
 
 @torch.no_grad()
 def _compare(
-    actor: Actor, record: AttentionRecord, times: int, *, keep: Tensor | None = None, edit: RowEdit | None = None
+    actor: Actor,
+    record: AttentionRecord,
+    states: np.ndarray,
+    *,
+    keep: Tensor | None = None,
+    edit: RowEdit | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pass ``times`` variants of every state through the network; KL from and change of value to the record.
+    """Pass variants of recorded states through the network; KL from and change of value to the record, both (R,).
 
     Args:
         actor, record: as for :func:`measure`.
-        times: number of variants.
-        keep: boolean (S x times, N), False = taken out.
-        edit: as :class:`PatternEdit`, with the rows out of S x times that are being computed.
-
-    Returns:
-        both (S, times)
+        states: which state each of the R variants is one of (R,).
+        keep: boolean (R,N), False = taken out.
+        edit: what to do to the patterns of some of the R variants.
     """
-    n_rows = len(record.present) * times
-    obs = repeat_rows(observation_tensors(actor, record), times)
-    expected = Outputs(
-        torch.as_tensor(record.policy).repeat_interleave(times, 0),
-        record.sizes,
-        torch.as_tensor(record.value).repeat_interleave(times, 0),
-    )
-    kl, value = [], []
-    for start in range(0, n_rows, MAX_ROWS):
+    obs = observation_tensors(actor, record)
+    expected = Outputs(torch.as_tensor(record.policy), record.sizes, torch.as_tensor(record.value))
+    kl, value = [torch.zeros(0)], [torch.zeros(0)]
+    for start in range(0, len(states), MAX_ROWS):
         rows = slice(start, start + MAX_ROWS)
+        chosen = torch.as_tensor(states[rows])
         got = actor.act(
-            obs[rows] if isinstance(obs, Tensor) else {key: block[rows] for key, block in obs.items()},
+            take_rows(obs, chosen.to(actor.policy.device)),
             keep=None if keep is None else keep[rows].to(actor.policy.device),
             edit=None if edit is None else _of_rows(edit, rows),
         )
-        kl.append(policy_kl(_rows(expected, rows), Outputs(got.policy.cpu(), got.sizes, got.value.cpu())))
-        value.append(got.value.cpu() - expected.value[rows])
-    return tuple(torch.cat(parts).reshape(-1, times).numpy() for parts in (kl, value))  # type: ignore[return-value]
-
-
-def _rows(outputs: Outputs, rows: slice) -> Outputs:
-    return Outputs(outputs.policy[rows], outputs.sizes, outputs.value[rows])
+        before = Outputs(expected.policy[chosen], expected.sizes, expected.value[chosen])
+        after = Outputs(got.policy.cpu(), got.sizes, got.value.cpu())
+        kl.append(policy_kl(before, after))
+        value.append(after.value - before.value)
+    return torch.cat(kl).numpy(), torch.cat(value).numpy()
 
 
 def _of_rows(edit: RowEdit, rows: slice) -> PatternEdit:
     return lambda layer, pattern: edit(layer, pattern, rows)
+
+
+def _spread(record: AttentionRecord, found: np.ndarray) -> np.ndarray:
+    """One number per present slot -> (S,N), NaN on absent ones."""
+    spread = np.full(record.slot_present.shape, np.nan, np.float32)
+    spread[record.slot_present] = found
+    return spread
