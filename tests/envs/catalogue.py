@@ -33,6 +33,8 @@ VARIANTS = [
     Variant("Match", {}, 1.0, (0.22, 0.28)),
     Variant("Match", {"rule": "odd"}, 1.0, (0.22, 0.28)),
     Variant("Match", {"rule": "odd", "levels": 7, "max_entities": 31, "capacity": 37}, 1.0, (0.22, 0.28)),
+    Variant("Route", {}, 1.0, (0, 0.03)),
+    Variant("Route", {"min_entities": 2, "max_entities": 7, "capacity": 11, "report_gap": True}, 1.0, (0.3, 0.5)),
     Variant("Seek", {}, 1.0, (0.005, 0.04)),
     Variant("Seek", {"min_entities": 32, "max_entities": 41, "capacity": 64, "penalty": 0.5}, 1.0, (0, 0.04)),
     Variant("Tiles", {}, 1.0, (0.10, 0.15)),
