@@ -10,7 +10,7 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, record_attention
 from attn_rl.inspection.acting import Actor
-from attn_rl.inspection.recorder import absent_leak, replay_error
+from attn_rl.inspection.checks import absent_leak, replay_error
 from attn_rl.nn.attention import MultiHeadAttention
 from tests.inspection.conftest import TypedBandit
 
