@@ -137,18 +137,10 @@ class MultiHeadAttention(nn.Module):
         self.w_k = nn.Linear(d_model, d_model, bias=False)
         self.w_v = nn.Linear(d_model, d_model, bias=False)
         self.w_o = nn.Linear(d_model, d_model)
-        self.log_temperature = nn.Parameter(torch.zeros(n_heads, 1, 1)) if similarity == "cosine" else None
+        # Unit vectors need a larger factor than 1 to tell entities apart from the start: sqrt(d_k).
+        log_temperature = torch.full((n_heads, 1, 1), 0.5 * math.log(d_model // n_heads))
+        self.log_temperature = nn.Parameter(log_temperature) if similarity == "cosine" else None
         self.tap = nn.Identity()
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw W_Q, W_K, W_V, W_O from Xavier-uniform; biases zero; cosine temperature 1/sqrt(d_k) inverted."""
-        for linear in (self.w_q, self.w_k, self.w_v, self.w_o):
-            nn.init.xavier_uniform_(linear.weight)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
-        if self.log_temperature is not None:  # unit vectors need a larger factor to reach the same sharpness
-            nn.init.constant_(self.log_temperature, 0.5 * math.log(self.w_q.in_features // self.n_heads))
 
     def forward(self, queries: Tensor, tokens: Tensor, present: Tensor, bias: Tensor | None = None) -> Tensor:
         """Attend from ``queries`` (B,Q,D) to ``tokens`` (B,N,D) that are ``present`` (B,N).

@@ -15,13 +15,6 @@ class FeedForward(nn.Module):
         super().__init__()
         self.widen = nn.Linear(d_model, d_hidden)
         self.narrow = nn.Linear(d_hidden, d_model)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Xavier-uniform weights, zero biases."""
-        for linear in (self.widen, self.narrow):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every row of ``x`` (..., D)."""
@@ -46,12 +39,6 @@ class Block(nn.Module):
         self.attention = MultiHeadAttention(d_model, n_heads, **attention)
         self.norm_feedforward = nn.LayerNorm(d_model)
         self.feedforward = FeedForward(d_model, d_feedforward)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw all weights anew."""
-        self.attention.reset_parameters()
-        self.feedforward.reset_parameters()
 
     def forward(self, x: Tensor, present: Tensor, n_rows: int | None = None, bias: Tensor | None = None) -> Tensor:
         """Compute the first ``n_rows`` rows of the block's output, all of them where None.

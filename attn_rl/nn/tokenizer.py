@@ -35,17 +35,6 @@ class Embedding(nn.Module):
         self.first = nn.Linear(n_features, d_model)
         self.context = nn.Linear(n_context, d_model, bias=False) if n_context else None
         self.second = nn.Linear(d_model, d_model)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Kaiming-uniform for the ReLU, over the width of features and context together."""
-        fan_in = self.first.in_features + (self.context.in_features if self.context else 0)
-        for linear, fan in ((self.first, fan_in), (self.context, fan_in), (self.second, self.second.in_features)):
-            if linear is not None:
-                bound = (6.0 / fan) ** 0.5
-                nn.init.uniform_(linear.weight, -bound, bound)
-                if linear.bias is not None:
-                    nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Embed rows ``x`` (B,N,F), or (B,F); ``context`` (B,E) is shared by all rows of an observation."""
