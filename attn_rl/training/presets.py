@@ -132,6 +132,8 @@ PRESETS: dict[str, Preset] = {
         every={"pointer": "enemies"},
     ),
     "Tiles": Preset(total_timesteps=10_000, n_envs=64, every={"n_steps": 4, "batch_size": 64, "gamma": 0.0}),
+    # Other people's environments: so few environments that a rollout is short. Not tuned for learning.
+    **dict.fromkeys(("highway", "highway-fast", "intersection"), Preset(50_000, 8, every={"batch_size": 64})),
 }
 
 
