@@ -18,8 +18,10 @@ ALLOWED = (
     "1-D Boxes (global or ego features) and 'action_mask'. "
     "Wrap other observations (attn_rl.wrappers) or leave the key out."
 )
-Kinds = Mapping[str, Mapping[str, Sequence]]
-"""Kind -> type (or "ego") -> feature names of one group, or a sequence of groups."""
+Kinds = Mapping[str, Mapping[str, Any]]
+"""Kind -> type (or "ego") -> feature names of one group, or a sequence of groups; and ``"compare"`` -> how."""
+COMPARE = "compare"
+COMPARISONS = ("value", "position", "category")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class EntitySpec:
     types: tuple[EntityType, ...]
     ego: tuple[tuple[str, tuple[str, ...]], ...] = ()
     action_mask: bool = False
-    kinds: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = field(default_factory=dict)
+    kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
     plain: bool = False
 
     @classmethod
@@ -95,7 +97,8 @@ class EntitySpec:
             space: a Dict of blocks (see ``docs/observations.md``) or a plain 2-D Box (N,F).
             names: feature names per key, e.g. ``{"items": ("dx", "dy"), "ego": ("x", "y")}``; missing: f0, f1, ...
             kinds: features of the same kind, e.g. ``{"colour": {"ego": ("cue_r", "cue_g"), "items": ("r", "g")}}``; a
-                type with several groups of a kind gives a sequence of groups.
+                type with several groups of a kind gives a sequence of groups. ``"compare"`` says how: ``"value"``
+                (the default), ``"position"`` or ``"category"`` (one-hot).
             presence: for a plain Box, the column (name or index) that says which rows exist.
 
         Raises:
@@ -244,26 +247,37 @@ def _feature_names(key: str, width: int, given: Sequence[str] | None) -> tuple[s
     return tuple(given)
 
 
-def _check_kinds(spec: EntitySpec, kinds: Kinds) -> dict[str, dict[str, tuple[tuple[str, ...], ...]]]:
-    """Normalise to kind -> owner -> groups and check every name and width."""
+def _check_kinds(spec: EntitySpec, kinds: Kinds) -> dict[str, dict[str, Any]]:
+    """Normalise to kind -> owner -> groups (and "compare" where it is given) and check every name and width."""
     features = {t.name: t.features for t in spec.types} | {"ego": spec.ego_features}
-    checked: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {}
+    checked: dict[str, dict[str, Any]] = {}
     for kind, owners in kinds.items():
-        checked[kind] = {}
-        for owner, groups in owners.items():
-            if owner not in features:
-                raise ValueError(f"kinds[{kind!r}] names {owner!r}; expected one of {sorted(features)}")
-            groups = (groups,) if isinstance(groups[0], str) else groups
-            for group in groups:
-                if missing := [name for name in group if name not in features[owner]]:
-                    raise ValueError(
-                        f"kinds[{kind!r}][{owner!r}]: {missing} not among {features[owner]}; check the names"
-                    )
-            checked[kind][owner] = tuple(tuple(group) for group in groups)
-        widths = {len(group) for groups in checked[kind].values() for group in groups}
+        if (compare := owners.get(COMPARE, COMPARISONS[0])) not in COMPARISONS:
+            raise ValueError(f"kinds[{kind!r}][{COMPARE!r}] is {compare!r}; choose one of {COMPARISONS}")
+        groups = {
+            owner: _check_groups(f"kinds[{kind!r}][{owner!r}]", given, features.get(owner), features)
+            for owner, given in owners.items()
+            if owner != COMPARE
+        }
+        widths = {len(group) for of_owner in groups.values() for group in of_owner}
         if len(widths) > 1:
             raise ValueError(f"kinds[{kind!r}] mixes groups of {sorted(widths)} features; same kind means same width")
+        checked[kind] = groups | ({COMPARE: compare} if COMPARE in owners else {})
     return checked
+
+
+def _check_groups(
+    where: str, given: Sequence, features: Sequence[str] | None, known: Mapping[str, Any]
+) -> tuple[tuple[str, ...], ...]:
+    if features is None:
+        raise ValueError(f"{where}: there is no such entity type; expected one of {sorted(known)}")
+    if isinstance(given, str) or not given:
+        raise ValueError(f"{where} is {given!r}; give a tuple of feature names, or of such tuples")
+    groups = (given,) if isinstance(given[0], str) else given
+    for group in groups:
+        if missing := [name for name in group if name not in features]:
+            raise ValueError(f"{where}: {missing} not among {tuple(features)}; check the names")
+    return tuple(tuple(group) for group in groups)
 
 
 def _rows(entity_type: EntityType, blocks: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

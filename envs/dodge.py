@@ -117,7 +117,7 @@ class DodgeVectorEnv(BatchedEnv):
             max_episode_steps=MAX_STEPS,
             render_mode=render_mode,
             entities={"ego": EGO, "items": ITEM},
-            kinds={"position": {"ego": EGO[2:4], "items": ITEM[:2]}},
+            kinds={"position": {"compare": "position", "ego": EGO[2:4], "items": ITEM[:2]}},
         )
 
     def begin(self, random: RandomStream) -> State:

@@ -104,7 +104,10 @@ class SeekVectorEnv(BatchedEnv):
             max_episode_steps=MAX_STEPS,
             render_mode=render_mode,
             entities={"ego": EGO, "items": ITEM},
-            kinds={"colour": {"ego": EGO[:3], "items": ITEM[3:]}, "position": {"items": ITEM[:2]}},
+            kinds={
+                "colour": {"ego": EGO[:3], "items": ITEM[3:]},
+                "position": {"compare": "position", "items": ITEM[:2]},
+            },
         )
 
     def begin(self, random: RandomStream) -> State:

@@ -87,7 +87,7 @@ class TilesVectorEnv(BatchedEnv):
             max_episode_steps=1,
             render_mode=render_mode,
             entities={"ego": EGO, "tiles": TILE},
-            kinds={"position": {"ego": EGO, "tiles": TILE[:2]}},
+            kinds={"position": {"compare": "position", "ego": EGO, "tiles": TILE[:2]}},
         )
 
     def begin(self, random: RandomStream) -> State:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -68,9 +70,18 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(d_model, n_heads, d_feedforward, **attention) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, x: Tensor, present: Tensor, n_rows: int | None = None) -> Tensor:
-        """(B,N,D) -> (B,Q,D): the first ``n_rows`` rows (all where None), normalised."""
+    def forward(
+        self,
+        x: Tensor,
+        present: Tensor,
+        n_rows: int | None = None,
+        biases: Sequence[Tensor | None] | None = None,
+    ) -> Tensor:
+        """(B,N,D) -> (B,Q,D): the first ``n_rows`` rows (all where None), normalised.
+
+        ``biases`` holds what each layer adds to its scores, (B,H,Q,N) or None.
+        """
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
-            x = block(x, present, n_rows if last else None)
+            x = block(x, present, n_rows if last else None, biases[i] if biases else None)
         return self.norm(x)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from attn_rl.nn.attention import check_heads
+from attn_rl.nn.comparisons import Group
 from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
 from attn_rl.nn.readout import READOUTS, Pooling
+from attn_rl.nn.relations import MODES, Relations
 from attn_rl.nn.tokenizer import Embedding, Tokenizer, Tokens
 
 
@@ -55,6 +57,9 @@ class AttentionNetwork(SetNetwork):
         ego_conditioning: let every entity's embedding see the ego's features.
         normalize: keep running feature statistics inside the network.
         entity_rows: also compute the entities' rows in the last block (a pointer head reads them).
+        relations: scores that compare like with like (``docs/relations.md``): ``"declared"`` compares ``groups``,
+            ``"auto"`` also learned projections wherever entities attend to entities; ``"off"``: neither.
+        groups: the features that are declared comparable.
     """
 
     def __init__(
@@ -72,6 +77,8 @@ class AttentionNetwork(SetNetwork):
         ego_conditioning: bool = True,
         normalize: bool = True,
         entity_rows: bool = False,
+        relations: str = "off",
+        groups: Sequence[Group] = (),
     ) -> None:
         super().__init__()
         check_heads(d_model, n_heads)
@@ -94,14 +101,36 @@ class AttentionNetwork(SetNetwork):
         self.pooling = Pooling(d_model, (self.readout,)) if self.readout in ("mean", "max") else None
         self.n_lead = int(ego_width > 0) + int(self.query is not None)
         self.entity_rows = entity_rows
+        self.relations = self._make_relations(relations, widths, groups, n_heads, n_layers)
         self.d_model = self.d_out = d_model
         self.reset_parameters()
+
+    def _make_relations(
+        self, mode: str, widths: Mapping[str, int], groups: Sequence[Group], n_heads: int, n_layers: int
+    ) -> Relations | None:
+        if mode not in MODES:
+            raise ValueError(f"relations={mode!r} is unknown; choose one of {MODES}")
+        if mode == "off":
+            return None
+        made = Relations(
+            widths,
+            groups,
+            n_heads,
+            n_layers,
+            n_lead=self.n_lead,
+            ego_reads=self.readout == "ego",
+            entities_read=self.entity_rows or self.pooling is not None,
+            auto=mode == "auto",
+        )
+        return made if made.compares else None
 
     def reset_parameters(self) -> None:
         """Draw all weights anew, as the constructor does."""
         super().reset_parameters()
         if self.query is not None:
             nn.init.normal_(self.query)
+        if self.relations is not None:
+            self.relations.reset_parameters()
 
     def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
         """Encode one observation batch.
@@ -113,9 +142,11 @@ class AttentionNetwork(SetNetwork):
         Returns:
             readout (B,D), and the entities' tokens (B,N,D) where ``entity_rows`` asks for them, else None.
         """
-        tokens = self.tokens(ego, entities)
+        scaled = self.normalizer(ego, entities)
+        tokens = self._with_query(self.tokenizer(*scaled))
+        biases = None if self.relations is None else self.relations(ego, entities, scaled[1])
         only_reader = self.pooling is None and not self.entity_rows
-        rows = self.encoder(tokens.x, tokens.present, 1 if only_reader else None)
+        rows = self.encoder(tokens.x, tokens.present, 1 if only_reader else None, biases)
         entity_tokens = rows[:, self.n_lead :]
         if self.pooling is not None:
             return self.pooling(entity_tokens, tokens.present[:, self.n_lead :]), entity_tokens
@@ -123,7 +154,9 @@ class AttentionNetwork(SetNetwork):
 
     def tokens(self, ego: Tensor | None, entities: Entities) -> Tokens:
         """Embed the observation; the row that is read out stands first."""
-        tokens = self.tokenizer(*self.normalizer(ego, entities))
+        return self._with_query(self.tokenizer(*self.normalizer(ego, entities)))
+
+    def _with_query(self, tokens: Tokens) -> Tokens:
         if self.query is None:
             return tokens
         batch = tokens.x.shape[0]

@@ -16,7 +16,8 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from attn_rl.entities import ACTION_MASK, EntitySpec, Kinds
+from attn_rl.entities import ACTION_MASK, COMPARE, EntitySpec, Kinds
+from attn_rl.nn.comparisons import EGO, Group
 from attn_rl.nn.network import AttentionNetwork, DeepSetsNetwork, FlatNetwork, SetNetwork
 
 
@@ -127,7 +128,10 @@ class EntityAttentionExtractor(EntityExtractor):
     """
 
     def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
-        return AttentionNetwork(spec.widths, _ego_width(spec), entity_rows=pointer is not None, **network)
+        groups = comparable_groups(spec)
+        return AttentionNetwork(
+            spec.widths, _ego_width(spec), entity_rows=pointer is not None, groups=groups, **network
+        )
 
 
 class DeepSetsExtractor(EntityExtractor):
@@ -151,6 +155,25 @@ class FlatExtractor(EntityExtractor):
             )
         sort_by = {name: _column(spec, name, feature) for name, feature in (network.pop("sort_by", None) or {}).items()}
         return FlatNetwork(spec.widths, _ego_width(spec), capacities=spec.capacities, sort_by=sort_by, **network)
+
+
+def comparable_groups(spec: EntitySpec) -> list[Group]:
+    """The groups of features that the spec's kinds declare comparable, by column."""
+    features = {t.name: t.features for t in spec.types} | {EGO: spec.ego_features}
+    groups = []
+    for kind, owners in spec.kinds.items():
+        for owner, given in owners.items():
+            for names in given if owner != COMPARE else ():
+                columns = tuple(features[owner].index(name) for name in names)
+                label = f"{owner}.{_shared_prefix(names) or kind}"
+                groups.append(Group(kind, owners.get(COMPARE, "value"), owner, label, columns))
+    return groups
+
+
+def _shared_prefix(names: Sequence[str]) -> str:
+    """What all names have before their last underscore: ("lock_r", "lock_g") -> "lock"; a single name is its own."""
+    stems = {name.rpartition("_")[0] for name in names} if len(names) > 1 else set(names)
+    return stems.pop() if len(stems) == 1 else ""
 
 
 def _ego_width(spec: EntitySpec) -> int:

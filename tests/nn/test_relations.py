@@ -1,0 +1,289 @@
+"""Relations: a float64 reference of the scores, neutrality, one scale per kind, and the invariants with them on."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from attn_rl.nn.comparisons import EGO, Group, KindScale, position_channels
+from attn_rl.nn.network import AttentionNetwork
+from attn_rl.nn.relations import AutoScores, DeclaredScores, Relations, inverse_strength
+
+B, N, N_HEADS, N_LAYERS = 3, 7, 5, 2
+WIDTHS = {"boxes": 5, "walls": 3}
+E = 4
+KEY = Group("colour", "value", EGO, "ego.key", (0, 1))
+LOCK = Group("colour", "value", "boxes", "boxes.lock", (0, 1))
+CONTENT = Group("colour", "value", "boxes", "boxes.content", (2, 3))
+SPOT = Group("place", "position", "boxes", "boxes.place", (3, 4))
+CORNER = Group("place", "position", "walls", "walls.place", (0, 2))
+GROUPS = (KEY, LOCK, CONTENT, SPOT, CORNER)
+CAPACITY = {"boxes": N, "walls": 2}
+
+
+def observation(dtype=torch.float64, extra=0):
+    """An ego and two types, about half of the rows present (the first always); ``extra`` more empty slots each."""
+    entities = {}
+    for name, width in WIDTHS.items():
+        n = CAPACITY[name]
+        present = torch.rand(B, n) < 0.5
+        present[:, 0] = True
+        x = torch.randn(B, n, width, dtype=dtype)
+        grown = torch.cat([x, torch.zeros(B, extra, width, dtype=dtype)], 1)
+        entities[name] = grown, torch.cat([present, torch.zeros(B, extra, dtype=torch.bool)], 1)
+    return torch.randn(B, E, dtype=dtype), entities
+
+
+def trained(module: nn.Module) -> nn.Module:
+    """Weights that are not where they started."""
+    for parameter in module.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    return module
+
+
+def network(dtype=torch.float64, **keywords) -> AttentionNetwork:
+    keywords = {
+        "relations": "auto",
+        "groups": GROUPS,
+        "n_layers": N_LAYERS,
+        "n_heads": N_HEADS,
+        "d_model": 10,
+    } | keywords
+    return trained(AttentionNetwork(WIDTHS, E, **keywords).to(dtype))
+
+
+def relations(**keywords) -> Relations:
+    keywords = {"n_lead": 1, "ego_reads": True, "entities_read": False, "auto": False} | keywords
+    return trained(Relations(WIDTHS, GROUPS, N_HEADS, N_LAYERS, **keywords).double())
+
+
+def features(group: Group, ego, entities, b: int, row: int) -> torch.Tensor:
+    x = ego[b] if group.owner == EGO else entities[group.owner][0][b, row]
+    return x[list(group.columns)]
+
+
+def reference(module: Relations, layer: int, ego, entities, b: int, h: int, query, key) -> torch.Tensor:
+    """The score between two tokens, (owner, row) each, one number at a time; unscaled features."""
+    weights = module.layers[layer].declared.strengths()[h]
+    names = [name for of_pair in module.layers[layer].declared.names for name in of_pair]
+    score = torch.zeros((), dtype=torch.float64)
+    for a in GROUPS:
+        for c in GROUPS:
+            if a.kind != c.kind or (a.owner, c.owner) != (query[0], key[0]) or a.owner == c.owner == EGO:
+                continue
+            u, v = features(a, ego, entities, b, query[1]), features(c, ego, entities, b, key[1])
+            if a.compare == "value":
+                score += weights[names.index(f"{a.name} = {c.name}")] * -0.5 * sum((v - u) ** 2) / len(u)
+                continue
+            square = sum((v - u) ** 2)
+            damped = 1 / math.sqrt(1 + square)
+            channels = [(v - u)[0] * damped, (v - u)[1] * damped, square * damped**2]
+            channels += [math.exp(-square), math.exp(-8 * square)]
+            start = names.index(f"{a.name} -> {c.name}: direction 0")
+            score += sum(w * x for w, x in zip(weights[start : start + 5], channels, strict=True))
+    return score
+
+
+class Unscaled(nn.Module):
+    def forward(self, rows, presence):
+        return rows
+
+
+class TestDeclared:
+    def test_equals_the_reference(self):
+        module = relations(entities_read=True).eval()
+        module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
+        ego, entities = observation()
+        entities = {name: (x, torch.ones_like(present)) for name, (x, present) in entities.items()}
+        tokens = [(EGO, 0)] + [(name, row) for name in WIDTHS for row in range(CAPACITY[name])]
+        for layer, bias in enumerate(module(ego, entities, entities)):
+            assert bias.shape == (B, N_HEADS, len(tokens), len(tokens))
+            for i, query in enumerate(tokens):
+                for j, key in enumerate(tokens):
+                    expected = reference(module, layer, ego, entities, 1, 2, query, key)
+                    torch.testing.assert_close(bias[1, 2, i, j], expected, atol=1e-12, rtol=0)
+
+    def test_only_the_readers_row_is_computed_where_only_it_is_read(self):
+        module = relations().eval()
+        ego, entities = observation()
+        inner, last = module(ego, entities, entities)
+        assert inner.shape[2] == 1 + sum(CAPACITY.values())
+        assert last.shape[2] == 1
+        assert {a.owner for a, _ in module.layers[-1].pairs} == {EGO}
+
+    def test_a_token_without_the_feature_is_neutral(self):
+        module = relations(n_lead=2, ego_reads=False, entities_read=True).eval()
+        ego, entities = observation()
+        bias = module(ego, entities, entities)[0]
+        assert (bias[:, :, 0] == 0).all()  # the learned query
+        assert (bias[:, :, :, 0] == 0).all()
+        assert (bias[:, :, 1, -2:] == 0).all()  # an ego without a place meets walls without a colour
+        assert (bias[:, :, 1, 2 : 2 + N] != 0).all()
+
+    def test_heads_start_on_different_relations(self):
+        scores = DeclaredScores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK), (KEY, LOCK), (KEY, CONTENT)], 4)
+        strong = scores.strengths() > 1
+        assert strong[:, :3].sum(0).tolist() == [2, 1, 1]
+        assert strong[:, :3].sum(1).tolist() == [1, 1, 1, 1]
+        assert strong[:, 3:].sum(0).tolist() == [2, 2]
+
+    def test_more_relations_than_heads_all_start_in_some_head(self):
+        scores = DeclaredScores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK)], 2)
+        assert (scores.strengths() > 1).any(0).all()
+
+    def test_categories_learn_a_table(self):
+        team = Group("team", "category", "boxes", "boxes.team", (0, 1, 2))
+        module = Relations({"boxes": 3}, [team], 2, 2, n_lead=1, ego_reads=False, entities_read=False, auto=False)
+        table = torch.randn(2, 9)
+        module.layers[0].declared.strengths = lambda: table
+        teams = torch.tensor([[2, 0, 1, 1]])
+        entities = {"boxes": (nn.functional.one_hot(teams, 3).float(), torch.ones(1, 4, dtype=torch.bool))}
+        bias = module(None, entities, entities)[0]
+        assert bias[0, 1, 1 + 0, 1 + 3] == table[1, 2 * 3 + 1]
+        assert bias[0, 0, 1 + 1, 1 + 2] == table[0, 0 * 3 + 1]
+
+
+class TestAuto:
+    def test_equals_the_reference(self):
+        scores = trained(AutoScores(WIDTHS, N_HEADS, n_dims=2).double())
+        _, entities = observation()
+        rows = [x for x, _ in entities.values()]
+        bias = scores(rows, n_lead=2)
+        strength = nn.functional.softplus(4.0 * scores.weight)
+        p = torch.cat([x @ (4.0 * w).T for x, w in zip(rows, scores.project, strict=True)], 1)
+        for i, j, head in ((0, 0, 0), (1, 2, 1), (3, 8, 4), (8, 3, 2)):
+            parts = slice(2 * head, 2 * head + 2)
+            expected = -strength[head] / 4 * (p[:, i, parts] - p[:, j, parts]).square().sum(-1)
+            torch.testing.assert_close(bias[:, head, 2 + i, 2 + j], expected)
+        assert (bias[:, :, :2] == 0).all()
+        assert (bias[:, :, :, :2] == 0).all()
+
+    def test_only_where_entities_attend_to_entities(self):
+        made = AttentionNetwork(WIDTHS, E, n_layers=2, n_heads=4, relations="auto").relations
+        assert [layer.auto is not None for layer in made.layers] == [True, False]
+        assert AttentionNetwork(WIDTHS, E, n_layers=1, relations="auto").relations is None
+        assert AttentionNetwork(WIDTHS, E, n_layers=1, relations="auto", entity_rows=True).relations is not None
+
+
+class TestKindScale:
+    def test_groups_of_a_kind_share_one_scale(self):
+        scale = KindScale().double()
+        small, large = torch.randn(B, 5, 2, dtype=torch.float64), 10 * torch.randn(B, 3, 2, dtype=torch.float64)
+        everybody = [torch.ones(B, 5, dtype=torch.bool), torch.ones(B, 3, dtype=torch.bool)]
+        scale([small, large], everybody)
+        scale.eval()
+        scaled_small, scaled_large = scale([small, large], everybody)
+        ratio = (scaled_large[:, 0] - scaled_small[:, 0]) / (large[:, 0] - small[:, 0])
+        torch.testing.assert_close(ratio, torch.full_like(ratio, ratio[0, 0]))
+        both = torch.cat([scaled_small, scaled_large], 1)
+        assert both.var(1, unbiased=False).mean() == pytest.approx(1.0, rel=1e-3)
+
+    def test_neighbours_far_from_the_origin_keep_their_digits(self):
+        scale = KindScale()
+        near = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, -1.0]]])
+        far = near + torch.tensor([997.0, -1000.0])
+        everybody = [torch.ones(1, 3, dtype=torch.bool)]
+        scale([near], everybody)
+        scale.eval()
+        (here,), (there,) = scale([near], everybody), scale([far], everybody)
+        torch.testing.assert_close(position_channels(there, there), position_channels(here, here), atol=1e-5, rtol=0)
+
+    def test_statistics_move_once_per_rollout(self):
+        module, (ego, entities) = network(torch.float32), observation(torch.float32)
+        before = [module(ego, entities)[0], module(ego, entities)[0]]
+        assert torch.equal(*before)
+        module.eval()
+        assert not torch.equal(module(ego, entities)[0], before[0])
+        assert "relations.scales.0.normalizer.running_var" in module.state_dict()
+
+
+class TestNetwork:
+    @pytest.mark.parametrize("readout", ["ego", "learned", "mean", "max"])
+    @pytest.mark.parametrize("entity_rows", [True, False])
+    def test_absent_rows_have_no_influence(self, readout, entity_rows):
+        module, (ego, entities) = network(readout=readout, entity_rows=entity_rows).eval(), observation()
+        outputs, gradients = [], []
+        for filling in (0.0, torch.nan, torch.inf, 1e30):
+            filled = {
+                name: (x.masked_fill(~p.unsqueeze(-1), filling).requires_grad_(), p)
+                for name, (x, p) in entities.items()
+            }
+            out = module(ego, filled)[0]
+            outputs.append(out)
+            gradients += torch.autograd.grad(out.sum(), [x for x, _ in filled.values()])
+        assert all(torch.equal(out, outputs[0]) for out in outputs)
+        for gradient, (_, present) in zip(gradients, list(entities.values()) * 4, strict=True):
+            assert (gradient[~present] == 0).all()
+            assert gradient[present].abs().sum() > 0
+
+    def test_nothing_present_is_finite(self):
+        module, (ego, entities) = network(torch.float32, entity_rows=True), observation(torch.float32)
+        nobody = {name: (x, torch.zeros_like(present)) for name, (x, present) in entities.items()}
+        for mode in (True, False):
+            out = module.train(mode)(ego, nobody)[0]
+            out.sum().backward()
+            assert out.isfinite().all()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+
+    @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 2e-6), (torch.float64, 1e-13)])
+    def test_permuting_entities_changes_only_rounding(self, dtype, rounding):
+        module = AttentionNetwork(WIDTHS, E, relations="auto", groups=GROUPS, n_layers=2, entity_rows=True)
+        module = module.to(dtype).eval()
+        ego, entities = observation(dtype)
+        order = torch.randperm(N)
+        permuted = {**entities, "boxes": tuple(part[:, order] for part in entities["boxes"])}
+        out, rows = module(ego, entities)
+        out_permuted, rows_permuted = module(ego, permuted)
+        torch.testing.assert_close(out_permuted, out, atol=rounding, rtol=0)
+        torch.testing.assert_close(rows_permuted[:, :N], rows[:, :N][:, order], atol=2 * rounding, rtol=0)
+
+    def test_capacity_is_free_to_grow(self):
+        module = network().eval()
+        ego, grown = observation(extra=4)
+        grown = {name: (x.masked_fill(~p.unsqueeze(-1), 0.0), p) for name, (x, p) in grown.items()}
+        small = {name: (x[:, : CAPACITY[name]], p[:, : CAPACITY[name]]) for name, (x, p) in grown.items()}
+        torch.testing.assert_close(module(ego, grown)[0], module(ego, small)[0])
+
+    @pytest.mark.parametrize("readout", ["ego", "learned", "mean"])
+    @pytest.mark.parametrize("entity_rows", [True, False])
+    def test_every_relation_parameter_receives_gradient(self, readout, entity_rows):
+        module, (ego, entities) = network(readout=readout, entity_rows=entity_rows), observation()
+        out, rows = module(ego, entities)
+        loss = out.square().sum() + (0 if rows is None else rows.square().sum())
+        loss.backward()
+        for name, parameter in module.relations.named_parameters():
+            assert parameter.grad is not None, name
+            assert (parameter.grad != 0).any(), name
+
+    @pytest.mark.parametrize("relations", ["declared", "auto"])
+    def test_nothing_to_compare_changes_nothing(self, relations):
+        torch.manual_seed(2)
+        plain = AttentionNetwork(WIDTHS, E)
+        state = torch.get_rng_state()
+        torch.manual_seed(2)
+        same = AttentionNetwork(WIDTHS, E, relations=relations)
+        assert torch.equal(state, torch.get_rng_state())
+        assert plain.state_dict().keys() == same.state_dict().keys()
+        ego, entities = observation(torch.float32)
+        assert torch.equal(plain(ego, entities)[0], same(ego, entities)[0])
+
+    def test_off_ignores_what_is_declared(self):
+        assert AttentionNetwork(WIDTHS, E, groups=GROUPS, relations="off", n_layers=2).relations is None
+
+    def test_strengths_are_named_per_layer_and_head(self):
+        module = network(relations="declared")
+        found = {(s.layer, s.head, s.name): s.value for s in module.relations.strengths()}
+        assert (0, N_HEADS - 1, "boxes.lock = boxes.content") in found
+        assert (1, 0, "ego.key = boxes.lock") in found
+        assert (1, 0, "boxes.lock = ego.key") not in found
+        assert (0, 0, "boxes.place -> walls.place: range") in found
+        assert min(value for key, value in found.items() if " = " in key[2]) > 0
+
+    def test_unknown_mode_is_refused(self):
+        with pytest.raises(ValueError, match=r"relations='on' is unknown; choose one of \('auto', 'declared', 'off'\)"):
+            AttentionNetwork(WIDTHS, E, relations="on")
+
+
+def test_inverse_strength():
+    assert nn.functional.softplus(torch.tensor(4.0 * inverse_strength(0.1))).item() == pytest.approx(0.1)

@@ -1,0 +1,61 @@
+"""Relations through Stable-Baselines3: kinds are plain data that names, saves and loads with the model."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+
+from attn_rl import EntityAttentionExtractor, EntityAttentionPolicy, EntitySpec, make_vec_env
+
+BOXES = "envs:AttnRL/Boxes-v0"
+SPACE = spaces.Dict({"boxes": spaces.Box(0, 1, (5, 5), np.float32), "me": spaces.Box(0, 1, (3,), np.float32)})
+NAMES = {"boxes": ("lock_r", "lock_g", "content_r", "content_g", "size"), "me": ("key_r", "key_g", "size")}
+KINDS = {
+    "colour": {"ego": ("key_r", "key_g"), "boxes": (("lock_r", "lock_g"), ("content_r", "content_g"))},
+    "size": {"compare": "position", "ego": ("size",), "boxes": ("size",)},
+}
+
+
+def test_relations_are_named_after_the_features():
+    extractor = EntityAttentionExtractor(SPACE, names=NAMES, kinds=KINDS, relations="declared")
+    names = {strength.name for strength in extractor.network.relations.strengths()}
+    assert {"ego.key = boxes.lock", "ego.key = boxes.content", "ego.size -> boxes.size: near"} <= names
+
+
+def test_kinds_survive_a_second_reading():
+    spec = EntitySpec.from_space(SPACE, NAMES, KINDS)
+    assert spec.kinds["colour"]["boxes"] == (("lock_r", "lock_g"), ("content_r", "content_g"))
+    assert EntitySpec.from_space(SPACE, spec.names, spec.kinds) == spec
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        ({"size": {"compare": "distance"}}, r"kinds\['size'\]\['compare'\] is 'distance'; choose one of \('value', "),
+        ({"size": {"crates": ("size",)}}, r"kinds\['size'\]\['crates'\]: there is no such entity type; expected one"),
+        ({"size": {"boxes": "size"}}, r"kinds\['size'\]\['boxes'\] is 'size'; give a tuple of feature names"),
+        ({"size": {"boxes": ("width",)}}, r"kinds\['size'\]\['boxes'\]: \['width'\] not among"),
+        ({"size": {"boxes": ("size",), "ego": ("key_r", "key_g")}}, "same kind means same width"),
+    ],
+)
+def test_kinds_that_do_not_fit_are_refused(kinds, message):
+    with pytest.raises(ValueError, match=message):
+        EntitySpec.from_space(SPACE, NAMES, kinds)
+
+
+def test_saves_loads_and_predicts_to_the_bit(tmp_path):
+    env = make_vec_env(BOXES, 4, seed=0)
+    spec = EntitySpec.from_env(env)
+    extractor = {"names": spec.names, "kinds": spec.kinds, "relations": "auto"}
+    policy = {"features_extractor_kwargs": extractor, "pointer": "items"}
+    model = PPO(EntityAttentionPolicy, env, n_steps=8, batch_size=32, n_epochs=2, policy_kwargs=policy, seed=0)
+    model.learn(64)
+    model.save(tmp_path / "model")
+    loaded = PPO.load(tmp_path / "model")
+    obs = env.reset()
+    assert np.array_equal(model.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0])
+    tensors, _ = model.policy.obs_to_tensor(obs)
+    with torch.no_grad():
+        ours, theirs = (m.policy.get_distribution(tensors).distribution.logits for m in (model, loaded))
+    assert torch.equal(ours, theirs)
