@@ -20,9 +20,12 @@ FORBIDDEN = {  # part of the source -> what it must never import, nearest prefix
         *("stable_baselines3", "sb3_contrib", "matplotlib", "PIL", "envs", "train"),
         *("attn_rl.nn", "attn_rl.sb3", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
     },
-    "attn_rl/wrappers": {
-        *("torch", "stable_baselines3", "sb3_contrib", "matplotlib", "PIL", "envs", "train", "attn_rl.entities"),
-        *("attn_rl.nn", "attn_rl.sb3", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
+    **{
+        f"attn_rl/{room}": {
+            *("torch", "stable_baselines3", "sb3_contrib", "matplotlib", "PIL", "envs", "train", "attn_rl.entities"),
+            *("attn_rl.nn", "attn_rl.sb3", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
+        }
+        for room in ("wrappers", "third_party")
     },
     "attn_rl/sb3": {
         *("matplotlib", "PIL", "envs", "train", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
@@ -38,6 +41,8 @@ FORBIDDEN = {  # part of the source -> what it must never import, nearest prefix
 ONLY_THERE = {  # heavy or optional package -> the only places that may import it
     "matplotlib": ("attn_rl/inspection", "benchmarks"),
     "PIL": ("attn_rl/inspection", "envs", "benchmarks"),
+    "highway_env": ("attn_rl/third_party/highway.py", "benchmarks"),
+    "minigrid": ("attn_rl/third_party/minigrid.py", "benchmarks"),
     "sb3_contrib": ("attn_rl/sb3/maskable.py", "attn_rl/training", "attn_rl/cli.py", "benchmarks", "train.py"),
 }
 
@@ -91,6 +96,7 @@ def test_imports_point_the_right_way(path):
         ("attn_rl/nn/encoder.py", "from attn_rl import entities"),
         ("attn_rl/entities.py", "from .sb3.policy import EntityAttentionPolicy"),
         ("attn_rl/wrappers/block.py", "import torch"),
+        ("attn_rl/third_party/families.py", "import highway_env"),
         ("attn_rl/sb3/policy.py", "from attn_rl.inspection import recorder"),
         ("attn_rl/inspection/metrics.py", "import attn_rl.training.checkpoint"),
         ("attn_rl/inspection/callback.py", "import envs.seek"),

@@ -142,8 +142,7 @@ def _state(env: gym.Env, obs: Any, info: Mapping[str, Any], n_slots: int, pictur
 
 
 def _ask(env: gym.Env, method: str, unknown: np.ndarray) -> np.ndarray:
-    tell = getattr(env.unwrapped, method, None)
-    return unknown if tell is None else np.array(tell(), float)
+    return np.array(env.get_wrapper_attr(method)(), float) if env.has_wrapper_attr(method) else unknown
 
 
 def _frame(env: gym.Env) -> np.ndarray | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ class RunningNormalizer(nn.Module):
     def __init__(self, n_features: int, *, clip: float = 10.0, epsilon: float = 1e-4) -> None:
         super().__init__()
         self.clip, self.epsilon = clip, epsilon
+        self.collecting = True
         self.register_buffer("running_mean", torch.zeros(n_features))
         self.register_buffer("running_var", torch.ones(n_features))
         self.register_buffer("running_count", torch.zeros((), dtype=torch.float64))
@@ -55,7 +57,7 @@ class RunningNormalizer(nn.Module):
             x: features, zero in absent rows.
             present: boolean (...), None = all.
         """
-        if self.training and torch.is_grad_enabled():
+        if self.training and self.collecting and torch.is_grad_enabled():
             self._collect(x.detach(), present)
         scale = torch.rsqrt(self.running_var + self.epsilon)
         return ((x - self.running_mean) * scale).clamp(-self.clip, self.clip)
@@ -93,6 +95,23 @@ class RunningNormalizer(nn.Module):
         self.running_count.copy_(total)
         for pending in (self.pending_sum, self.pending_square, self.pending_count):
             pending.zero_()
+
+
+@contextmanager
+def collect_statistics(network: nn.Module, collect: bool) -> Iterator[None]:
+    """Within the block, let the normalisers of ``network`` collect, or not.
+
+    A training loop that shows every observation n times collects at the first showing only: the same moments, since
+    all weigh n times as much otherwise.
+    """
+    normalizers = [module for module in network.modules() if isinstance(module, RunningNormalizer)]
+    for normalizer in normalizers:
+        normalizer.collecting = collect
+    try:
+        yield
+    finally:
+        for normalizer in normalizers:
+            normalizer.collecting = True
 
 
 class Unchanged(nn.Module):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec, VectorizeMode
+from gymnasium.envs.registration import VectorizeMode
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+from attn_rl.third_party import family_of, find_spec, make_env
 
 _SINGLE_SPACES = {
     "observation_space": "single_observation_space",
@@ -37,18 +39,22 @@ def make_vec_env(
     ``DummyVecEnv``: sub-environment i plays what the single environment seeded ``seed + i`` plays,
     and episode statistics arrive in ``info["episode"]``.
 
+    An id of a family that :mod:`attn_rl.third_party` knows gets the wrapper that makes its observation fit; of a
+    slow one (HighwayEnv), each copy gets a process of its own.
+
     Args:
         env_id: a Gymnasium id, with the module that registers it if need be (``envs:AttnRL/Seek-v0``).
         n_envs: number of sub-environments.
         seed: of the first reset; None: random.
-        env_kwargs: arguments of the environment.
-        vec_env_cls: make separate copies in this class whatever the id offers.
+        env_kwargs: arguments of the environment (and of the family's wrapper).
+        vec_env_cls: make separate copies in this class whatever the id offers; None: ``SubprocVecEnv`` for several
+            copies of a slow family, else ``DummyVecEnv``.
 
     Returns:
-        A :class:`VectorEnvAdapter`, or ``vec_env_cls`` (default ``DummyVecEnv``) with ``Monitor``.
+        A :class:`VectorEnvAdapter`, or a ``vec_env_cls`` with ``Monitor``.
     """
     kwargs = {"render_mode": "rgb_array", **(env_kwargs or {})}
-    spec = _spec(env_id)
+    spec = find_spec(env_id)
     if vec_env_cls is None and spec.vector_entry_point is not None and not spec.additional_wrappers:
         mode = VectorizeMode.VECTOR_ENTRY_POINT
         env = gym.make_vec(spec, num_envs=n_envs, vectorization_mode=mode, **kwargs)
@@ -57,7 +63,13 @@ def make_vec_env(
             adapter.seed(seed)
             return adapter
         env.close()
-    return sb3_make_vec_env(env_id, n_envs, seed, env_kwargs=dict(env_kwargs or {}), vec_env_cls=vec_env_cls)
+    family = family_of(spec)
+    make: str | Callable[..., gym.Env] = env_id
+    if family is not None:
+        make = partial(make_env, env_id, render_mode="rgb_array")
+    if vec_env_cls is None and family is not None and family.slow and n_envs > 1:
+        vec_env_cls = SubprocVecEnv
+    return sb3_make_vec_env(make, n_envs, seed, env_kwargs=dict(env_kwargs or {}), vec_env_cls=vec_env_cls)
 
 
 class VectorEnvAdapter(VecEnv):
@@ -242,14 +254,6 @@ class VectorEnvAdapter(VecEnv):
         if any(options != self._options[0] for options in self._options):
             raise ValueError("set_options: a vector environment takes one set of options; pass a dict, not a list")
         return dict(self._options[0]) or None
-
-
-def _spec(env_id: str) -> EnvSpec:
-    """Return the registered spec, after importing the module that the id names."""
-    module, _, name = env_id.rpartition(":")
-    if module:
-        importlib.import_module(module)
-    return gym.spec(name)
 
 
 def _row(batch: Any, row: int) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.sb3.vec_env import make_vec_env
+from attn_rl.third_party import family_of, find_spec
 from attn_rl.training.loading import adapt
 
 EVALUATION_SEED = 1_000_000
@@ -47,7 +48,7 @@ def evaluate(
     env_kwargs: Mapping[str, Any] | None = None,
     *,
     episodes: int = 1000,
-    n_envs: int = 100,
+    n_envs: int | None = None,
     seed: int = EVALUATION_SEED,
 ) -> Row:
     """Play the deterministic policy on held-out seeds.
@@ -59,9 +60,11 @@ def evaluate(
         env_id: Gymnasium id.
         env_kwargs: its arguments.
         episodes: how many to play, rounded up to a multiple of ``n_envs``.
-        n_envs: sub-environments side by side.
+        n_envs: sub-environments side by side; None: 100, or 8 where each is a process of its own.
         seed: of the first sub-environment; the others follow.
     """
+    family = family_of(find_spec(env_id))
+    n_envs = n_envs or (8 if family is not None and family.slow else 100)
     env = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=dict(env_kwargs or {}))
     try:
         row = Row(_attribute(env, "min_entities"), _attribute(env, "max_entities"))
@@ -127,14 +130,8 @@ class _TopEntity:
 
 def _relevant(env: VecEnv) -> np.ndarray | None:
     """Slot of the decisive entity per sub-environment, -1 = none; None where the environment does not say."""
-    try:
-        return np.asarray(env.env_method("relevant"))
-    except AttributeError:
-        return None
+    return np.asarray(env.env_method("relevant")) if env.has_attr("relevant") else None
 
 
 def _attribute(env: VecEnv, name: str) -> Any:
-    try:
-        return env.get_attr(name)[0]
-    except AttributeError:
-        return None
+    return env.get_attr(name)[0] if env.has_attr(name) else None

@@ -94,7 +94,8 @@ class Preset:
 
     def settings(self, policy: str) -> Settings:
         """The settings of one policy."""
-        return replace(Settings(), **{**(self.every or {}), **(self.policies or {}).get(policy, {})})
+        sized = {"d_model": 64} if policy == "flat" else {}  # about as many parameters as the others
+        return replace(Settings(), **{**sized, **(self.every or {}), **(self.policies or {}).get(policy, {})})
 
 
 def _counts(*counts: int) -> tuple[dict[str, int], ...]:
@@ -122,6 +123,17 @@ PRESETS: dict[str, Preset] = {
         policies={"attention": {"ego_conditioning": False}, "deepsets": {"learning_rate": 5e-3}},
         transfer=_counts(12, 16),
     ),
+    "Boxes": Preset(
+        total_timesteps=300_000,
+        every={"gamma": 0.95, "pointer": "items", "ego_conditioning": False, "learning_rate": 4e-3},
+        transfer=({"min_depth": 4, "max_depth": 4, "capacity": 16},),
+    ),
+    "Triage": Preset(
+        every={"pointer": "enemies"},
+    ),
+    "Tiles": Preset(total_timesteps=10_000, n_envs=64, every={"n_steps": 4, "batch_size": 64, "gamma": 0.0}),
+    # Other people's environments: so few environments that a rollout is short. Not tuned for learning.
+    **dict.fromkeys(("highway", "highway-fast", "intersection"), Preset(50_000, 8, every={"batch_size": 64})),
 }
 
 

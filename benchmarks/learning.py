@@ -1,0 +1,205 @@
+"""Train environments x policies x seeds and append every finished cell to one tidy CSV.
+
+    python benchmarks/learning.py                                   # everything that is not there yet
+    python benchmarks/learning.py --envs Seek Boxes --policies attention deepsets --seeds 5
+    python benchmarks/learning.py --sweep --envs Dodge              # learning rates, on seeds of their own
+
+Cells run in parallel over processes of one thread each. A finished cell is never run again nor overwritten; stop the
+command whenever you like and start it again. ``benchmarks/report.py`` turns the CSV into tables and plots.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from stable_baselines3.common.callbacks import BaseCallback
+
+from attn_rl import make_agent, make_vec_env
+from attn_rl.training.evaluation import evaluate
+from attn_rl.training.loading import DoesNotFit
+from attn_rl.training.presets import find_preset
+
+ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Match": ("envs:AttnRL/Match-v0", {}),
+    "Match odd": ("envs:AttnRL/Match-v0", {"rule": "odd"}),
+    "Seek": ("envs:AttnRL/Seek-v0", {}),
+    "Dodge": ("envs:AttnRL/Dodge-v0", {}),
+    "Boxes": ("envs:AttnRL/Boxes-v0", {}),
+    "Forage": ("envs:AttnRL/Forage-v0", {}),
+    "Triage": ("envs:AttnRL/Triage-v0", {}),
+}
+POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "attention": ("attention", {}),
+    "deepsets": ("deepsets", {}),
+    "flat": ("flat", {}),
+}
+SWEEP_RATES = (2e-3, 3e-3, 5e-3, 8e-3)
+SWEEP_SEED = 100
+THRESHOLDS = (0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run.
+
+    Attributes:
+        environment: key of ``ENVIRONMENTS``.
+        policy: key of ``POLICIES``.
+        seed: of everything in the run.
+        learning_rate: at the start; None = the preset's.
+    """
+
+    environment: str
+    policy: str
+    seed: int
+    learning_rate: float | None = None
+
+
+@dataclass
+class Args:
+    """Train environments x policies x seeds; see the module's docstring."""
+
+    envs: tuple[str, ...] = tuple(ENVIRONMENTS)
+    """Environments, by name."""
+    policies: tuple[str, ...] = tuple(POLICIES)
+    """Policies, by name."""
+    seeds: int = 5
+    """Seeds 0 to seeds-1."""
+    sweep: bool = False
+    """Compare learning rates on seeds of their own instead; into sweep.csv."""
+    workers: int = 2
+    """Processes side by side; no more than there are cores."""
+    out: Path = Path("docs/results")
+    """Folder of the CSV files."""
+
+
+class LearningCurve(BaseCallback):
+    """Success over the last 500 episodes, after every rollout: (steps, seconds, success)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: list[tuple[int, float, float]] = []
+
+    def _on_training_start(self) -> None:
+        self._start = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        successes = self.model.ep_success_buffer or ()
+        if successes:
+            seconds = time.perf_counter() - self._start
+            self.points.append((self.num_timesteps, round(seconds, 2), round(float(np.mean(successes)), 4)))
+
+    def reached(self, threshold: float) -> tuple[int, float] | None:
+        """Steps and seconds at which success first reached the threshold."""
+        return next(((steps, seconds) for steps, seconds, success in self.points if success >= threshold), None)
+
+
+def run_cell(cell: Cell) -> list[dict[str, Any]]:
+    """Train and evaluate one cell; returns one row per evaluated entity count."""
+    torch.set_num_threads(1)
+    env_id, env_kwargs = ENVIRONMENTS[cell.environment]
+    base, changes = POLICIES[cell.policy]
+    preset = find_preset(env_id, env_kwargs)
+    settings = {**changes, **({} if cell.learning_rate is None else {"learning_rate": cell.learning_rate})}
+    env = make_vec_env(env_id, preset.n_envs, seed=cell.seed, env_kwargs=env_kwargs)
+    agent = make_agent(env, base, seed=cell.seed, **settings)
+    agent._stats_window_size = 500
+    curve = LearningCurve()
+    cpu = time.process_time()
+    agent.learn(preset.total_timesteps, callback=curve)
+    facts = {
+        "environment": cell.environment,
+        "policy": cell.policy,
+        "seed": cell.seed,
+        "learning_rate": preset.settings(base).learning_rate if cell.learning_rate is None else cell.learning_rate,
+        "parameters": sum(p.numel() for p in agent.policy.parameters()),
+        "total_timesteps": agent.num_timesteps,
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "curve": json.dumps(curve.points),
+    }
+    for threshold in THRESHOLDS:
+        steps, seconds = curve.reached(threshold) or ("", "")
+        facts |= {f"steps_to_{threshold:g}": steps, f"seconds_to_{threshold:g}": seconds}
+    rows = []
+    for change in ({}, *preset.transfer):
+        try:
+            row = asdict(evaluate(agent, env_id, {**env_kwargs, **change}))
+        except DoesNotFit:
+            continue
+        rows.append(facts | {"evaluated_on": json.dumps(change), **row})
+        facts = facts | {"curve": ""}  # once per cell is enough
+    return rows
+
+
+def finished(path: Path) -> set[Cell]:
+    """The cells that the CSV already holds."""
+    if not path.exists():
+        return set()
+    with path.open(newline="") as file:
+        return {
+            Cell(row["environment"], row["policy"], int(row["seed"]), float(row["learning_rate"]))
+            for row in csv.DictReader(file)
+        }
+
+
+def append(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add one cell's rows at once, so that an interrupted run never leaves half a cell."""
+    new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def planned(args: Args) -> list[Cell]:
+    """All cells asked for, each with its learning rate spelled out; seeds outermost, so that all policies progress."""
+    seeds = [SWEEP_SEED] if args.sweep else range(args.seeds)
+    cells = []
+    for environment in args.envs:
+        for seed in seeds:
+            for policy in args.policies:
+                base, _ = POLICIES[policy]
+                own = find_preset(*ENVIRONMENTS[environment]).settings(base).learning_rate
+                rates = SWEEP_RATES if args.sweep else (own,)
+                cells += [Cell(environment, policy, seed, rate) for rate in rates]
+    return cells
+
+
+def main(args: Args) -> None:
+    """Run what is not there yet."""
+    path = args.out / ("sweep.csv" if args.sweep else "learning.csv")
+    done = finished(path)
+    todo = [cell for cell in planned(args) if cell not in done]
+    print(f"{len(done)} cells in {path}, {len(todo)} to run")
+    with ProcessPoolExecutor(args.workers) as pool:
+        running = {pool.submit(run_cell, cell): cell for cell in todo}
+        for future in as_completed(running):
+            rows = future.result()
+            append(path, rows)
+            cell, first = running[future], rows[0]
+            print(
+                f"{cell.environment} {cell.policy} seed {cell.seed} lr {cell.learning_rate:g}: success "
+                f"{', '.join(str(row['success_rate']) for row in rows)}; 95% at {first['steps_to_0.95'] or '-'} steps",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args, description=__doc__))

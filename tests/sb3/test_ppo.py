@@ -1,0 +1,131 @@
+"""EntityPPO trains exactly as Stable-Baselines3's PPO does, and their files are interchangeable."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from attn_rl import EntityAttentionPolicy, make_vec_env
+from attn_rl.sb3.ppo import EntityPPO, clip_gradients
+
+ROWS = spaces.Box(-1, 1, (5, 3), np.float32)
+DICT = spaces.Dict({"ego": spaces.Box(-1, 1, (2,), np.float32), "items": ROWS, "items_present": spaces.MultiBinary(5)})
+
+
+class Noise(gym.Env):
+    """Random observations, random rewards, episodes of 7 steps."""
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, seed: int):
+        self.observation_space, self.action_space = observation_space, action_space
+        self.random, self.steps = np.random.default_rng(seed), 0
+        observation_space.seed(seed)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.steps += 1
+        return self.observation_space.sample(), float(self.random.normal()), False, self.steps == 7, {}
+
+
+def collected(algorithm: type[PPO], obs: gym.Space, act: gym.Space, **settings) -> PPO:
+    """An agent with a full rollout of 3 environments x 8 steps, ready to train; the same for every algorithm."""
+    env = DummyVecEnv([lambda i=i: Noise(deepcopy(obs), act, i) for i in range(3)])
+    arguments = {"n_steps": 8, "batch_size": 12, "n_epochs": 3, "learning_rate": 3e-3, "seed": 0, "device": "cpu"}
+    agent = algorithm(EntityAttentionPolicy, env, **{**arguments, **settings})
+    _, callback = agent._setup_learn(1000)
+    agent.collect_rollouts(env, callback, agent.rollout_buffer, agent.n_steps)
+    return agent
+
+
+def distance(a: torch.nn.Module, b: torch.nn.Module) -> float:
+    """Largest difference of any weight or normaliser statistic in use after the update."""
+    states = []
+    for policy in (a, b):
+        policy.train(False)  # the normaliser adopts what it collected
+        states.append({k: v for k, v in policy.state_dict().items() if "pending" not in k and "count" not in k})
+    return max(float((states[0][k] - states[1][k]).abs().max()) for k in states[0])
+
+
+def figures(agent: PPO) -> dict[str, float]:
+    return {k: float(v) for k, v in agent.logger.name_to_value.items() if k.startswith("train/")}
+
+
+def trained(algorithm: type[PPO], *spaces_: gym.Space, **settings) -> PPO:
+    agent = collected(algorithm, *spaces_, **settings)
+    agent.set_logger(Logger(None, []))
+    np.random.seed(5)
+    agent.train()
+    return agent
+
+
+@pytest.mark.parametrize(
+    ("observation", "action", "settings"),
+    [
+        (ROWS, spaces.Discrete(3), {}),
+        (DICT, spaces.Discrete(3), {"ent_coef": 0.01}),
+        (DICT, spaces.MultiDiscrete([2, 3]), {"clip_range_vf": 0.1}),
+        (DICT, spaces.Box(-1, 1, (2,), np.float32), {"normalize_advantage": False}),
+        (DICT, spaces.Discrete(3), {"batch_size": 7, "max_grad_norm": 0.01}),
+        (DICT, spaces.Discrete(3), {"target_kl": 1e-3}),
+    ],
+)
+def test_one_update_gives_the_weights_and_the_log_of_stable_baselines3(observation, action, settings):
+    untrained = collected(PPO, observation, action, **settings).policy
+    stock, ours = (trained(algorithm, observation, action, **settings) for algorithm in (PPO, EntityPPO))
+    assert stock._n_updates == ours._n_updates
+    assert distance(stock.policy, ours.policy) <= 1e-6
+    assert distance(stock.policy, untrained) > 1e-3
+    tolerance = 1e-5 if settings.get("batch_size") is None else 0.1  # means over samples, not over unequal minibatches
+    assert figures(ours) == pytest.approx(figures(stock), abs=tolerance, rel=tolerance)
+
+
+def test_early_stopping_skips_the_step_and_the_rest():
+    agent = trained(EntityPPO, DICT, spaces.Discrete(3), target_kl=1e-9, n_epochs=50)
+    assert agent._n_updates < 50
+
+
+def test_files_are_interchangeable_with_plain_ppo(tmp_path):
+    env = make_vec_env("envs:AttnRL/Match-v0", 4, seed=0)
+    agent = EntityPPO(EntityAttentionPolicy, env, n_steps=8, batch_size=16, n_epochs=1, device="cpu", seed=0)
+    agent.learn(64)
+    agent.save(tmp_path / "ours.zip")
+    plain = PPO.load(tmp_path / "ours.zip", env=env)
+    obs = env.reset()
+    assert np.array_equal(plain.predict(obs, deterministic=True)[0], agent.predict(obs, deterministic=True)[0])
+    moments = [a.policy.optimizer.state_dict()["state"] for a in (agent, plain)]
+    assert moments[0].keys() == moments[1].keys()
+    assert len(moments[0]) > 20
+    for mine, theirs in zip(moments[0].values(), moments[1].values(), strict=True):
+        assert torch.equal(mine["exp_avg"], theirs["exp_avg"])
+    plain.learn(64)
+    plain.save(tmp_path / "plain.zip")
+    EntityPPO.load(tmp_path / "plain.zip", env=env).learn(64)
+
+
+def test_clip_gradients_is_torchs():
+    ours = [torch.randn(3, 5), torch.randn(7)]
+    parameters = [torch.nn.Parameter(torch.zeros_like(g)) for g in ours]
+    for parameter, gradient in zip(parameters, ours, strict=True):
+        parameter.grad = gradient.clone()
+    for max_norm in (0.5, 1e9):
+        expected = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+        assert torch.equal(clip_gradients(ours, max_norm), expected)
+        assert all(torch.equal(p.grad, g) for p, g in zip(parameters, ours, strict=True))
+
+
+def test_the_normaliser_sees_each_observation_once_and_collects_again_afterwards():
+    agent = trained(EntityPPO, DICT, spaces.Discrete(3))
+    normalizer = agent.policy.features_extractor.network.normalizer.types[0]
+    present = agent.rollout_buffer.observations["items_present"].sum()
+    assert normalizer.pending_count == present
+    assert normalizer.collecting

@@ -1,0 +1,45 @@
+"""It learns, in seconds, and cannot learn once the presence flags lie."""
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnvWrapper
+
+from attn_rl import make_agent, make_vec_env
+
+MATCH = "envs:AttnRL/Match-v0"
+SLOTS = {"capacity": 18}
+STEPS = 36_000
+
+
+class LyingPresence(VecEnvWrapper):
+    """Negative control: as many rows as before are flagged present, but others."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.random = np.random.default_rng(0)
+
+    def _lie(self, obs):
+        return obs | {"items_present": self.random.permuted(obs["items_present"], axis=1)}
+
+    def reset(self):
+        return self._lie(self.venv.reset())
+
+    def step_wait(self):
+        obs, rewards, dones, infos = self.venv.step_wait()
+        return self._lie(obs), rewards, dones, infos
+
+
+def success_after_training(wrap) -> float:
+    agent = make_agent(wrap(make_vec_env(MATCH, 128, seed=0, env_kwargs=SLOTS)), seed=0)
+    agent.learn(STEPS)
+    env = wrap(make_vec_env(MATCH, 500, seed=10_000, env_kwargs=SLOTS))
+    actions, _ = agent.predict(env.reset(), deterministic=True)
+    _, rewards, _, _ = env.step(actions)
+    return float(rewards.mean())
+
+
+def test_attention_learns_match():
+    assert success_after_training(lambda env: env) >= 0.95
+
+
+def test_it_cannot_be_learned_when_presence_lies():
+    assert success_after_training(LyingPresence) <= 0.65
