@@ -42,6 +42,13 @@ class EntityType:
     presence_key: str | None = None
     presence_column: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.capacity < 1 or not self.features:
+            raise ValueError(
+                f"{self.name!r} has {self.capacity} slots of {len(self.features)} features; "
+                "an entity type needs at least one of each"
+            )
+
     @property
     def width(self) -> int:
         """Number of features F."""
