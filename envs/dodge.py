@@ -15,13 +15,13 @@ from envs.single import SingleEnv
 from envs.slots import check_counts, features, reorder
 from envs.state import Outcome, State
 
-STRIDE = 0.08
+STRIDE = 0.12
 EGO_RADIUS = 0.04
 RADII = (0.05, 0.10)
-SPEEDS = (0.02, 0.05)
+SPEEDS = (0.01, 0.03)
 GOAL_REACH = 0.1
 STEP_COST = 0.005
-MAX_STEPS = 36
+MAX_STEPS = 32
 SHORE = 0.9  # start and goal lie at y = -SHORE and y = SHORE
 CROWD = (-0.5, 1.0)  # where discs may be at the start
 LOOK_AHEAD = 4
@@ -37,8 +37,8 @@ class DodgeVectorEnv(BatchedEnv):
     """Walk from the near shore to the goal on the far one without touching a disc.
 
     **Description.** The arena is [-1, 1] x [-1, 1]; you start at y = -.9, the goal is at y = .9, both
-    at a random x. Discs of radius .05 to .10 drift at .02 to .05 a step, through each other, and
-    bounce off the walls; you have radius .04 and walk up to .08 a step. Disc slots are shuffled
+    at a random x. Discs of radius .05 to .10 drift at .01 to .03 a step, through each other, and
+    bounce off the walls; you have radius .04 and walk up to .12 a step. Disc slots are shuffled
     anew at every step. At large counts the crowd may be impassable: the scripted policy's score tells.
 
     **Entities.**
@@ -48,7 +48,7 @@ class DodgeVectorEnv(BatchedEnv):
     ========  =================  ==============================================  ============
     ego       x, y               own position                                    -1 to 1
     ego       goal_dx, goal_dy   goal relative to you                            -2 to 2
-    ego       time               steps used / 36                                 0 to 1
+    ego       time               steps used / 32                                 0 to 1
     items     dx, dy             disc's centre relative to you                   -2 to 2
     items     distance           length of (dx, dy)                              0 to 2.83
     items     vx, vy             velocity / greatest speed                       -1 to 1
@@ -69,11 +69,11 @@ class DodgeVectorEnv(BatchedEnv):
     policy                      3 to 8  12     16     32
     ==========================  ======  =====  =====  =====
     random                      .000    .000   .000   .000
-    straight to the goal        .45     .16    .08    .01
-    scripted (4 steps ahead)    .997    .981   .946   .592
+    straight to the goal        .46     .17    .09    .006
+    scripted (4 steps ahead)    .997    .969   .929   .473
     ==========================  ======  =====  =====  =====
 
-    **Termination.** At the goal or on touching a disc. Truncated after 36 steps.
+    **Termination.** At the goal or on touching a disc. Truncated after 32 steps.
 
     **Versions.** v0: the first.
 
@@ -96,7 +96,7 @@ class DodgeVectorEnv(BatchedEnv):
         max_entities: int = 8,
         capacity: int | None = None,
         continuous: bool = False,
-        penalty: float = 0.5,
+        penalty: float = 0.0,
         shaping: float = 0.5,
         render_mode: str | None = None,
     ):
