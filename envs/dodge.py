@@ -25,6 +25,7 @@ MAX_STEPS = 32
 SHORE = 0.9  # start and goal lie at y = -SHORE and y = SHORE
 CROWD = (-0.5, 1.0)  # where discs may be at the start
 LOOK_AHEAD = 4
+HORIZON = 8  # steps within which a disc matters; the line drawn ahead of it is as long
 EGO = ("x", "y", "goal_dx", "goal_dy", "time")
 ITEM = ("dx", "dy", "distance", "vx", "vy", "radius")
 SCALE = 0.92  # the arena's share of the picture
@@ -184,7 +185,7 @@ class DodgeVectorEnv(BatchedEnv):
         time = _meeting_time(
             state.position - state.ego[:, None], state.velocity - stride[:, None], state.radius + EGO_RADIUS
         )
-        time = np.where(state.present & (time <= 2 * LOOK_AHEAD), time, np.inf)
+        time = np.where(state.present & (time <= HORIZON), time, np.inf)
         first = np.argmin(time, axis=1)
         return np.where(np.isfinite(time.min(axis=1)), first, -1)
 
@@ -200,7 +201,7 @@ class DodgeVectorEnv(BatchedEnv):
         canvas.disc(goal, SCALE * GOAL_REACH, blend(GOOD, FLOOR, 0.25), outline=GOOD, width=0.016)
         for i in np.flatnonzero(game.present):
             centre = SCALE * game.position[i]
-            ahead = centre + SCALE * LOOK_AHEAD * game.velocity[i]
+            ahead = centre + SCALE * HORIZON * game.velocity[i]
             canvas.line([centre, ahead], TRACE, width=0.02)
             canvas.disc(centre, SCALE * game.radius[i], DISC)
         canvas.disc(SCALE * game.ego, SCALE * EGO_RADIUS + 0.01, WALKER)
