@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from stable_baselines3 import PPO
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl.entities import EntitySpec
 from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, EntityExtractor, FlatExtractor
 from attn_rl.sb3.policy import EntityAttentionPolicy
+from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.sb3.vec_env import make_vec_env
 from attn_rl.training.presets import PPO_SETTINGS, Settings, find_preset, override
 
@@ -31,7 +31,7 @@ def make_agent(
     device: str = "cpu",
     verbose: int = 0,
     **settings: Any,
-) -> PPO:
+) -> EntityPPO:
     """Build the agent that ``python train.py`` trains.
 
     Names and kinds of features come from the environment's metadata; settings not given come from the environment's
@@ -55,7 +55,7 @@ def make_agent(
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
     chosen = override(preset.settings(policy), settings)
-    return PPO(
+    return EntityPPO(
         EntityAttentionPolicy,
         env,
         learning_rate=LinearSchedule(chosen.learning_rate, 0.1 * chosen.learning_rate, 1.0),

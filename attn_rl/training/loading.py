@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.sb3.vec_env import make_vec_env
 from attn_rl.training.agent import make_agent
 
@@ -31,7 +31,7 @@ class DoesNotFit(ValueError):
     """Trained weights cannot serve an environment."""
 
 
-def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", trust: bool = False) -> PPO:
+def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", trust: bool = False) -> EntityPPO:
     """Load a trained agent, also into an environment with more entity slots.
 
     A run folder is rebuilt from its ``args.json`` through :func:`make_agent`; the weights are read as plain tensors.
@@ -56,11 +56,11 @@ def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", tr
             f"{path} is a bare SB3 zip: loading it executes the code its author put there. Pass trust=True if you know "
             "where it comes from, or give the run folder that it lies in"
         )
-    model = PPO.load(path, device=device)
+    model = EntityPPO.load(path, device=device)
     return model if env is None else adapt(model, env)
 
 
-def _load_run(folder: Path, env: VecEnv | None, device: str) -> PPO:
+def _load_run(folder: Path, env: VecEnv | None, device: str) -> EntityPPO:
     args = json.loads((folder / "args.json").read_text())
     if env is None:
         env = make_vec_env(args["env"], args["n_envs"], seed=args["seed"], env_kwargs=args["env_kwargs"])
