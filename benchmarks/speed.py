@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch.utils.flop_counter import FlopCounterMode
 
 from attn_rl import EntityAttentionExtractor, EntityAttentionPolicy
+from attn_rl.sb3.ppo import EntityPPO
 from benchmarks.crowd import batched, one_by_one
 from benchmarks.rivals import MultiheadAttentionExtractor, TransformerEncoderExtractor
 
@@ -98,6 +99,7 @@ def ours(n_layers: int) -> Callable[[Setting], PPO]:
             setting,
             batched(setting.n_envs, *setting.shape),
             EntityAttentionPolicy,
+            EntityPPO,
             features_extractor_class=EntityAttentionExtractor,
             features_extractor_kwargs=settings,
         )

@@ -10,10 +10,12 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
+from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import EntityAttentionPolicy, make_vec_env
+from attn_rl.sb3.policy import LeanCategorical
 from attn_rl.sb3.ppo import EntityPPO, clip_gradients
 
 ROWS = spaces.Box(-1, 1, (5, 3), np.float32)
@@ -129,3 +131,32 @@ def test_the_normaliser_sees_each_observation_once_and_collects_again_afterwards
     present = agent.rollout_buffer.observations["items_present"].sum()
     assert normalizer.pending_count == present
     assert normalizer.collecting
+
+
+def test_fused_adam_takes_the_steps_of_adam_and_keeps_its_file_layout():
+    plain, fused = (
+        trained(PPO, DICT, spaces.Discrete(3), policy_kwargs={"optimizer_kwargs": {"eps": 1e-5, "fused": fused}})
+        for fused in (False, True)
+    )
+    default = collected(PPO, DICT, spaces.Discrete(3)).policy.optimizer.defaults
+    assert (default["fused"], default["eps"]) == (True, 1e-5)
+    assert distance(plain.policy, fused.policy) <= 1e-6
+    states = [agent.policy.optimizer.state_dict()["state"] for agent in (plain, fused)]
+    assert [{k: v.shape for k, v in part.items()} for part in states[0].values()] == [
+        {k: v.shape for k, v in part.items()} for part in states[1].values()
+    ]
+
+
+def test_the_lean_distribution_is_stable_baselines3s():
+    agent = collected(PPO, DICT, spaces.Discrete(3))
+    assert isinstance(agent.policy.action_dist, LeanCategorical)
+    theirs, ours = CategoricalDistribution(3), LeanCategorical(3)
+    logits, draws = torch.randn(11, 3), []
+    for distribution in (theirs, ours):
+        torch.manual_seed(3)
+        distribution.proba_distribution(action_logits=logits)
+        actions = distribution.sample()
+        draws.append((actions, distribution.log_prob(actions), distribution.entropy(), distribution.mode()))
+    assert all(torch.equal(a, b) for a, b in zip(*draws, strict=True))
+    with pytest.raises(RuntimeError):
+        ours.proba_distribution(logits * torch.nan).sample()
