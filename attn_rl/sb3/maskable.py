@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import torch
 from sb3_contrib.common.maskable.distributions import MaskableDistribution
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import Tensor
 
-from attn_rl.sb3.action_head import legal
+from attn_rl.sb3.action_head import forbid
 from attn_rl.sb3.policy import EntityHeads
 
 
 class MaskableEntityAttentionPolicy(EntityHeads, MaskableActorCriticPolicy):
     """:class:`EntityAttentionPolicy` for MaskablePPO, whose masks come from the environment's ``action_masks()``.
 
-    Where such a mask forbids everything, sb3-contrib draws uniformly among the forbidden; here choice 0 is certain.
+    A choice is valid where the mask allows it and, for a pointer, the entity is present. Where nothing is valid,
+    sb3-contrib draws uniformly among the forbidden; here choice 0 is certain.
     """
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> MaskableDistribution:
-        distribution = super()._get_action_dist_from_latent(latent_pi)
-        apply = distribution.apply_masking
+        logits = self.action_net(latent_pi)
+        distribution = copy.copy(self.action_dist).proba_distribution(action_logits=logits)
+        sizes = getattr(distribution, "action_dims", [logits.shape[-1]])
 
-        def apply_legal(masks: np.ndarray | Tensor | None) -> None:
-            apply(None if masks is None else self._legal(masks))
+        def apply_masking(masks: np.ndarray | Tensor | None) -> None:
+            masked = logits if masks is None else _forbid_masked(logits, masks, sizes)
+            distribution.proba_distribution(action_logits=masked)
 
-        distribution.apply_masking = apply_legal  # type: ignore[method-assign]
+        distribution.apply_masking = apply_masking  # type: ignore[method-assign]
         return distribution
 
-    def _legal(self, masks: np.ndarray | Tensor) -> Tensor:
-        flags = torch.as_tensor(masks, dtype=torch.bool)
-        sizes = getattr(self.action_space, "nvec", None)
-        parts = flags.split([flags.shape[-1]] if sizes is None else sizes.tolist(), -1)
-        return torch.cat([legal(part) for part in parts], -1)
+
+def _forbid_masked(logits: Tensor, masks: np.ndarray | Tensor, sizes: list[int]) -> Tensor:
+    """Join the masks with what the head has forbidden already; dimensions of ``sizes`` are concatenated."""
+    flags = torch.as_tensor(masks, dtype=torch.bool, device=logits.device).reshape(logits.shape)
+    valid = logits > torch.finfo(logits.dtype).min
+    logits = logits.masked_fill(~valid, 0.0)  # choice 0 may have to stand in
+    parts = (x.split(sizes, -1) for x in (logits, valid, flags))
+    return torch.cat([forbid(*part) for part in zip(*parts, strict=True)], -1)
