@@ -8,32 +8,41 @@ python train.py --env envs:AttnRL/Match-v0 --env-kwargs rule odd
 
 python train.py --env envs:AttnRL/Dodge-v0 --seed 3 --n-heads 2
 
+python train.py --resume runs/NAME                       # killed or interrupted: go on as if nothing had happened
+
 tensorboard --logdir runs                                # and look at it
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import sys
-import time
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
-from stable_baselines3 import PPO
 from stable_baselines3.common.logger import configure
 from tyro.conf import OmitArgPrefixes
 
-from attn_rl import load, make_agent, make_vec_env
-from attn_rl.training.evaluation import Row, evaluate
-from attn_rl.training.loading import DoesNotFit
+from attn_rl import make_agent, make_vec_env
+from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.training.checkpoint import Checkpoint
+from attn_rl.training.interrupts import InterruptRequest
+from attn_rl.training.loading import find_checkpoint
 from attn_rl.training.presets import PolicyName, Settings, find_preset
 from attn_rl.training.progress import ProgressCallback
-from attn_rl.training.run_folder import create_run_folder, versions, write_json
+from attn_rl.training.report import report
+from attn_rl.training.resume import begin_again, read_args, refuse_changes, refuse_foreign_module
+from attn_rl.training.run_folder import create_run_folder, describe_run, write_whole
+from attn_rl.training.saving import SaveCallback
+from attn_rl.training.snapshot import restore, restore_weights
+
+CHANGEABLE = ("total_timesteps", "threads", "device", "eval_episodes", "save_every", "keep")
+"""What a resumed run may do otherwise."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,13 @@ class Args:
     threads: int = 1
     """Torch threads; with networks this small more threads are slower."""
     load: Path | None = None
-    """Begin with the weights of this run folder or model zip, which may have fewer entity slots."""
+    """Begin with the weights of this run folder or checkpoint, which may have fewer entity slots."""
+    resume: Path | None = None
+    """Go on with this run folder, exactly where its newest checkpoint stands."""
+    save_every: int = 10
+    """Rollouts between checkpoints."""
+    keep: int = 3
+    """Checkpoints to keep."""
     eval_episodes: int = 1000
     """Episodes per row of the final table; 0 skips it."""
     settings: Annotated[Settings, OmitArgPrefixes] = field(default_factory=Settings)
@@ -69,19 +84,37 @@ class Args:
 
 
 def parse(argv: list[str]) -> Args:
-    """Read the command line in two passes: the environment and policy choose the defaults of everything else."""
+    """Read the command line in two passes: environment, policy or the run to resume choose all other defaults."""
     chosen, _ = tyro.cli(Args, args=[a for a in argv if a not in ("-h", "--help")], return_unknown_args=True)
+    defaults = preset_args(chosen) if chosen.resume is None else resumed_args(chosen.resume)
+    args = tyro.cli(Args, args=argv, default=defaults, description=__doc__)
+    if args.resume is not None:
+        refuse_changes(asdict(defaults), asdict(args), CHANGEABLE)
+        if chosen.env not in argv:
+            refuse_foreign_module(args.env)
+    typed: dict[str, Any] = {name: literal(value) for name, value in args.env_kwargs.items()}
+    return replace(args, env_kwargs=typed)
+
+
+def preset_args(chosen: Args) -> Args:
+    """The defaults of a new run."""
     preset = find_preset(chosen.env, chosen.env_kwargs)
-    defaults = Args(
+    return Args(
         env=chosen.env,
         policy=chosen.policy,
         total_timesteps=preset.total_timesteps,
         n_envs=preset.n_envs,
         settings=preset.settings(chosen.policy),
     )
-    args = tyro.cli(Args, args=argv, default=defaults, description=__doc__)
-    typed: dict[str, Any] = {name: literal(value) for name, value in args.env_kwargs.items()}
-    return replace(args, env_kwargs=typed)
+
+
+def resumed_args(folder: Path) -> Args:
+    """The arguments that a run was started with."""
+    stored = read_args(folder)
+    known = {f.name: stored[f.name] for f in fields(Args) if f.name in stored}
+    texts = {name: str(value) for name, value in stored["env_kwargs"].items()}
+    load = None if stored["load"] is None else Path(stored["load"])
+    return Args(**known | {"env_kwargs": texts, "runs_dir": folder.parent, "load": load, "resume": folder})
 
 
 def literal(text: str) -> Any:
@@ -96,85 +129,39 @@ def train(args: Args) -> Path:
     """Train, evaluate, save; returns the run folder."""
     torch.set_num_threads(args.threads)
     env = make_vec_env(args.env, args.n_envs, seed=args.seed, env_kwargs=args.env_kwargs)
-    if args.load is None:
-        agent = make_agent(env, args.policy, seed=args.seed, device=args.device, **asdict(args.settings))
-    else:
-        agent = load(args.load, env=env, device=args.device)
-    folder = create_run_folder(args.runs_dir, args.env, args.policy, args.seed, args.run_name)
-    write_json(folder / "args.json", asdict(args) | {"command": sys.argv, "versions": versions()})
-    agent.set_logger(configure(str(folder), ["tensorboard"]))
+    agent = make_agent(env, args.policy, seed=args.seed, device=args.device, **asdict(args.settings))
+    if args.load is not None:
+        restore_weights(agent, find_checkpoint(args.load))
 
-    start = time.perf_counter()
-    learn(agent, args, folder)
-    seconds = time.perf_counter() - start
-    agent.save(folder / "model.zip")
-    report(agent, args, folder, seconds)
+    resumed = None if args.resume is None else begin_again(args.resume)
+    folder = args.resume or create_run_folder(args.runs_dir, args.env, args.policy, args.seed, args.run_name)
+    config = to_json(replace(args, resume=None))
+    describe_run(folder, config)
+    agent.set_logger(configure(str(folder), ["tensorboard"]))
+    if resumed is not None:
+        restore(agent, resumed)
+
+    seconds = learn(agent, args, folder, config, resumed)
+    write_whole(folder / "model.zip", agent.save)
+    report(agent, config, folder, seconds)
     return folder
 
 
-def learn(agent: PPO, args: Args, folder: Path) -> None:
-    """Learn under the progress bar, recording attention on the way."""
+def learn(agent: EntityPPO, args: Args, folder: Path, config: dict[str, Any], resumed: Checkpoint | None) -> float:
+    """Learn under the progress bar, saving checkpoints on the way; returns the seconds it took."""
+    if resumed is not None and agent.num_timesteps >= args.total_timesteps:
+        return resumed.state["seconds"]
     progress = ProgressCallback()
-    try:
-        agent.learn(args.total_timesteps, callback=progress)
-    finally:
-        progress.close()
+    with InterruptRequest() as request, closing(progress):
+        saving = SaveCallback(folder, config, every=args.save_every, keep=args.keep, resumed=resumed, request=request)
+        left = args.total_timesteps - agent.num_timesteps
+        agent.learn(left, callback=[progress, saving], reset_num_timesteps=resumed is None)
+    return saving.seconds
 
 
-def report(agent: PPO, args: Args, folder: Path, seconds: float) -> None:
-    """Evaluate at the trained counts, then with more entities than ever seen; write and print the figures."""
-    transfer = find_preset(args.env, args.env_kwargs).transfer
-    variants = [args.env_kwargs, *({**args.env_kwargs, **change} for change in transfer)]
-    rows = [evaluate_or_null(agent, args, kwargs) for kwargs in variants] if args.eval_episodes else []
-    steps_per_second = agent.num_timesteps / seconds
-    write_json(
-        folder / "evaluation.json",
-        {
-            "env": args.env,
-            "env_kwargs": args.env_kwargs,
-            "policy": args.policy,
-            "seed": args.seed,
-            "total_timesteps": agent.num_timesteps,
-            "train_seconds": seconds,
-            "steps_per_second": steps_per_second,
-            "parameters": sum(p.numel() for p in agent.policy.parameters()),
-            "results": [asdict(row) for row in rows],
-        },
-    )
-    print_report(rows, args, folder, seconds, steps_per_second)
-
-
-def evaluate_or_null(agent: PPO, args: Args, env_kwargs: dict[str, Any]) -> Row:
-    """One row of the table; an empty one where the policy cannot take so many entities (a flat one cannot)."""
-    try:
-        return evaluate(agent, args.env, env_kwargs, episodes=args.eval_episodes)
-    except DoesNotFit:
-        return Row(env_kwargs.get("min_entities"), env_kwargs.get("max_entities"))
-
-
-def print_report(rows: list[Row], args: Args, folder: Path, seconds: float, steps_per_second: float) -> None:
-    """The table that a run ends with, and where to look next."""
-    table = Table(title=f"{args.policy} on {args.env}, {args.eval_episodes} episodes a row, deterministic")
-    for heading in ("entities", "success", "mean return", "looks at the right one"):
-        table.add_column(heading, justify="right")
-    for i, row in enumerate(rows):
-        counts = f"{row.min_entities}-{row.max_entities}" if row.min_entities != row.max_entities else row.max_entities
-        name = f"{counts} (trained)" if i == 0 else f"{counts} (zero-shot)"
-        table.add_row(name, *map(show, (row.success_rate, row.mean_return, row.top1_relevant)))
-    console = Console()
-    console.print(table)
-    console.print(f"{seconds:.0f} s of training, {steps_per_second:,.0f} environment steps per second.")
-    console.print(f"Saved in {folder}/", soft_wrap=True)
-    console.print(
-        f"Look at it:  [bold]tensorboard --logdir {args.runs_dir}[/bold]\n"
-        "Images: drag a slider to watch the same scenes being learned, head by head.\n"
-        "Scalars: attention/* says whether the map matters. docs/tensorboard.md explains every tag."
-    )
-
-
-def show(value: float | None) -> str:
-    """A figure, or a dash where there is none."""
-    return "-" if value is None else f"{value:.3f}"
+def to_json(args: Args) -> dict[str, Any]:
+    """The arguments as a checkpoint stores them."""
+    return json.loads(json.dumps(asdict(args), default=str))
 
 
 if __name__ == "__main__":

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
+import warnings
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.sb3.vec_env import make_vec_env
 from attn_rl.training.agent import make_agent
+from attn_rl.training.checkpoint import STATE, Checkpoint, newest_checkpoint, read_checkpoint
+from attn_rl.training.resume import checked_config, refuse_foreign_module, settings_of
+from attn_rl.training.snapshot import DoesNotFit, restore_weights
 
 Agent = TypeVar("Agent", bound=BaseAlgorithm)
 ENVIRONMENT_BOUND = (
@@ -27,30 +27,28 @@ ENVIRONMENT_BOUND = (
 )
 
 
-class DoesNotFit(ValueError):
-    """Trained weights cannot serve an environment."""
-
-
 def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", trust: bool = False) -> EntityPPO:
     """Load a trained agent, also into an environment with more entity slots.
 
-    A run folder is rebuilt from its ``args.json`` through :func:`make_agent`; the weights are read as plain tensors.
-    Nothing is unpickled, so a stranger's run folder cannot run code. A bare SB3 zip is pickled through and through.
+    A run, also one that is still going or was killed, is rebuilt from its newest valid checkpoint through
+    :func:`make_agent`. Nothing is unpickled, so a stranger's run folder cannot run code. A bare SB3 zip is pickled
+    through and through.
 
     Args:
-        path: a run folder, or a model zip of SB3.
-        env: to act and learn in; None: for a run folder, the environment that it was trained in.
+        path: a run folder, one of its checkpoints, or a model zip of SB3.
+        env: to act and learn in; None: of a run, the environment that it was trained in.
         device: torch's name of it.
         trust: unpickle a bare zip, which executes whatever code its author put there.
 
     Raises:
-        ValueError: a path that is neither, a zip without ``trust``, or weights that do not fit the environment.
+        ValueError: a path that is none of these, a zip without ``trust``, weights that do not fit the environment, an
+            environment whose module was not imported.
     """
     path = Path(path)
-    if (path / "args.json").is_file():
-        return _load_run(path, env, device)
+    if path.is_dir():
+        return _rebuild(find_checkpoint(path), env, device)
     if not path.is_file():
-        raise ValueError(f"{path} is neither a run folder (with an args.json) nor a model zip; check the path")
+        raise ValueError(f"{path} is neither a run folder, nor a checkpoint, nor a model zip; check the path")
     if not trust:
         raise ValueError(
             f"{path} is a bare SB3 zip: loading it executes the code its author put there. Pass trust=True if you know "
@@ -60,24 +58,29 @@ def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", tr
     return model if env is None else adapt(model, env)
 
 
-def _load_run(folder: Path, env: VecEnv | None, device: str) -> EntityPPO:
-    args = json.loads((folder / "args.json").read_text())
+def find_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint, or the newest valid one of a run folder; warn of damaged ones.
+
+    Raises:
+        DamagedCheckpoint: none is valid.
+    """
+    if (path / STATE).exists():
+        return read_checkpoint(path)
+    _, checkpoint, skipped = newest_checkpoint(path)
+    for reason in skipped:
+        warnings.warn(f"skipped a damaged checkpoint: {reason}", stacklevel=3)
+    return checkpoint
+
+
+def _rebuild(checkpoint: Checkpoint, env: VecEnv | None, device: str) -> EntityPPO:
+    config = checked_config(checkpoint)
     if env is None:
-        env = make_vec_env(args["env"], args["n_envs"], seed=args["seed"], env_kwargs=args["env_kwargs"])
-    agent = make_agent(env, args["policy"], device=device, **_tuples(args["settings"]))
-    with zipfile.ZipFile(folder / "model.zip") as archive:
-        agent.policy.load_state_dict(_tensors(archive, "policy.pth", device))
-        agent.policy.optimizer.load_state_dict(_tensors(archive, "policy.optimizer.pth", device))
-    agent.num_timesteps = int(json.loads((folder / "evaluation.json").read_text())["total_timesteps"])
+        refuse_foreign_module(config["env"])
+        env = make_vec_env(config["env"], config["n_envs"], seed=config["seed"], env_kwargs=config["env_kwargs"])
+    agent = make_agent(env, config["policy"], device=device, **vars(settings_of(config)))
+    restore_weights(agent, checkpoint)
+    agent.num_timesteps = checkpoint.state["counters"]["num_timesteps"]
     return agent
-
-
-def _tensors(archive: zipfile.ZipFile, name: str, device: str) -> dict[str, Any]:
-    return torch.load(io.BytesIO(archive.read(name)), map_location=device, weights_only=True)
-
-
-def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 
 def adapt(model: Agent, env: VecEnv) -> Agent:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
+import sys
 import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -51,8 +54,30 @@ def versions() -> dict[str, str]:
     return found
 
 
+def describe_run(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write ``args.json``; of a resumed run, command and versions stay those that it began with."""
+    path = folder / "args.json"
+    begun = json.loads(path.read_text()) if path.exists() else {"command": sys.argv, "versions": versions()}
+    write_json(path, begun | dict(config))
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON; the file appears whole or not at all."""
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    temporary.replace(path)
+    write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent=2, default=str) + "\n"))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a file beside ``path``, then put it there in one move: a kill loses nothing.
+
+    Args:
+        path: of the file.
+        write: is given a path with the same suffix.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
