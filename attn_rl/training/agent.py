@@ -19,7 +19,7 @@ EXTRACTORS: dict[str, type[EntityExtractor]] = {
     "deepsets": DeepSetsExtractor,
     "flat": FlatExtractor,
 }
-ATTENTION_ONLY = ("n_heads", "readout", "similarity", "log_count")
+ATTENTION_ONLY = ("n_heads", "readout", "similarity", "log_count", "relations")
 SET_ONLY = ("n_layers", "ego_conditioning")
 
 
@@ -72,8 +72,20 @@ def policy_kwargs(env: VecEnv, policy: str, settings: Settings) -> dict[str, Any
     """What ``EntityAttentionPolicy`` is built with: plain data, saved with the model."""
     spec = EntitySpec.from_env(env, settings.presence)
     left_out = () if policy == "attention" else ATTENTION_ONLY if policy == "deepsets" else ATTENTION_ONLY + SET_ONLY
-    network = ("d_model", "n_heads", "n_layers", "readout", "similarity", "log_count", "ego_conditioning", "normalize")
+    network = (
+        "d_model",
+        "n_heads",
+        "n_layers",
+        "readout",
+        "similarity",
+        "log_count",
+        "ego_conditioning",
+        "normalize",
+        "relations",
+    )
     extractor = {name: getattr(settings, name) for name in network if name not in left_out}
+    if extractor.get("relations") == "on":
+        extractor["relations"] = "auto"
     extractor |= {"names": spec.names, "kinds": spec.kinds or None, "presence": settings.presence}
     return {
         "features_extractor_class": EXTRACTORS[policy],

@@ -33,6 +33,9 @@ class Settings:
     """Let every entity's embedding see the ego's features."""
     normalize: bool = True
     """Normalise features inside the network: per type, shared over slots, present rows only."""
+    relations: Literal["on", "declared", "off"] = "on"
+    """Scores that compare like with like: the kinds that the environment declares, and (on) learned projections
+    wherever entities attend to entities. See docs/relations.md."""
     pointer: str | None = None
     """Entity type that the action chooses from (action i = slot i)."""
     presence: str | None = None
