@@ -1,6 +1,7 @@
 """Attention policies over entities for Stable-Baselines3."""
 
 from attn_rl.entities import EntitySpec
+from attn_rl.inspection.callback import AttentionCallback
 from attn_rl.inspection.recorder import record_attention
 from attn_rl.nn.attention import attend
 from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, FlatExtractor
@@ -10,6 +11,7 @@ from attn_rl.training.agent import make_agent
 from attn_rl.training.loading import load
 
 __all__ = [
+    "AttentionCallback",
     "DeepSetsExtractor",
     "EntityAttentionExtractor",
     "EntityAttentionPolicy",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ class Actor:
 
     def __init__(self, model: BaseAlgorithm | BasePolicy, *, detached: bool = False) -> None:
         policy: Any = model.policy if isinstance(model, BaseAlgorithm) else model
-        self.policy = copy.deepcopy(policy) if detached else policy
+        self.policy = _copy(policy) if detached else policy
         self.policy.set_training_mode(False)
         self.extractor = _acting_extractor(self.policy)
         self.spec: EntitySpec = self.extractor.spec
@@ -69,6 +70,16 @@ class Actor:
     def tensors(self, obs: Observation) -> dict[str, Tensor] | Tensor:
         """Turn one observation or a batch into tensors with a batch dimension."""
         return self.policy.obs_to_tensor(obs)[0]
+
+    def to_env(self, action: np.ndarray) -> Any:
+        """One deterministic action of a record as ``predict`` would hand it to the environment."""
+        space: Any = self.policy.action_space
+        if not isinstance(space, spaces.Box):
+            return action
+        if not self.policy.squash_output:
+            return np.clip(action, space.low, space.high).reshape(space.shape)
+        squashed = np.tanh(action) if hasattr(_acting_net(self.policy), "get_action_dist_params") else action
+        return self.policy.unscale_action(squashed).reshape(space.shape)
 
     def act(
         self,
@@ -118,6 +129,12 @@ def take_rows(obs: dict[str, Tensor] | Tensor, rows: Tensor) -> dict[str, Tensor
 
 
 # ---- the pass itself, per family of algorithms -------------------------------------------------------------------
+
+
+def _copy(policy: Any) -> Any:
+    """A policy of its own weights. The last distribution may hang on a graph, which cannot be copied."""
+    holders = [module for module in policy.modules() if hasattr(module, "action_dist")]
+    return copy.deepcopy(policy, {id(holder.action_dist): copy.copy(holder.action_dist) for holder in holders})
 
 
 def _acting_extractor(policy: Any) -> EntityExtractor:

@@ -3,7 +3,8 @@
 A run keeps ``<run>/attention/<step, 12 digits>.npz`` for every record and ``<run>/probe.npz``, a copy of the last one.
 ``np.load(path, allow_pickle=False)`` reads them; all arrays are plain numbers or Unicode strings.
 
-S states = fixed probe scenes (one state each) followed by the steps of one episode that the policy played itself.
+S states = fixed probe scenes (one state each, the same ones in every record of a run), followed, in the last record, by
+the steps of one episode that the policy played itself.
 N slots (over all entity types), K = lead + N columns, H heads, Q query rows, A choices of all action dimensions.
 
 ==================  =================  =================================================================================
@@ -32,7 +33,7 @@ key                 shape              meaning
 ``ego``             (S,2)              the ego in the picture, NaN = unknown
 ``relevant``        (S,)               slot of the entity that matters, -1 = unknown
 ``reward``          (S,)               reward of the action taken there, NaN in probe scenes
-``png``             (bytes,) uint8     all pictures as PNG files, one after another
+``png``             (bytes,) uint8     all pictures as PNG files, one after another; not every scene has one
 ``png_start``       (S+1,)             picture of state i = ``png[png_start[i]:png_start[i+1]]``; empty = none
 ``absence_kl``      (S,N)              effect of removing the entity, in nats; NaN = absent slot (this and the
                                        following: :class:`attn_rl.inspection.effects.Effects`)
@@ -44,13 +45,13 @@ key                 shape              meaning
 ``keep_head_kl``    (S,L,H)            effect of zeroing all other heads of the layer
 ``gradient``        (S,K)              gradient times attention
 ``rollout``         (S,K)              attention rollout
-``curves``          (3,2,S,N+1)        map | random | oracle order, deletion | insertion: likeness of the policy
+``curves``          (3,2,S,N+1)        map | random | oracle order, deletion | insertion: likeness of the policy;
+                                       NaN where not measured
 ==================  =================  =================================================================================
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 from collections.abc import Mapping
@@ -61,13 +62,13 @@ from typing import Any
 import numpy as np
 
 from attn_rl.inspection.effects import Effects
-from attn_rl.inspection.recorder import AttentionRecord, Layer
+from attn_rl.inspection.picture import Picture
+from attn_rl.inspection.record import ROW_ARRAYS, AttentionRecord, Layer
 from attn_rl.inspection.scenes import Scenes
 
 FORMAT = 1
 FOLDER = "attention"
 LAYER_ARRAYS = ("pattern", "values", "value_norm", "tokens")
-RECORD_ARRAYS = ("present", "features", "policy", "value")
 RECORD_META = ("labels", "lead", "reader", "sizes", "feature_names")
 SCENE_ARRAYS = ("scene", "time", "positions", "ego", "relevant", "reward")
 
@@ -102,7 +103,7 @@ class ProbeRecord:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            np.savez_compressed(file, **self._arrays())
+            np.savez(file, **self._arrays())  # pictures are compressed already, the rest is small
         partial.replace(path)
 
     @classmethod
@@ -142,7 +143,7 @@ class ProbeRecord:
             "png": png,
             "png_start": png_start,
         }
-        arrays |= {name: getattr(self.record, name) for name in RECORD_ARRAYS}
+        arrays |= {name: getattr(self.record, name) for name in ROW_ARRAYS}
         arrays |= {name: getattr(self.scenes, name) for name in SCENE_ARRAYS}
         arrays |= {field.name: getattr(self.effects, field.name) for field in fields(Effects)}
         arrays |= {f"obs.{key}": block for key, block in self.record.obs.items()}
@@ -161,15 +162,6 @@ def record_paths(run_dir: str | Path) -> list[Path]:
     return sorted((Path(run_dir) / FOLDER).glob("*.npz"))
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """An RGB picture (height, width, 3) uint8 as a PNG file."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
 def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AttentionRecord:
     return AttentionRecord(
         obs=_obs(arrays),
@@ -180,7 +172,7 @@ def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Attent
         sizes=tuple(meta["sizes"]),
         feature_names={key: tuple(names) for key, names in meta["feature_names"].items()},
         pointer=arrays.get("pointer"),
-        **{name: arrays[name] for name in RECORD_ARRAYS},
+        **{name: arrays[name] for name in ROW_ARRAYS},
     )
 
 
@@ -193,14 +185,12 @@ def _obs(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {key.removeprefix("obs."): block for key, block in arrays.items() if key.startswith("obs.")}
 
 
-def _pack(frames: list[np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
-    files = [b"" if frame is None else encode_png(frame) for frame in frames]
+def _pack(frames: list[Picture | None]) -> tuple[np.ndarray, np.ndarray]:
+    files = [b"" if frame is None else frame.png for frame in frames]
     starts = np.cumsum([0, *(len(file) for file in files)])
     return np.frombuffer(b"".join(files), np.uint8), starts
 
 
-def _unpack(png: np.ndarray, starts: np.ndarray) -> list[np.ndarray | None]:
-    from PIL import Image
-
+def _unpack(png: np.ndarray, starts: np.ndarray) -> list[Picture | None]:
     files = [png[a:b].tobytes() for a, b in itertools.pairwise(starts)]
-    return [np.array(Image.open(io.BytesIO(file)).convert("RGB")) if file else None for file in files]
+    return [Picture.from_png(file) if file else None for file in files]

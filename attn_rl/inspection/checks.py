@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from attn_rl.inspection.acting import Actor
-from attn_rl.inspection.recorder import AttentionRecord, listening, observation_tensors, to_array
+from attn_rl.inspection.record import AttentionRecord
+from attn_rl.inspection.recorder import listening, observation_tensors, to_array
 
 
 @torch.no_grad()

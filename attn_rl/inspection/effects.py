@@ -15,7 +15,8 @@ from torch import Tensor
 
 from attn_rl.inspection import metrics
 from attn_rl.inspection.acting import Actor, Outputs, PatternEdit, policy_kl, take_rows
-from attn_rl.inspection.recorder import POOLED, AttentionRecord, observation_tensors
+from attn_rl.inspection.record import POOLED, AttentionRecord
+from attn_rl.inspection.recorder import observation_tensors
 
 N_PERMUTATIONS = 4
 N_RANDOM_ORDERS = 2
@@ -60,14 +61,21 @@ class Effects:
     rollout: np.ndarray
     curves: np.ndarray
 
+    def rows(self, chosen: slice) -> Effects:
+        """Some of the states."""
+        arrays = {name: array[chosen] for name, array in vars(self).items() if name != "curves"}
+        return Effects(**arrays, curves=self.curves[:, :, chosen])
 
-def measure(actor: Actor, record: AttentionRecord, seed: int = 0) -> Effects:
+
+def measure(actor: Actor, record: AttentionRecord, seed: int = 0, n_curves: int | None = None) -> Effects:
     """Run every counterfactual on the recorded states.
 
     Args:
         actor: the model that the record was made with, unchanged since.
         record: from :func:`attn_rl.record_attention`.
         seed: of the random permutations and orders; drawn from a private generator.
+        n_curves: how many states, from the first on, get deletion and insertion curves (the others NaN): they are
+            most of the work. None = all.
     """
     generator = torch.Generator().manual_seed(seed)
     absence, absence_value = removal(actor, record)
@@ -83,7 +91,9 @@ def measure(actor: Actor, record: AttentionRecord, seed: int = 0) -> Effects:
         content = content_removal(actor, record)
         uniform_kl, permuted_kl = uniform(actor, record), permuted(actor, record, generator)
         heads = np.stack([head_importance(actor, record, keep=keep) for keep in (False, True)])
-        found_curves = curves(actor, record, record.entity_map(), absence, generator)
+        some = slice(n_curves)
+        part = record.rows(some)
+        found_curves[:, :, some] = curves(actor, part, part.entity_map(), absence[some], generator)
         gradient = gradient_attention(actor, record)
         rolled = metrics.rollout([layer.pattern for layer in record.layers], reader_rows(record))
     return Effects(

@@ -1,14 +1,10 @@
-"""Recording attention: the weights of the very pass that computed the action and the value.
-
-Shapes: S states, L layers, H heads, Q query rows, K columns (tokens: the reader and other leading tokens, then all
-slots), N slots, D d_model, d = D / H.
-"""
+"""Recording attention: the weights of the very pass that computed the action and the value."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,109 +13,18 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
 from attn_rl.inspection.acting import Actor, Observation, Outputs
+from attn_rl.inspection.record import POOLED, AttentionRecord, Layer
 from attn_rl.nn.attention import MultiHeadAttention
 
-POOLED = -1
-
 
 @dataclass
-class Layer:
-    """What one attention layer computed.
+class Heard:
+    """What passed through one extractor while somebody listened; one entry per layer and pass."""
 
-    Attributes:
-        pattern: weights (S,H,Q,K); rows sum to 1.
-        values: value vectors before W_O (S,H,K,d).
-        value_norm: length of each value vector after its head's part of W_O (S,H,K).
-        tokens: rows that entered the layer, normalised (S,K,D).
-    """
-
-    pattern: np.ndarray
-    values: np.ndarray
-    value_norm: np.ndarray
-    tokens: np.ndarray
-
-
-@dataclass
-class AttentionRecord:
-    """Everything one forward pass of a policy showed; plain NumPy arrays.
-
-    Attributes:
-        obs: the observation, key by key, with leading S ("" where it is a bare array).
-        layers: one entry per attention layer; none for a policy without attention.
-        labels: what the K columns are: ``("ego", "items 0", ...)``.
-        lead: columns before the first slot (ego, learned query).
-        reader: the query row that is read out, or ``POOLED`` (-1): the mean or maximum of the present slots' rows.
-        present: boolean (S,K).
-        features: the extractor's output (S,F).
-        policy: log-probabilities (S, sum of ``sizes``), or Gaussian means and log standard deviations (S,2A).
-        sizes: choices per action dimension; empty = continuous.
-        value: (S,), NaN where the model has none.
-        pointer: (S,N) probability of pointing at each slot; None without a pointer head.
-        feature_names: names of the features per observation key.
-    """
-
-    obs: dict[str, np.ndarray]
-    layers: list[Layer]
-    labels: tuple[str, ...]
-    lead: int
-    reader: int
-    present: np.ndarray
-    features: np.ndarray
-    policy: np.ndarray
-    sizes: tuple[int, ...]
-    value: np.ndarray
-    pointer: np.ndarray | None = None
-    feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def slot_present(self) -> np.ndarray:
-        """Presence of the slots alone (S,N)."""
-        return self.present[:, self.lead :]
-
-    @property
-    def slot_labels(self) -> tuple[str, ...]:
-        """Labels of the slots alone."""
-        return self.labels[self.lead :]
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """Action probabilities (S, sum of sizes); empty (S,0) for continuous actions."""
-        return np.exp(self.policy) if self.sizes else self.policy[:, :0]
-
-    @property
-    def action(self) -> np.ndarray:
-        """The deterministic action as ``predict`` gives it before clipping: (S,) or (S, dimensions)."""
-        if not self.sizes:
-            return self.policy[:, : self.policy.shape[-1] // 2]
-        parts = np.split(self.policy, np.cumsum(self.sizes)[:-1], axis=-1)
-        chosen = np.stack([part.argmax(-1) for part in parts], -1)
-        return chosen[:, 0] if len(self.sizes) == 1 else chosen
-
-    def readout(self, layer: int = -1) -> np.ndarray:
-        """The weights of the row that is read out (S,H,K); of pooled rows, their mean over present slots."""
-        pattern = self.layers[layer].pattern
-        if self.reader != POOLED:
-            return pattern[:, :, self.reader]
-        rows = pattern[:, :, self.lead :]
-        weight = self.slot_present[:, None, :, None]
-        return (rows * weight).sum(2) / np.maximum(weight.sum(2), 1)
-
-    def entity_map(self, layer: int = -1) -> np.ndarray:
-        """The map people look at: readout weights on the slots, averaged over heads (S,N)."""
-        return self.readout(layer)[..., self.lead :].mean(1)
-
-    def value_map(self, layer: int = -1) -> np.ndarray:
-        """Weight times length of the transformed value, per head (S,H,K); see :func:`metrics.value_weighted`."""
-        return self.readout(layer) * self.layers[layer].value_norm
-
-
-@dataclass
-class _Heard:
     inputs: list[Tensor] = field(default_factory=list)
     present: list[Tensor] = field(default_factory=list)
     patterns: list[Tensor] = field(default_factory=list)
     features: list[Tensor] = field(default_factory=list)
-    extractor_present: list[Tensor] = field(default_factory=list)
 
 
 def record_attention(model: BaseAlgorithm | BasePolicy | Actor, obs: Observation) -> AttentionRecord:
@@ -144,9 +49,9 @@ def record_attention(model: BaseAlgorithm | BasePolicy | Actor, obs: Observation
 
 
 @contextmanager
-def listening(actor: Actor) -> Iterator[_Heard]:
+def listening(actor: Actor) -> Iterator[Heard]:
     """Note what passes through the acting extractor; outside of this block nothing is attached to the network."""
-    heard = _Heard()
+    heard = Heard()
 
     def on_attention(module: nn.Module, inputs: tuple) -> None:
         heard.inputs.append(inputs[1].detach())
@@ -168,7 +73,7 @@ def listening(actor: Actor) -> Iterator[_Heard]:
 
 
 @torch.no_grad()
-def make_record(actor: Actor, obs: dict[str, Tensor] | Tensor, outputs: Outputs, heard: _Heard) -> AttentionRecord:
+def make_record(actor: Actor, obs: dict[str, Tensor] | Tensor, outputs: Outputs, heard: Heard) -> AttentionRecord:
     """Put together what was heard during exactly one pass.
 
     Raises:
@@ -204,6 +109,13 @@ def make_record(actor: Actor, obs: dict[str, Tensor] | Tensor, outputs: Outputs,
     )
 
 
+def heard_record(actor: Actor, heard: Heard) -> AttentionRecord:
+    """A record of a pass that somebody else made: its patterns and presence, everything else empty."""
+    patterns_only = replace(heard, inputs=[tokens[:, :0] for tokens in heard.inputs])
+    nothing = torch.zeros(len(heard.features[0]), 0)
+    return make_record(actor, {}, Outputs(nothing, (), torch.full((len(nothing),), torch.nan)), patterns_only)
+
+
 def observation_tensors(actor: Actor, record: AttentionRecord) -> dict[str, Tensor] | Tensor:
     """The recorded observation as fresh tensors on the model's device."""
     blocks = {key: torch.tensor(block, device=actor.policy.device) for key, block in record.obs.items()}
@@ -229,7 +141,7 @@ def _presence(actor: Actor, obs: dict[str, Tensor] | Tensor) -> Tensor:
 def _pointer(actor: Actor, outputs: Outputs) -> np.ndarray | None:
     """Probability of pointing, per slot of all types; zero for the types that cannot be pointed at."""
     actions = getattr(getattr(actor.policy, "action_net", None), "actions", None)
-    if actions is None or actions.pointer is None:
+    if actions is None or actions.pointer is None or not outputs.sizes:
         return None
     start = sum(outputs.sizes[: actions.pointer])
     chosen = outputs.policy[:, start : start + outputs.sizes[actions.pointer]].exp()

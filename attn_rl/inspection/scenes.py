@@ -10,9 +10,10 @@ import gymnasium as gym
 import numpy as np
 
 from attn_rl.entities import ACTION_MASK
+from attn_rl.inspection.picture import Picture
 
 PROBE_SEED = 1_000_003
-RANDOM_STEPS = 12
+RANDOM_STEPS = 8
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Scenes:
         obs: observations, key by key, with leading S ("" for a bare array).
         scene: number of the scene that a state belongs to (S,): a single state, or several in order of time.
         time: step within the scene (S,).
-        frame: picture of each state, or None where it was not drawn (length S), uint8 (height, width, 3).
+        frame: picture of each state, or None where it was not drawn (length S).
         positions: where the slots are in the picture (S,N,2): x right, y up, both in [-1,1]; NaN = unknown or absent.
         ego: where the ego is (S,2), NaN = unknown.
         relevant: slot of the entity that matters (S,), -1 = nobody knows.
@@ -33,7 +34,7 @@ class Scenes:
     obs: dict[str, np.ndarray]
     scene: np.ndarray
     time: np.ndarray
-    frame: list[np.ndarray | None]
+    frame: list[Picture | None]
     positions: np.ndarray
     ego: np.ndarray
     relevant: np.ndarray
@@ -41,6 +42,11 @@ class Scenes:
 
     def __len__(self) -> int:
         return len(self.scene)
+
+    @property
+    def episode_states(self) -> np.ndarray:
+        """Which states are steps of an episode that was played."""
+        return np.flatnonzero(~np.isnan(self.reward))
 
     def batch(self) -> Any:
         """The observations as ``predict`` takes them."""
@@ -61,14 +67,20 @@ def probe_scenes(
         n_pictures: how many of them are rendered.
         seed: of the first scene.
     """
-    states = [_probe(env, seed + i, n_slots, picture=i < n_pictures) for i in range(n_scenes)]
+    states = [probe_state(env, seed + i, n_slots, picture=i < n_pictures) for i in range(n_scenes)]
     for i, state in enumerate(states):
         state.scene[:] = i
     return join(states)
 
 
 def play_episode(
-    act: Callable[[Any], Any], env: gym.Env, n_slots: int, scene: int, seed: int = PROBE_SEED, max_steps: int = 48
+    act: Callable[[Any], Any],
+    env: gym.Env,
+    n_slots: int,
+    scene: int,
+    *,
+    seed: int = PROBE_SEED,
+    max_steps: int = 48,
 ) -> Scenes:
     """Let a policy play one episode and keep every state that it acted in.
 
@@ -103,8 +115,8 @@ def join(parts: list[Scenes]) -> Scenes:
     return Scenes(obs=obs, frame=[frame for part in parts for frame in part.frame], **joined)
 
 
-def _probe(env: gym.Env, seed: int, n_slots: int, picture: bool) -> Scenes:
-    """A state after up to RANDOM_STEPS random steps, the last one before the episode would have ended."""
+def probe_state(env: gym.Env, seed: int, n_slots: int, *, picture: bool) -> Scenes:
+    """A single state after up to RANDOM_STEPS random steps, the last one before the episode would have ended."""
     n_steps = int(np.random.default_rng(seed).integers(RANDOM_STEPS + 1))
     while True:
         random = np.random.default_rng(seed)
@@ -145,6 +157,6 @@ def _ask(env: gym.Env, method: str, unknown: np.ndarray) -> np.ndarray:
     return np.array(env.get_wrapper_attr(method)(), float) if env.has_wrapper_attr(method) else unknown
 
 
-def _frame(env: gym.Env) -> np.ndarray | None:
+def _frame(env: gym.Env) -> Picture | None:
     frame = env.render() if env.render_mode == "rgb_array" else None
-    return np.array(frame, np.uint8) if isinstance(frame, np.ndarray) else None
+    return Picture(frame) if isinstance(frame, np.ndarray) else None

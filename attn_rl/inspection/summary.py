@@ -6,7 +6,7 @@ import numpy as np
 
 from attn_rl.inspection import metrics
 from attn_rl.inspection.effects import Effects
-from attn_rl.inspection.recorder import AttentionRecord
+from attn_rl.inspection.record import AttentionRecord
 
 POINTER_VERDICT = (
     "actions point at entities: the readout's row is NO explanation of the choice; "
@@ -41,6 +41,14 @@ def map_scalars(record: AttentionRecord, relevant: np.ndarray, prefix: str = "at
     for owner, columns in owners(record).items():
         found[f"{prefix}/mass/{owner}"] = metrics.mean(readout[..., columns].sum(-1))
     return found
+
+
+def live_scalars(record: AttentionRecord) -> dict[str, float]:
+    """What one acting pass of a rollout says."""
+    found = map_scalars(record, np.full(len(record.present), -1), "attention_live")
+    leaks = [float((layer.pattern * ~record.present[:, None, None]).max(initial=0.0)) for layer in record.layers]
+    found["attention_live/absent_leak"] = max(leaks)
+    return {tag: value for tag, value in found.items() if not np.isnan(value)}
 
 
 def owners(record: AttentionRecord) -> dict[str, np.ndarray]:
@@ -83,6 +91,10 @@ def _effect_scalars(record: AttentionRecord, effects: Effects, relevant: np.ndar
     }
     if record.pointer is not None:
         found["attention/pointer_top1_relevant"] = metrics.mean(metrics.top1(record.pointer, relevant, present))
+    if len(record.layers) > 1:  # with a single layer both are its map again
+        for name, score in (("gradient", effects.gradient), ("rollout", effects.rollout)):
+            hits = metrics.top1(score[:, record.lead :], relevant, present)
+            found[f"attention/{name}_top1_relevant"] = metrics.mean(hits)
     for column, name in enumerate(("deletion", "insertion")):
         sign = 1 - 2 * (1 - column)  # a good order takes similarity away early, or brings it early
         areas = [sign * metrics.mean(metrics.curve_area(curve[column], present)) for curve in effects.curves]

@@ -42,7 +42,7 @@ def test_round_trip(probe, tmp_path):
     assert set(back.record.obs) == set(probe.record.obs)
     np.testing.assert_array_equal(back.scenes.positions, probe.scenes.positions)
     for before, after in zip(probe.scenes.frame, back.scenes.frame, strict=True):
-        assert (before is None and after is None) or np.array_equal(before, after)
+        assert (before is None and after is None) or np.array_equal(before.pixels, after.pixels)
 
 
 def test_a_viewer_needs_nothing_but_numpy_and_json(probe, tmp_path):
