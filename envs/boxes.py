@@ -28,15 +28,15 @@ class BoxesVectorEnv(BatchedEnv):
 
     **Description.** After Box-World (Zambaldi et al. 2019), without the grid: you hold one key. Opening
     a box whose lock has the key's colour uses the key up and gives you what is in the box: another
-    key, or the gem. From the first key a chain of ``depth`` boxes leads to the gem. At random places
-    along it dead ends branch off: ``branches`` boxes (or rows of up to ``branch_length`` boxes) that a
-    key of the chain opens too, the last of which holds a key that opens nothing. To choose well is to
-    look ahead: does what is in this box open another one? All key colours of a game differ (from a
-    lattice of 63, black left out). An opened box is gone. Slots are shuffled anew at every step.
+    key, or the gem. From the first key a chain of ``depth`` boxes leads to the gem. Each key of the
+    chain but the last also opens ``branches`` dead ends: a box (or a row of up to ``branch_length``
+    boxes) of which the last holds a key that opens nothing. To choose well is to look ahead: does what
+    is in this box open another one? All key colours of a game differ (from a lattice of 63, black left
+    out). An opened box is gone. Slots are shuffled anew at every step.
 
-    A game has ``depth + branches`` boxes (more with longer branches), so ``min_entities`` is
-    ``min_depth + min_branches``, ``max_entities`` is ``max_depth + max_branches * branch_length``,
-    and ``capacity`` must be at least that.
+    The number of boxes follows: ``min_entities`` is ``min_depth + (min_depth - 1) * min_branches``,
+    ``max_entities`` is ``max_depth + (max_depth - 1) * max_branches * branch_length`` (9 by default,
+    13 for a depth of 4), and ``capacity`` must be at least that.
 
     **Entities.**
 
@@ -59,8 +59,8 @@ class BoxesVectorEnv(BatchedEnv):
     =============================  =====================  =================
     policy                         depth 2-3, 10 slots    depth 4, 16 slots
     =============================  =====================  =================
-    random slot                    .10                    .004
-    random among boxes that open   .32                    .31
+    random slot                    .09                    .002
+    random among boxes that open   .24                    .045
     scripted                       1.00                   1.00
     =============================  =====================  =================
 
@@ -73,8 +73,8 @@ class BoxesVectorEnv(BatchedEnv):
         num_envs: games played side by side.
         min_depth: fewest boxes from the first key to the gem.
         max_depth: most boxes from the first key to the gem.
-        min_branches: fewest dead ends.
-        max_branches: most dead ends.
+        min_branches: fewest dead ends at each fork.
+        max_branches: most dead ends at each fork.
         branch_length: most boxes in a dead end; each has 1 to ``branch_length``.
         capacity: box slots, and the number of actions.
         shaping: reward for opening a box on the way.
@@ -101,8 +101,8 @@ class BoxesVectorEnv(BatchedEnv):
         self.min_depth, self.max_depth = min_depth, max_depth
         self.min_branches, self.max_branches = min_branches, max_branches
         self.branch_length, self.shaping = branch_length, shaping
-        self.min_entities = min_depth + min_branches
-        self.max_entities = max_depth + max_branches * branch_length
+        self.min_entities = min_depth + (min_depth - 1) * min_branches
+        self.max_entities = max_depth + (max_depth - 1) * max_branches * branch_length
         self.capacity = check_counts(self.min_entities, self.max_entities, capacity)
         check_colours(self.max_entities + 1, LEVELS)
         self._lattice = lattice(LEVELS)
@@ -147,18 +147,18 @@ class BoxesVectorEnv(BatchedEnv):
         return step < depth, step, np.where(step == depth - 1, GEM, np.minimum(step + 1, self.max_depth - 1))
 
     def _branches(self, random: RandomStream, depth: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Return presence, lock and content of the boxes in dead ends; branch m has the keys from ``first`` on."""
-        n, length = len(depth), self.branch_length
-        count = random.integers(1, self.min_branches, self.max_branches + 1)
-        if self.max_branches == 0:
-            return np.zeros((n, 0), bool), np.zeros((n, 0), np.int64), np.zeros((n, 0), np.int64)
-        fork = random.integers(self.max_branches, 0, depth)[..., None]
-        boxes = random.integers(self.max_branches, 1, length + 1)[..., None]
-        branch, step = np.arange(self.max_branches)[:, None], np.arange(length)
-        content = np.broadcast_to(self.max_depth + branch * length + step, (n, self.max_branches, length))
-        present = (branch < count[..., None]) & (step < boxes)
-        lock = np.where(step == 0, fork, content - 1)
-        return tuple(array.reshape(n, -1) for array in (present, lock, content))
+        """Return presence, lock and content of the boxes in dead ends: row m, box j off key ``fork``."""
+        forks, rows, length = self.max_depth - 1, self.max_branches, self.branch_length
+        shape = (len(depth), forks, rows, length)
+        if 0 in shape:
+            return np.zeros((len(depth), 0), bool), *np.zeros((2, len(depth), 0), np.int64)
+        count = random.integers(forks, self.min_branches, self.max_branches + 1)[:, :, None, None]
+        boxes = random.integers(forks * rows, 1, length + 1).reshape(*shape[:3], 1)
+        fork, row, box = np.ogrid[:forks, :rows, :length]
+        present = (fork < depth[..., None, None] - 1) & (row < count) & (box < boxes)
+        content = self.max_depth + (fork * rows + row) * length + box
+        lock = np.where(box == 0, fork, content - 1)
+        return tuple(np.broadcast_to(array, shape).reshape(shape[0], -1) for array in (present, lock, content))
 
     def _padded(self, array: np.ndarray, value: int | bool) -> np.ndarray:
         """Return (n, max_entities) widened to (n, capacity)."""
@@ -210,8 +210,8 @@ class BoxesVectorEnv(BatchedEnv):
         columns = max(3, int(np.ceil(np.sqrt(self.max_entities))))
         rows = -(-self.max_entities // columns)
         x = (2 * (state.seat % columns) + 1) / columns - 1
-        y = 1 - (2 * (state.seat // columns) + 1) / (rows + 0.8)
-        places = 0.96 * np.stack([x, y], axis=-1)
+        y = 0.94 - 1.62 * (state.seat // columns + 0.5) / rows
+        places = np.stack([0.96 * x, y], axis=-1)
         return np.where(state.present[..., None], places, np.nan)
 
     def ego_place(self, state: State) -> np.ndarray:

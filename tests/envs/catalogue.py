@@ -27,7 +27,7 @@ class Variant(NamedTuple):
 
 VARIANTS = [
     Variant("Boxes", {}, 1.0, (0.07, 0.13)),
-    Variant("Boxes", {"min_depth": 4, "max_depth": 4, "branch_length": 2, "capacity": 17}, 1.0, (0, 0.02)),
+    Variant("Boxes", {"min_depth": 4, "max_depth": 4, "branch_length": 2, "capacity": 23}, 1.0, (0, 0.02)),
     Variant("CherryPick", {}, 1.0, (0, 0.01)),
     Variant("CherryPick", {"min_entities": 2, "max_entities": 11, "capacity": 13}, 1.0, (0.005, 0.035)),
     Variant("Dodge", {}, 0.985, (0, 0.005)),

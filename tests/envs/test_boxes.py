@@ -12,7 +12,7 @@ from envs.boxes import GEM, BoxesVectorEnv
 @pytest.fixture
 def env() -> BoxesVectorEnv:
     """First key 0. Way: slot 3 (0 -> 1), slot 1 (1 -> gem). Dead ends: slot 0 (0 -> 2), slot 4 (1 -> 3)."""
-    env = BoxesVectorEnv(1, min_depth=2, max_depth=2, min_branches=2, max_branches=3, capacity=7)
+    env = BoxesVectorEnv(1, min_depth=2, max_depth=2, min_branches=1, max_branches=4, capacity=7)
     env.reset(seed=0)
     state = env.get_state()
     state["game.present"][:] = [[1, 1, 0, 1, 1, 0, 0]]
@@ -66,7 +66,7 @@ def test_truncated_after_three_steps_a_box(env):
 
 
 def test_a_longer_dead_end_goes_on_until_its_key_opens_nothing():
-    env = gym.make_vec("envs:AttnRL/Boxes-v0", num_envs=64, branch_length=2, capacity=11)
+    env = gym.make_vec("envs:AttnRL/Boxes-v0", num_envs=64, branch_length=2, capacity=17)
     obs, _ = env.reset(seed=1)
     rng = np.random.default_rng(0)
     went_on = 0
@@ -79,7 +79,7 @@ def test_a_longer_dead_end_goes_on_until_its_key_opens_nothing():
 
 
 def test_all_colours_of_a_game_differ():
-    env = BoxesVectorEnv(50, branch_length=2, capacity=11)
+    env = BoxesVectorEnv(50, branch_length=2, capacity=17)
     obs, _ = env.reset(seed=3)
     for items, present, ego in zip(obs["items"], obs["items_present"], obs["ego"], strict=True):
         rows = items[present == 1]
@@ -98,7 +98,7 @@ def test_no_branches_leave_only_the_chain():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"capacity": 5}, "max_entities=6 exceeds capacity=5; pass capacity=6"),
+        ({"capacity": 7}, "max_entities=9 exceeds capacity=7; pass capacity=9"),
         ({"min_depth": 4}, "min_depth=4, max_depth=3; expected 1 <= min_depth <= max_depth"),
         ({"min_branches": -1}, "min_branches=-1, max_branches=3; expected 0 <="),
         ({"branch_length": 0}, "branch_length=0; expected 1 or more"),

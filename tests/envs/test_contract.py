@@ -257,8 +257,10 @@ def test_counts_stay_in_range(variant):
     env = make_vec(variant, 200)
     obs, _ = env.reset(seed=0)
     count = sum(obs[f"{key}_present"].sum(axis=1) for key in types_of(env))
-    assert count.min() == env.min_entities
-    assert count.max() == env.max_entities
+    if variant.name in DERIVED:
+        assert env.min_entities <= count.min() < count.max() <= env.max_entities
+    else:
+        assert (count.min(), count.max()) == (env.min_entities, env.max_entities)
 
 
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if not v.kwargs and v.name not in DERIVED], ids=str)
