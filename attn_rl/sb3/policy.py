@@ -72,6 +72,7 @@ class EntityHeads:
         masked = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
         extractor = dict(policy.pop("features_extractor_kwargs", None) or {})
         if pointer is not None or masked:
+            _check_feeds_heads(policy["features_extractor_class"])
             extractor |= {"pointer": pointer, "masked": masked}
         super().__init__(  # type: ignore[call-arg]
             observation_space, action_space, lr_schedule, *args, features_extractor_kwargs=extractor, **policy
@@ -111,6 +112,14 @@ class EntityHeads:
             self.parameters(),  # type: ignore[attr-defined]
             lr=lr_schedule(1),
             **self.optimizer_kwargs,  # type: ignore[attr-defined]
+        )
+
+
+def _check_feeds_heads(extractor: type) -> None:
+    if not issubclass(extractor, EntityExtractor):
+        raise ValueError(
+            f"{extractor.__name__} cannot feed a pointer or an action mask; "
+            "use EntityAttentionExtractor, DeepSetsExtractor or FlatExtractor, or subclass one"
         )
 
 
