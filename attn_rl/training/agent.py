@@ -12,6 +12,7 @@ from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, E
 from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.sb3.vec_env import make_vec_env
+from attn_rl.sb3.wrapper_check import check_wrappers
 from attn_rl.training.presets import PPO_SETTINGS, Settings, find_preset, override
 
 EXTRACTORS: dict[str, type[EntityExtractor]] = {
@@ -55,6 +56,7 @@ def make_agent(
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
     chosen = override(preset.settings(policy), settings)
+    check_wrappers(env, chosen.presence)
     return EntityPPO(
         EntityAttentionPolicy,
         env,
