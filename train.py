@@ -23,12 +23,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import gymnasium as gym
 import torch
 import tyro
 from stable_baselines3.common.logger import configure
 from tyro.conf import OmitArgPrefixes
 
-from attn_rl import make_agent, make_vec_env
+from attn_rl import AttentionCallback, make_agent, make_vec_env
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.checkpoint import Checkpoint
 from attn_rl.training.interrupts import InterruptRequest
@@ -79,6 +80,8 @@ class Args:
     """Checkpoints to keep."""
     eval_episodes: int = 1000
     """Episodes per row of the final table; 0 skips it."""
+    record_every: int = 20
+    """Rollouts between two recordings of the attention; the first and the last are always recorded."""
     settings: Annotated[Settings, OmitArgPrefixes] = field(default_factory=Settings)
     """Network and PPO; the defaults shown are the environment's preset."""
 
@@ -154,8 +157,14 @@ def learn(agent: EntityPPO, args: Args, folder: Path, config: dict[str, Any], re
     progress = ProgressCallback()
     with InterruptRequest() as request, closing(progress):
         saving = SaveCallback(folder, config, every=args.save_every, keep=args.keep, resumed=resumed, request=request)
+        attention = AttentionCallback(
+            gym.make(args.env, render_mode="rgb_array", **args.env_kwargs),
+            folder,
+            every=args.record_every,
+            settings=asdict(args.settings),
+        )
         left = args.total_timesteps - agent.num_timesteps
-        agent.learn(left, callback=[progress, saving], reset_num_timesteps=resumed is None)
+        agent.learn(left, callback=[progress, attention, saving], reset_num_timesteps=resumed is None)
     return saving.seconds
 
 

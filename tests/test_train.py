@@ -25,7 +25,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_its_files_one_level_below_the_runs_folder(run_folder: Path):
     name, policy, seed, _ = run_folder.name.split("__")
     assert (name, policy, seed) == ("Match-v0", "attention", "0")
-    assert {"args.json", "model.zip", "evaluation.json"} <= {path.name for path in run_folder.iterdir()}
+    assert {"args.json", "model.zip", "evaluation.json", "probe.npz"} <= {path.name for path in run_folder.iterdir()}
     args = json.loads((run_folder / "args.json").read_text())
     assert args["settings"]["learning_rate"] == 4e-3  # the preset's
     assert args["versions"]["torch"]
