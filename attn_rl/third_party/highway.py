@@ -27,18 +27,25 @@ LANE_RANGES = {"long_off": [-100, 100], "lat_off": [-4, 4], "ang_off": [-np.pi, 
 class TracedKinematics(KinematicObservation):
     """HighwayEnv's Kinematics that keeps the vehicles it saw: row i + 1 is ``vehicles[i]``, nearest first.
 
-    They have to be kept at this moment: intersections remove and add vehicles after they have observed.
+    They have to be kept at this moment: intersections remove and add vehicles after they have observed. The rows are
+    HighwayEnv's, bit for bit, without the DataFrames that take a quarter of a step.
     """
 
     def observe(self) -> np.ndarray:
-        """Return the rows (V,F), the ego's first."""
+        """Return the rows (V,F), the ego's first; those of no vehicle zero."""
+        ego = self.observer_vehicle
         self.vehicles = self.env.road.close_objects_to(
-            self.observer_vehicle,
-            self.env.PERCEPTION_DISTANCE,
-            see_behind=self.see_behind,
-            vehicles_only=not self.include_obstacles,
+            ego, self.env.PERCEPTION_DISTANCE, see_behind=self.see_behind, vehicles_only=not self.include_obstacles
         )
-        return super().observe()
+        seen = self.vehicles[: self.vehicles_count - 1]
+        origin = None if self.absolute else ego
+        told = [ego.to_dict(), *(v.to_dict(origin, observe_intentions=self.observe_intentions) for v in seen)]
+        columns = {name: np.array([each.get(name, np.nan) for each in told]) for name in self.features}
+        if self.normalize:
+            columns = self.normalize_obs(columns)
+        rows = np.zeros((self.vehicles_count, len(self.features)), np.float32)
+        rows[: len(told)] = np.stack([columns[name] for name in self.features], axis=1)
+        return rows
 
 
 class HighwayEntities(gym.Wrapper, RecordConstructorArgs):

@@ -43,15 +43,20 @@ def rows_of(obs: dict) -> list:
     return sorted(map(tuple, obs["vehicles"][obs["vehicles_present"] > 0]))
 
 
-def test_the_world_and_the_rows_are_highway_envs_own():
-    observation = {"type": "Kinematics", "vehicles_count": 8, "order": "sorted", "see_behind": True}
-    plain = gym.make("highway_env:highway-fast-v0", config={**SMALL, "observation": observation})
-    env = make_highway({"observation": observation}, capacity=7)
+@pytest.mark.parametrize("name", ["highway-fast-v0", "intersection-v1", "intersection-v2"])
+def test_the_world_and_the_rows_are_highway_envs_own(name):
+    """Bit for bit, relative and absolute, with continuous actions too."""
+    env = make_env(f"highway_env:{name}", config={"duration": 5}, capacity=7)
+    plain = gym.make(f"highway_env:{name}", config=dict(env.unwrapped.config))
+    assert type(plain.unwrapped.observation_type).__name__ == "KinematicObservation"
+    env.action_space.seed(0)
     rows, _ = plain.reset(seed=3)
     obs, _ = env.reset(seed=3)
-    for action in (1, 0, 3):
+    for _ in range(3):
         np.testing.assert_array_equal(obs["ego"], rows[0, 1:])
         assert rows_of(obs) == sorted(map(tuple, rows[1:][rows[1:, 0] > 0][:, 1:]))
+        assert rows_of(obs)
+        action = env.action_space.sample()
         rows, reward, *_ = plain.step(action)
         obs, same, *_ = env.step(action)
         assert same == reward
