@@ -55,14 +55,13 @@ class MiniGridEntities(gym.Wrapper, RecordConstructorArgs):
         ValueError: ``agent_pov=True``, whose picture is not the grid.
     """
 
-    min_entities = 0
-
     def __init__(self, env: gym.Env, capacity: int = 16, overflow: Overflow = "error") -> None:
         RecordConstructorArgs.__init__(self, capacity=capacity, overflow=overflow)
         gym.Wrapper.__init__(self, env)
         if self._grid_env.agent_pov:
             raise ValueError("agent_pov=True draws what the agent sees, not the grid; expected agent_pov=False")
-        self.max_entities = capacity
+        n = getattr(self.unwrapped, "numObjs", None)  # Fetch, GoToObject and PutNear draw exactly so many
+        self.min_entities, self.max_entities = (0, capacity) if n is None else (n, n)
         by = PLACE if overflow == "nearest" else None
         self._block = EntityBlock("objects", FEATURES, capacity, -1, 1, overflow, by)
         ego = spaces.Box(0, 1, (len(EGO),), np.float32)
@@ -89,7 +88,7 @@ class MiniGridEntities(gym.Wrapper, RecordConstructorArgs):
 
     def entity_positions(self) -> np.ndarray:
         """Return where each slot's object is in the picture: (capacity, 2), x right, y up, in [-1, 1]; NaN: empty."""
-        found = np.full((self.max_entities, 2), np.nan)
+        found = np.full((self._block.capacity, 2), np.nan)
         for slot, (_, cell) in enumerate(self._in_slot):
             found[slot] = self._in_picture(cell)
         return found
