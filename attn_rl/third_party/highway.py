@@ -84,6 +84,7 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         self._config = {**observed, "vehicles_count": self.max_entities + 1, "features": ["presence", *features]}
         self.unwrapped.configure({"observation": self._config})  # type: ignore[attr-defined]
         self.unwrapped.define_spaces()  # type: ignore[attr-defined]
+        self.action_space = self.unwrapped.action_space  # HighwayEnv's is replaced at every reset, unseeded
         self._shuffled, self._random = order == "shuffled", np.random.default_rng()
         self._in_slot: list[Any] = []
         bound = np.array([_bound(name, self._config) for name in features])
