@@ -60,8 +60,9 @@ class MiniGridEntities(gym.Wrapper, RecordConstructorArgs):
         gym.Wrapper.__init__(self, env)
         if self._grid_env.agent_pov:
             raise ValueError("agent_pov=True draws what the agent sees, not the grid; expected agent_pov=False")
-        n = getattr(self.unwrapped, "numObjs", None)  # Fetch, GoToObject and PutNear draw exactly so many
-        self.min_entities, self.max_entities = (0, capacity) if n is None else (n, n)
+        n: int | None = getattr(self.unwrapped, "numObjs", None)  # Fetch, GoToObject and PutNear draw exactly so many
+        self.min_entities: int = n or 0
+        self.max_entities: int = n or capacity
         by = PLACE if overflow == "nearest" else None
         self._block = EntityBlock("objects", FEATURES, capacity, -1, 1, overflow, by)
         ego = spaces.Box(0, 1, (len(EGO),), np.float32)
