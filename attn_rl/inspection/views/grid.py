@@ -14,6 +14,7 @@ from attn_rl.inspection.views.sheet import (
     EFFECT,
     FAINT,
     INK,
+    LINE,
     MUTED,
     PAPER,
     POINTER,
@@ -22,6 +23,7 @@ from attn_rl.inspection.views.sheet import (
     Colour,
     Sheet,
     number,
+    sentences,
     shade,
 )
 
@@ -48,36 +50,49 @@ def heads_by_entities(probe: ProbeRecord, states: Sequence[int]) -> np.ndarray:
     cell = float(np.clip(640 / columns, 16, 36))
     rows = len(_rows(probe, states[0]))
     block = 58 + rows * ROW + 14
-    sheet = Sheet(2 * MARGIN + LABEL + columns * cell, 30 + len(states) * block + 22 * len(probe.verdicts))
+    width = 2 * MARGIN + LABEL + columns * cell
+    said = sentences(probe.verdicts, width - 2 * MARGIN)
+    sheet = Sheet(width, 30 + len(states) * block + LINE * len(said) + 6)
     sheet.text((MARGIN, 20), "Heads by entities", 15)
     sheet.text((sheet.width - MARGIN, 20), f"step {probe.step:,}", 11, MUTED, "rm")
     for i, state in enumerate(states):
         _table(sheet, probe, state, 34 + i * block, cell)
-    for i, verdict in enumerate(probe.verdicts):
-        y = 30 + len(states) * block + 6 + 22 * i
-        sheet.text((MARGIN, y), verdict, 12, INK if verdict.startswith("map is used") else EFFECT)
+    sheet.lines((MARGIN, 38 + len(states) * block), said)
     return sheet.pixels()
 
 
 def layers(probe: ProbeRecord, state: int) -> np.ndarray:
-    """Layers downwards, heads across: the full pattern of each, rows look at columns."""
-    tokens = probe.record.present.shape[1]
-    heads = probe.record.layers[0].pattern.shape[1]
-    cell = float(np.clip(150 / tokens, 3, 14))
-    side = cell * tokens
-    sheet = Sheet(2 * MARGIN + 26 + heads * (side + 18), 52 + len(probe.record.layers) * (side + 28))
-    name = probe.scene_names[int(probe.scenes.scene[state])]
-    sheet.text((MARGIN, 20), f"Every row looks at every column, {name}", 15)
-    present = probe.record.present[state]
-    for depth, layer in enumerate(probe.record.layers):
-        y = 56 + depth * (side + 28)
+    """Layers downwards, heads across: the full pattern of each, rows look at columns, both named."""
+    record = probe.record
+    cell = float(np.clip(180 / len(record.labels), 3, 14))
+    side, label = cell * len(record.labels), 66 if cell >= 9 else 0
+    heads = record.layers[0].pattern.shape[1]
+    heights = [layer.pattern.shape[2] * cell + 44 for layer in record.layers]
+    sheet = Sheet(2 * MARGIN + label + heads * (side + 16), 40 + sum(heights) + LINE)
+    sheet.text(
+        (MARGIN, 20), f"Every row looks at every column, {probe.scene_names[int(probe.scenes.scene[state])]}", 15
+    )
+    y = 48.0
+    for depth, layer in enumerate(record.layers):
+        names = record.labels[: layer.pattern.shape[2]]
         for head in range(heads):
-            x = MARGIN + 26 + head * (side + 18)
-            sheet.text((x, y - 10), f"layer {depth + 1}, head {head + 1}", 10, MUTED)
-            _matrix(sheet, layer.pattern[state, head], present, x, y, cell)
-        if layer.pattern.shape[2] == 1:
-            sheet.text((MARGIN + 26, y + cell + 12), f"only the row that is read: {probe.record.labels[0]}", 10, MUTED)
+            x = MARGIN + label + head * (side + 16)
+            sheet.text((x, y), f"layer {depth + 1}, head {head + 1}", 11, ATTENTION)
+            if label:
+                for k, name in enumerate(record.labels):
+                    sheet.text((x + (k + 0.5) * cell, y + 15), _short(name), 7, MUTED, "mm")
+            _matrix(sheet, layer.pattern[state, head], record.present[state], x, y + 22, cell)
+        for q, name in enumerate(names if label else ()):
+            sheet.text((MARGIN + label - 6, y + 22 + (q + 0.5) * cell), name, 9, MUTED, "rm")
+        y += heights[depth]
+    sheet.lines((MARGIN, y), [("The last layer computes only the rows that are read.", MUTED)])
     return sheet.pixels()
+
+
+def _short(label: str) -> str:
+    """A label for a narrow column: "items 12" -> "i12", "ego" -> "e"."""
+    owner, _, slot = label.rpartition(" ")
+    return f"{owner[0]}{slot}" if owner else label[0]
 
 
 def _rows(probe: ProbeRecord, state: int) -> list[Row]:

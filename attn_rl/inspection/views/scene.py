@@ -18,6 +18,7 @@ from attn_rl.inspection.views.sheet import (
     FAINT,
     HEADS,
     INK,
+    LINE,
     MUTED,
     PAPER,
     POINTER,
@@ -27,10 +28,16 @@ from attn_rl.inspection.views.sheet import (
     Point,
     Sheet,
     number,
+    sentences,
+    wrap,
 )
 
 PANEL = 128
 GAP = 10
+LEGEND = (
+    "the entity that matters, where the environment tells; line and halo: weight, or effect relative to the largest of "
+    "the scene; number: the largest, effects in nats"
+)
 MARGIN = 16
 MAX_HEADS = 8
 
@@ -145,7 +152,9 @@ def _panels(probe: ProbeRecord, states: Sequence[int], columns: list[Column], ti
     left, top = MARGIN + 14, 62
     width = left + len(columns) * (PANEL + GAP) - GAP + MARGIN
     bottom = top + len(states) * (PANEL + GAP)
-    sheet = Sheet(width, bottom + 20 * (1 + len(probe.verdicts)) + 6)
+    captions = [(line, MUTED) for line in wrap(LEGEND, width - left - MARGIN - 20, 12)]
+    captions += sentences(probe.verdicts, width - left - MARGIN - 20)
+    sheet = Sheet(width, bottom + LINE * len(captions) + 8)
     sheet.text((left, 20), title, 15)
     sheet.text((width - MARGIN, 20), f"step {probe.step:,}", 11, MUTED, "rm")
     for c, column in enumerate(columns):
@@ -156,21 +165,9 @@ def _panels(probe: ProbeRecord, states: Sequence[int], columns: list[Column], ti
     for row, state in enumerate(states):
         name = str(int(probe.scenes.scene[state]))
         sheet.text((MARGIN + 4, top + row * (PANEL + GAP) + PANEL / 2), name, 11, MUTED, "mm")
-    _captions(sheet, probe, left, bottom)
+    sheet.triangle((left + 6, bottom + 12), 9, TARGET)
+    sheet.lines((left + 20, bottom + 8), captions)
     return sheet.pixels()
-
-
-def _captions(sheet: Sheet, probe: ProbeRecord, x: float, y: float) -> None:
-    legend = "line and halo: weight, or effect relative to the largest of the scene; number: the largest"
-    if (probe.scenes.relevant >= 0).any():
-        sheet.triangle((x + 5, y + 10), 8, TARGET)
-        legend = "the entity that matters    " + legend
-        sheet.text((x + 15, y + 6), legend, 11, MUTED)
-    else:
-        sheet.text((x, y + 6), legend, 11, MUTED)
-    for i, verdict in enumerate(probe.verdicts):
-        good = verdict.startswith("map is used")
-        sheet.text((x, y + 26 + 20 * i), verdict, 12, INK if good else EFFECT)
 
 
 def panel(sheet: Sheet, probe: ProbeRecord, state: int, column: Column, corner: Point, size: float) -> None:
@@ -225,7 +222,7 @@ def _mark(
         return
     x, y = spots[best]
     right = x + 40 * unit > box[0] + box[2]
-    at = (x + (-15 if right else 15) * unit, min(max(y, box[1] + 8), box[1] + box[2] - 8))
+    at = (x + (-17 if right else 17) * unit, min(max(y, box[1] + 8), box[1] + box[2] - 8))
     text = number(float(column.shown[state, best]))
     sheet.text(at, text, 11 * unit, column.colour, "rm" if right else "lm", halo=True)
 

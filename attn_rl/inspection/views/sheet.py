@@ -32,6 +32,7 @@ HEADS: tuple[Colour, ...] = (
 )
 """Hues that stay apart for colour-blind readers (after Okabe & Ito 2008), darkened for lines on white."""
 SCALE = 2
+LINE = 18
 
 
 class Sheet:
@@ -113,13 +114,10 @@ class Sheet:
             if glyphs is not None:
                 self.image.paste(ink, (x + dx, y + dy), glyphs)
 
-    def wrap(self, at: Point, text: str, width: float, size: float = 11, colour: Colour = MUTED) -> float:
-        """Write a paragraph from its top left corner; returns the y below it."""
-        x, y = at
-        for line in wrap(text, width, size):
-            self.text((x, y), line, size, colour, "lt")
-            y += 1.35 * size
-        return y
+    def lines(self, at: Point, lines: Sequence[tuple[str, Colour]]) -> None:
+        """Write lines of text, each in its colour, from the middle of the first one down."""
+        for i, (line, colour) in enumerate(lines):
+            self.text((at[0], at[1] + LINE * i), line, 12, colour)
 
 
 @lru_cache(maxsize=32)
@@ -138,6 +136,15 @@ def _glyphs(text: str, size: int, anchor: str, stroke: int) -> tuple[Image.Image
     draw = ImageDraw.Draw(mask)
     draw.text((-left, -top), text, 255, font(size), anchor=anchor, stroke_width=stroke, stroke_fill=255)
     return mask, left, top
+
+
+def sentences(verdicts: Sequence[str], width: float) -> list[tuple[str, Colour]]:
+    """Verdicts as lines of at most ``width`` pixels; bad news in the colour of effects."""
+    return [
+        (line, INK if verdict.startswith("map is used") else EFFECT)
+        for verdict in verdicts
+        for line in wrap(verdict, width, 12)
+    ]
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
