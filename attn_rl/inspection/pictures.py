@@ -21,9 +21,10 @@ def pictures(probe: ProbeRecord, history: History) -> dict[str, tuple[bytes, tup
         history: the records so far.
     """
     complete = len(probe.scenes.episode_states) > 0
+    n_scenes = len(probe.scenes) - len(probe.scenes.episode_states)
     sheets = {
-        "attention/scenes": views.overlay(probe, range(N_OVERLAYS)),
-        "attention/heads_by_entities": views.heads_by_entities(probe, range(N_TABLES)),
+        "attention/scenes": views.overlay(probe, range(min(N_OVERLAYS, n_scenes))),
+        "attention/heads_by_entities": views.heads_by_entities(probe, range(min(N_TABLES, n_scenes))),
     }
     if probe.record.layers:
         sheets["attention/over_training"] = views.training(history)

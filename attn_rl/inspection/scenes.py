@@ -133,10 +133,13 @@ def probe_state(env: gym.Env, seed: int, n_slots: int, *, picture: bool) -> Scen
 
 
 def _random_action(env: gym.Env, obs: Any, random: np.random.Generator) -> Any:
-    if isinstance(obs, Mapping) and ACTION_MASK in obs and isinstance(env.action_space, gym.spaces.Discrete):
-        valid = np.flatnonzero(obs[ACTION_MASK])
-        return int(random.choice(valid)) if len(valid) else 0
-    return env.action_space.sample()
+    space = env.action_space
+    if not (isinstance(obs, Mapping) and ACTION_MASK in obs):
+        return space.sample()
+    sizes = [int(space.n)] if isinstance(space, gym.spaces.Discrete) else space.nvec.tolist()  # type: ignore[attr-defined]
+    valid = [np.flatnonzero(part) for part in np.split(np.asarray(obs[ACTION_MASK]), np.cumsum(sizes)[:-1])]
+    chosen = np.array([random.choice(choices) if len(choices) else 0 for choices in valid])
+    return int(chosen[0]) if isinstance(space, gym.spaces.Discrete) else chosen
 
 
 def _state(env: gym.Env, obs: Any, info: Mapping[str, Any], n_slots: int, picture: bool) -> Scenes:

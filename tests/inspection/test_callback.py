@@ -13,6 +13,7 @@ import torch
 from gymnasium import spaces
 from PIL import Image
 from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -23,6 +24,7 @@ from attn_rl.inspection.archive import ProbeRecord, record_paths
 from attn_rl.inspection.board import LAYOUT
 from attn_rl.inspection.history import History
 from attn_rl.inspection.scenes import PROBE_SEED
+from attn_rl.nn.attention import MultiHeadAttention
 from tests.inspection.conftest import TypedBandit, make_ppo, single_env
 
 SEEK = "envs:AttnRL/Seek-v0"
@@ -145,6 +147,31 @@ def test_layout_settings_schema_and_command_are_logged(events):
     plain = {tag for charts in LAYOUT.values() for names in charts.values() for tag in names if not tag.endswith("*")}
     undefined = {"attention/deletion", "attention/insertion"}  # an untrained policy: no order beats another
     assert plain - set(tags["scalars"]) <= undefined
+
+
+def test_live_scalars_need_no_pass_of_their_own(tmp_path, monkeypatch):
+    """In a rollout without a record, the network computes exactly as often as unwatched."""
+    calls, forward = [], MultiHeadAttention.forward
+    monkeypatch.setattr(MultiHeadAttention, "forward", lambda self, *a: calls.append(1) or forward(self, *a))
+
+    class Count(BaseCallback):
+        def _on_rollout_start(self):
+            calls.clear()
+
+        def _on_step(self):
+            return True
+
+        def _on_rollout_end(self):
+            counts.append(len(calls))
+
+    both = []
+    for watch in ([], [AttentionCallback(single_env(SEEK), every=100, n_scenes=2, n_pictures=2)]):
+        counts: list[int] = []
+        model = make_ppo(SEEK)
+        model.set_logger(configure(str(tmp_path / str(len(watch))), ["tensorboard"]))
+        model.learn(3 * ROLLOUT, callback=[*watch, Count()])
+        both.append(counts[1])
+    assert both[0] == both[1] > 0
 
 
 def test_a_policy_without_attention_is_recorded_without_maps(tmp_path):

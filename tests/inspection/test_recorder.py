@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -169,6 +170,30 @@ def test_a_policy_without_attention_gives_a_record_without_layers():
     record = record_attention(model, obs)
     assert record.layers == []
     assert record.labels == ("allies 0", "allies 1", *(f"foes {i}" for i in range(5)))
+    assert absent_leak(Actor(model), record) == 0
+
+
+class PlainBox(TypedBandit):
+    """A bare (N,F) array whose first column says which rows exist."""
+
+    observation_space = spaces.Box(-1, 1, (5, 3))
+
+    def reset(self, *, seed=None, options=None):
+        gym.Env.reset(self, seed=seed)
+        obs = self.np_random.uniform(-1, 1, (5, 3)).astype(np.float32)
+        obs[:, 0] = [1, 0, 1, 1, 0]
+        return obs * obs[:, :1], {}
+
+
+def test_a_plain_box_with_a_presence_column():
+    extractor = {"presence": 0, "names": {"cars": ("presence", "x", "y")}}
+    kwargs = {"features_extractor_kwargs": extractor}
+    model = PPO(EntityAttentionPolicy, PlainBox(), policy_kwargs=kwargs, n_steps=2, batch_size=2)
+    record = record_attention(model, PlainBox().reset(seed=1)[0])
+    assert record.slot_labels == tuple(f"cars {i}" for i in range(5))
+    np.testing.assert_array_equal(record.slot_present, [[1, 0, 1, 1, 0]])
+    assert record.obs[""].shape == (1, 5, 3)
+    assert replay_error(Actor(model), record) <= 1e-6
     assert absent_leak(Actor(model), record) == 0
 
 

@@ -6,6 +6,7 @@ import random
 
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch
 from gymnasium import spaces
 
@@ -55,11 +56,13 @@ class Masked(gym.Env):
     """Fails on an action that the mask forbids."""
 
     observation_space = spaces.Dict({"things": spaces.Box(0, 1, (3, 2)), "action_mask": spaces.MultiBinary(7)})
-    action_space = spaces.Discrete(7)
+
+    def __init__(self, action_space: spaces.Space):
+        self.action_space = action_space
 
     def _obs(self):
         self._mask = (self.np_random.random(7) < 0.3).astype(np.int8)
-        self._mask[2] = 1
+        self._mask[[2, 4]] = 1
         return {"things": np.zeros((3, 2), np.float32), "action_mask": self._mask}
 
     def reset(self, *, seed=None, options=None):
@@ -67,9 +70,12 @@ class Masked(gym.Env):
         return self._obs(), {}
 
     def step(self, action):
-        assert self._mask[action]
+        assert self.action_space.contains(action)
+        chosen = [action] if isinstance(self.action_space, spaces.Discrete) else [action[0], 3 + action[1]]
+        assert self._mask[chosen].all()
         return self._obs(), 0.0, False, False, {}
 
 
-def test_random_steps_respect_the_action_mask():
-    assert len(probe_scenes(Masked(), 3, n_scenes=17)) == 17
+@pytest.mark.parametrize("action_space", [spaces.Discrete(7), spaces.MultiDiscrete([3, 4])])
+def test_random_steps_respect_the_action_mask(action_space):
+    assert len(probe_scenes(Masked(action_space), 3, n_scenes=17)) == 17
