@@ -115,8 +115,8 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         """Return where each slot's vehicle is in the picture that ``render`` draws now.
 
         Returns:
-            (capacity, 2) float64: x to the right, y upwards, both in [-1, 1] over the whole picture; NaN where the
-            slot is empty or the vehicle outside the picture.
+            (capacity, 2) float64: x to the right, y upwards, both in [-1, 1] over the whole picture. A vehicle outside
+            the picture stands on its border, where the line from the ego to it leaves; NaN where the slot is empty.
         """
         found = np.full((self.max_entities, 2), np.nan)
         for slot, vehicle in enumerate(self._in_slot):
@@ -153,8 +153,10 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         base: Any = self.unwrapped
         size = np.array([base.config["screen_width"], base.config["screen_height"]])
         pixels = (vehicle.position - base.vehicle.position) * base.config["scaling"]
-        place = (2 * (pixels / size + base.config["centering_position"]) - 1) * [1, -1]
-        return place if (np.abs(place) <= 1).all() else np.full(2, np.nan)
+        ego = (2 * np.array(base.config["centering_position"]) - 1) * [1, -1]
+        way = 2 * pixels / size * [1, -1]
+        room = np.where(way > 0, 1 - ego, 1 + ego)  # from the ego to the border, along each axis
+        return ego + way * min(1.0, *(room / np.maximum(np.abs(way), 1e-9)))
 
 
 def _observation_config(env: Any) -> dict[str, Any]:

@@ -82,23 +82,35 @@ def test_each_row_is_the_vehicle_it_is_said_to_be():
 
 def test_positions_hit_the_vehicles_in_the_picture():
     env = make_crossing()
-    hits = 0
+    hits = outside = 0
     for _ in episode(env, action=2):
         frame = env.render()
-        height, width = frame.shape[:2]
+        size = np.array(frame.shape[1::-1])
         surface = env.unwrapped.viewer.sim_surface
+        ego = pixel(env.get_wrapper_attr("ego_positions")(), size)
+        assert tuple(frame[int(ego[1]), int(ego[0])]) not in ROAD
         for vehicle, place in zip(in_slots(env), env.get_wrapper_attr("entity_positions")(), strict=True):
-            if vehicle is None or np.isnan(place[0]):
+            if vehicle is None:
+                assert np.isnan(place).all()
                 continue
-            assert (np.abs(place) <= 1).all()
-            x, y = (place[0] + 1) / 2 * width, (1 - place[1]) / 2 * height
-            np.testing.assert_allclose((x, y), surface.vec2pix(vehicle.position), atol=1)
-            if 3 < x < width - 3 and 3 < y < height - 3 and vehicle in env.unwrapped.road.vehicles:
-                assert tuple(frame[int(y), int(x)]) not in ROAD
-                hits += 1
-        x, y = env.get_wrapper_attr("ego_positions")()
-        assert tuple(frame[int((1 - y) / 2 * height), int((x + 1) / 2 * width)]) not in ROAD
+            true, shown = np.array(surface.vec2pix(vehicle.position)), pixel(place, size)
+            if (true >= 3).all() and (true < size - 3).all():
+                np.testing.assert_allclose(shown, true, atol=1)
+                if vehicle in env.unwrapped.road.vehicles:
+                    assert tuple(frame[int(shown[1]), int(shown[0])]) not in ROAD
+                    hits += 1
+            elif (true < 0).any() or (true >= size).any():  # on the border, on the way there
+                np.testing.assert_allclose(np.abs(place).max(), 1)
+                way, whole = shown - ego, true - ego
+                assert abs(way[0] * whole[1] - way[1] * whole[0]) <= 2 * np.linalg.norm(whole)
+                assert way @ whole > 0
+                outside += 1
     assert hits > 10
+    assert outside > 10
+
+
+def pixel(place: np.ndarray, size: np.ndarray) -> np.ndarray:
+    return (place * [1, -1] + 1) / 2 * size
 
 
 def test_slots_are_shuffled_and_sorted_on_demand():
