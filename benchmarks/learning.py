@@ -40,6 +40,7 @@ ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
+    "plain attention": ("attention", {"relations": "off"}),
     "deepsets": ("deepsets", {}),
     "flat": ("flat", {}),
 }
