@@ -1,14 +1,35 @@
-"""Attention policies over entities for Stable-Baselines3."""
+"""Attention policies over entities for Stable-Baselines3.
 
-from attn_rl.entities import EntitySpec
-from attn_rl.inspection.callback import AttentionCallback
-from attn_rl.inspection.recorder import record_attention
-from attn_rl.nn.attention import attend
-from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, FlatExtractor
-from attn_rl.sb3.policy import EntityAttentionPolicy
-from attn_rl.sb3.vec_env import make_vec_env
-from attn_rl.training.agent import make_agent
-from attn_rl.training.loading import load
+The public names are imported when first used: TensorBoard loads this package for its tab and needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attn_rl.entities import EntitySpec
+    from attn_rl.inspection.callback import AttentionCallback
+    from attn_rl.inspection.recorder import record_attention
+    from attn_rl.nn.attention import attend
+    from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, FlatExtractor
+    from attn_rl.sb3.policy import EntityAttentionPolicy
+    from attn_rl.sb3.vec_env import make_vec_env
+    from attn_rl.training.agent import make_agent
+    from attn_rl.training.loading import load
+
+_HOMES = {
+    "AttentionCallback": "attn_rl.inspection.callback",
+    "DeepSetsExtractor": "attn_rl.sb3.extractor",
+    "EntityAttentionExtractor": "attn_rl.sb3.extractor",
+    "EntityAttentionPolicy": "attn_rl.sb3.policy",
+    "EntitySpec": "attn_rl.entities",
+    "FlatExtractor": "attn_rl.sb3.extractor",
+    "attend": "attn_rl.nn.attention",
+    "load": "attn_rl.training.loading",
+    "make_agent": "attn_rl.training.agent",
+    "make_vec_env": "attn_rl.sb3.vec_env",
+    "record_attention": "attn_rl.inspection.recorder",
+}
 
 __all__ = [
     "AttentionCallback",
@@ -23,3 +44,13 @@ __all__ = [
     "make_vec_env",
     "record_attention",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'attn_rl' has no attribute {name!r}; its names are {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
