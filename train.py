@@ -15,7 +15,6 @@ tensorboard --logdir runs                                # and look at it
 
 from __future__ import annotations
 
-import ast
 import json
 import sys
 from contextlib import closing
@@ -30,6 +29,7 @@ from stable_baselines3.common.logger import configure
 from tyro.conf import OmitArgPrefixes
 
 from attn_rl import AttentionCallback, make_agent, make_vec_env
+from attn_rl.cli import literal
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.checkpoint import Checkpoint
 from attn_rl.training.interrupts import InterruptRequest
@@ -118,14 +118,6 @@ def resumed_args(folder: Path) -> Args:
     texts = {name: str(value) for name, value in stored["env_kwargs"].items()}
     load = None if stored["load"] is None else Path(stored["load"])
     return Args(**known | {"env_kwargs": texts, "runs_dir": folder.parent, "load": load, "resume": folder})
-
-
-def literal(text: str) -> Any:
-    """Read a number, a bool or None where the text is one: "8" -> 8, "odd" -> "odd"."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def train(args: Args) -> Path:

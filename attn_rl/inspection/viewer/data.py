@@ -117,4 +117,6 @@ def _plain(array: np.ndarray) -> Any:
     if array.dtype.kind != "f":
         return array.tolist()
     rounded = np.round(array.astype(np.float64), DIGITS)
-    return np.where(np.isfinite(rounded), rounded.astype(object), None).tolist()
+    plain = rounded.astype(object)
+    plain[~np.isfinite(rounded)] = None
+    return plain.tolist()

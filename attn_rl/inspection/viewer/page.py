@@ -29,7 +29,9 @@ def write_page(run: str | Path, html: str | Path) -> Path:
     """
     run, html = Path(run), Path(html)
     if not steps_of(run):
-        raise ValueError(f"{run} holds no attention records (attention/*.npz); train with AttentionCallback(run_dir=...)")
+        raise ValueError(
+            f"{run} holds no attention records (attention/*.npz); train with AttentionCallback(run_dir=...)"
+        )
     data = json.dumps(whole_run(run)).replace("<", "\\u003c")  # no record can close the script element
     script = (Path(__file__).parent / "viewer.js").read_text()
     html.write_text(PAGE.format(name=run.resolve().name, data=data, script=script))

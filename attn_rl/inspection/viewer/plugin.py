@@ -10,11 +10,14 @@ import json
 import logging
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from tensorboard.plugins.base_plugin import FrontendMetadata, TBContext, TBPlugin
 from werkzeug.wrappers import Request, Response
 
 HERE = Path(__file__).parent
+UNREADABLE = (KeyError, OSError, ValueError, EOFError, BadZipFile)
+"""What a missing, foreign or damaged record raises."""
 logger = logging.getLogger(__name__)
 
 
@@ -29,12 +32,13 @@ class AttentionPlugin(TBPlugin):
 
     def get_plugin_apps(self) -> dict[str, Any]:
         """Routes below /data/plugin/attention."""
-        return {
+        handlers = {
             "/index.js": self._script,
             "/runs": self._runs,
             "/record": self._record,
             "/picture": self._picture,
         }
+        return {route: Request.application(handler) for route, handler in handlers.items()}
 
     def is_active(self) -> bool:
         """Whether any run has been recorded."""
@@ -48,28 +52,24 @@ class AttentionPlugin(TBPlugin):
         """The tab and the script behind it."""
         return FrontendMetadata(es_module_path="/index.js", tab_name="Attention")
 
-    @Request.application
     def _script(self, request: Request) -> Response:
         return Response((HERE / "viewer.js").read_text(), content_type="text/javascript; charset=utf-8")
 
-    @Request.application
     def _runs(self, request: Request) -> Response:
         data = _data()
         runs = {name: data.steps_of(path) for name, path in data.find_runs(self._logdir).items()}
         return _json({"logdir": str(self._logdir), "runs": runs})
 
-    @Request.application
     def _record(self, request: Request) -> Response:
         try:
             return _json(_data().read_record(self._run(request), int(request.args["step"])))
-        except (KeyError, OSError, ValueError) as error:
+        except UNREADABLE as error:
             return _json({"error": f"this record cannot be read: {error}"}, 404)
 
-    @Request.application
     def _picture(self, request: Request) -> Response:
         try:
             png = _data().read_picture(self._run(request), int(request.args["step"]), int(request.args["state"]))
-        except (KeyError, OSError, ValueError):
+        except UNREADABLE:
             png = None
         return Response(png or b"", content_type="image/png", status=200 if png else 404)
 

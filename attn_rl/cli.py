@@ -1,0 +1,121 @@
+"""attn-rl: what to do with a run once it is trained. ``train.py`` is the script that trains one."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Write everything recorded of a run's attention into one HTML file, to send to a colleague."""
+
+    run: Positional[Path]
+    """Run folder."""
+    html: Path = Path("attention.html")
+    """File to write."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play a run's policy on held-out seeds, also among more entities than it was trained on."""
+
+    run: Positional[Path]
+    """Run folder."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """Changes of the environment, as pairs: --env-kwargs min_entities 32 max_entities 32 capacity 32."""
+    episodes: int = 1000
+    """How many episodes."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """Record where a run's policy looks, in fresh probe scenes, without training."""
+
+    run: Positional[Path]
+    """Run folder."""
+    out: Path = Path("probe.npz")
+    """File to write; its format: attn_rl/inspection/archive.py."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """Changes of the environment, as pairs."""
+    n_scenes: int = 32
+    """Probe scenes."""
+
+
+Command = (
+    Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Record, tyro.conf.subcommand("record")]
+)
+
+
+def main() -> None:
+    """Entry point of ``attn-rl`` and ``python -m attn_rl``."""
+    command: Any = tyro.cli(Command, prog="attn-rl", description=__doc__)  # type: ignore[call-overload]
+    actions: dict[type, Callable[[Any], None]] = {Inspect: inspect, Evaluate: evaluate, Record: record}
+    try:
+        actions[type(command)](command)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def inspect(command: Inspect) -> None:
+    """Write the page."""
+    from attn_rl.inspection.viewer.page import write_page
+
+    print(f"wrote {write_page(command.run, command.html)}")
+
+
+def evaluate(command: Evaluate) -> None:
+    """Print one row as JSON."""
+    from attn_rl.training import evaluation
+    from attn_rl.training.loading import load
+
+    env_id, env_kwargs = _environment(command.run, command.env_kwargs)
+    row = evaluation.evaluate(load(command.run), env_id, env_kwargs, episodes=command.episodes)
+    print(json.dumps(vars(row), indent=2))
+
+
+def record(command: Record) -> None:
+    """Record probe scenes and an episode."""
+    import gymnasium as gym
+
+    from attn_rl.inspection.acting import Actor
+    from attn_rl.inspection.probing import make_probe
+    from attn_rl.inspection.scenes import probe_scenes
+    from attn_rl.sb3.vec_env import make_vec_env
+    from attn_rl.training.loading import load
+
+    env_id, env_kwargs = _environment(command.run, command.env_kwargs)
+    model = load(command.run, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
+    actor = Actor(model, detached=True)
+    env = gym.make(env_id, render_mode="rgb_array", **env_kwargs)
+    n_slots = sum(actor.spec.capacities.values())
+    scenes = probe_scenes(env, n_slots, command.n_scenes, command.n_scenes)
+    probe = make_probe(actor, scenes, env, model.num_timesteps)
+    probe.save(command.out)
+    print("\n".join([*probe.verdicts, f"wrote {command.out}"]))
+
+
+def literal(text: str) -> Any:
+    """Read a number, a bool or None where the text is one: "8" -> 8, "odd" -> "odd"."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _environment(run: Path, changes: dict[str, str]) -> tuple[str, dict[str, Any]]:
+    """The run's environment and its arguments, changed."""
+    if not (run / "args.json").is_file():
+        raise ValueError(f"{run} is no run folder: it has no args.json; give a folder below runs/")
+    args = json.loads((run / "args.json").read_text())
+    return args["env"], args["env_kwargs"] | {name: literal(value) for name, value in changes.items()}
