@@ -122,6 +122,13 @@ class TestAttend:
         assert (v.grad[~present] == 0).all()
         assert (dirty_bias.grad.transpose(1, 2)[~present] == 0).all()
 
+    def test_absent_rows_do_not_win_against_very_negative_scores(self):
+        """What a mask of -10000 added to the scores gets wrong."""
+        q, k = torch.tensor([[1.0]]), torch.tensor([[-5e4], [7.0], [-5e4 - 1]])
+        _, pattern = attend(q, k, torch.ones(3, 1), torch.tensor([True, False, True]))
+        first, last = softmax_by_hand([0.0, -1.0])
+        torch.testing.assert_close(pattern, torch.tensor([[first, 0.0, last]]))
+
     def test_nothing_present_gives_zeros(self):
         q, k, v = (x.requires_grad_() for x in qkv())
         output, pattern = attend(q, k, v, torch.zeros(B, N, dtype=torch.bool))

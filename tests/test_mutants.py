@@ -1,0 +1,321 @@
+"""Would the tests notice? Every mutant is a mistake that the fast tests must kill; each names its killer."""
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.mutation import Mutant, mutated, run_jobs
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
+
+ATTENTION, NORMALIZER = "attn_rl/nn/attention.py", "attn_rl/nn/normalizer.py"
+ENCODER, READOUT, NETWORK = "attn_rl/nn/encoder.py", "attn_rl/nn/readout.py", "attn_rl/nn/network.py"
+HEAD, MASKABLE, EXTRACTOR = "attn_rl/sb3/action_head.py", "attn_rl/sb3/maskable.py", "attn_rl/sb3/extractor.py"
+CHECKPOINT, GENERATORS = "attn_rl/training/checkpoint.py", "attn_rl/training/generators.py"
+GENERATORS_KILLER = "tests/training/test_generators.py::test_every_generator_goes_on_where_it_was_captured"
+
+MUTANTS = [
+    # ---- attention and masking
+    Mutant(
+        "no mask",
+        ATTENTION,
+        "return torch.where(present, scores, fill).softmax(dim=-1) * some",
+        "return scores.softmax(dim=-1)",
+        "tests/nn/test_attention.py::TestAttend::test_masked_values_by_hand",
+    ),
+    Mutant(
+        "additive mask of -1e4",
+        ATTENTION,
+        "torch.where(present, scores, fill).softmax",
+        "(scores - 1e4 * ~present).softmax",
+        "tests/nn/test_attention.py::TestAttend::test_absent_rows_do_not_win_against_very_negative_scores",
+    ),
+    Mutant(
+        "softmax of nothing is NaN",
+        ATTENTION,
+        "torch.where(present, scores, fill).softmax(dim=-1) * some",
+        "scores.masked_fill(~present, -torch.inf).softmax(dim=-1)",
+        "tests/nn/test_attention.py::TestAttend::test_nothing_present_gives_zeros",
+    ),
+    Mutant(
+        "values of absent rows are multiplied by zero, not replaced",
+        ATTENTION,
+        "k, v = k.masked_fill(absent, 0.0), v.masked_fill(absent, 0.0)",
+        "k, v = k * ~absent, v * ~absent",
+        "tests/nn/test_attention.py::TestAttend::test_absent_rows_have_no_influence_and_no_gradient",
+    ),
+    Mutant(
+        "no 1/sqrt(d) in attend",
+        ATTENTION,
+        "1.0 / math.sqrt(q.shape[-1])",
+        "1.0",
+        "tests/nn/test_attention.py::TestAttend::test_values_by_hand",
+    ),
+    Mutant(
+        "no 1/sqrt(d) in the module",
+        ATTENTION,
+        "1.0 / math.sqrt(d_head), dtype",
+        "1.0, dtype",
+        "tests/nn/test_attention.py::TestMultiHeadAttention::test_parity_with_torch",
+    ),
+    Mutant(
+        "cosine forgets the length of the keys",
+        ATTENTION,
+        "nn.functional.normalize(q, dim=-1), nn.functional.normalize(k, dim=-1)",
+        "nn.functional.normalize(q, dim=-1), k",
+        "tests/nn/test_attention.py::TestAttend::test_cosine_by_hand",
+    ),
+    Mutant(
+        "the single query sees absent rows",
+        ATTENTION,
+        "attention_pattern(absorbed, tokens, present, scale",
+        "attention_pattern(absorbed, tokens, None, scale",
+        "tests/nn/test_attention.py::TestMultiHeadAttention::test_one_query_alone_equals_its_row_among_many",
+    ),
+    Mutant(
+        "log-count scaling counts slots",
+        ATTENTION,
+        "n_present = present.sum(dim=-1, dtype=self.w_q.weight.dtype)",
+        "n_present = torch.ones_like(present).sum(dim=-1, dtype=self.w_q.weight.dtype)",
+        "tests/nn/test_attention.py::TestMultiHeadAttention::test_log_count_scaling_by_hand",
+    ),
+    # ---- the map
+    Mutant(
+        "the tap sees a pattern that is not used (many queries)",
+        ATTENTION,
+        "mixed = self.tap(pattern) @ v  # (B,H,Q,d)",
+        "self.tap(pattern.clone())\n            mixed = pattern @ v",
+        "tests/nn/test_attention.py::TestMultiHeadAttention::test_a_hook_on_the_tap_replaces_the_pattern_that_is_used",
+    ),
+    Mutant(
+        "the tap sees a pattern that is not used (single query)",
+        ATTENTION,
+        "pattern = self.tap(pattern.unsqueeze(2)).squeeze(2)",
+        "self.tap(pattern.unsqueeze(2).clone())",
+        "tests/nn/test_attention.py::TestMultiHeadAttention::test_a_hook_on_the_tap_replaces_the_pattern_that_is_used",
+    ),
+    Mutant(
+        "map from a second pass",
+        "attn_rl/inspection/recorder.py",
+        "    with torch.no_grad(), listening(actor) as heard:\n        outputs = actor.act(tensors)\n",
+        "    with torch.no_grad():\n        outputs = actor.act(tensors)\n        with listening(actor) as heard:\n"
+        "            actor.act(tensors)\n",
+        "tests/inspection/test_recorder.py::test_one_pass_per_record_and_nothing_stays_attached",
+    ),
+    # ---- blocks and readout
+    Mutant(
+        "post-norm",
+        ENCODER,
+        "normed = self.norm_attention(x)",
+        "normed = x",
+        "tests/nn/test_encoder.py::test_a_block_is_pre_norm",
+    ),
+    Mutant(
+        "every layer drops the rows that are not read",
+        ENCODER,
+        "n_rows if last else None",
+        "n_rows",
+        "tests/nn/test_encoder.py::test_only_the_rows_that_are_read_are_computed",
+    ),
+    Mutant(
+        "unmasked mean",
+        READOUT,
+        "weight = present.unsqueeze(-1).to(x.dtype)",
+        "weight = torch.ones_like(present).unsqueeze(-1).to(x.dtype)",
+        "tests/nn/test_readout.py::test_mean_of_the_present_rows_by_hand",
+    ),
+    Mutant(
+        "absent rows count as zeros in the maximum",
+        READOUT,
+        "lowest = torch.finfo(x.dtype).min",
+        "lowest = 0.0",
+        "tests/nn/test_readout.py::test_maximum_of_the_present_rows_by_hand",
+    ),
+    Mutant(
+        "no token for the empty set",
+        READOUT,
+        "torch.where(present.any(1, keepdim=True), pooled, self.empty)",
+        "pooled",
+        "tests/nn/test_readout.py::test_a_learned_vector_stands_for_the_empty_set",
+    ),
+    Mutant(
+        "sorting puts absent rows first",
+        NETWORK,
+        "masked_fill(~present, torch.inf)",
+        "masked_fill(~present, -torch.inf)",
+        "tests/nn/test_network.py::TestFlatNetwork::test_sorting_is_ascending_with_absent_rows_last",
+    ),
+    # ---- the normaliser
+    Mutant(
+        "the normaliser moves per minibatch",
+        NORMALIZER,
+        "            self._collect(x.detach(), present)\n",
+        "            self._collect(x.detach(), present)\n            self._adopt()\n",
+        "tests/sb3/test_policy.py::TestFirstRatio::test_the_probability_ratio_is_one_until_the_first_step",
+    ),
+    Mutant(
+        "NaN in padding passes the gate",
+        NORMALIZER,
+        "x.masked_fill(~present.unsqueeze(-1), 0.0)",
+        "x * present.unsqueeze(-1)",
+        "tests/nn/test_normalizer.py::test_garbage_in_absent_rows_never_reaches_output_or_statistics",
+    ),
+    Mutant(
+        "absent rows count in the statistics",
+        NORMALIZER,
+        "count = present.sum()",
+        "count = torch.tensor(rows.shape[0])",
+        "tests/nn/test_normalizer.py::test_merged_moments_equal_numpy_over_all_data",
+    ),
+    Mutant(
+        "moments in single precision",
+        NORMALIZER,
+        "x.reshape(-1, x.shape[-1]).double()",
+        "x.reshape(-1, x.shape[-1])",
+        "tests/nn/test_normalizer.py::test_a_large_batch_far_from_zero_keeps_its_variance",
+    ),
+    Mutant(
+        "rollouts are averaged without the shift between them",
+        NORMALIZER,
+        " + weight * (1 - weight) * shift**2",
+        "",
+        "tests/nn/test_normalizer.py::test_merged_moments_equal_numpy_over_all_data",
+    ),
+    Mutant(
+        "what is pending is not saved",
+        NORMALIZER,
+        'self.register_buffer("pending_sum", torch.zeros(n_features, dtype=torch.float64))',
+        'self.register_buffer("pending_sum", torch.zeros(n_features, dtype=torch.float64), persistent=False)',
+        "tests/nn/test_normalizer.py::test_saved_and_loaded_to_the_bit_with_what_is_pending",
+    ),
+    # ---- heads and masks
+    Mutant(
+        "a uniform draw where nothing is valid",
+        HEAD,
+        "logits.masked_fill(~legal(valid), ",
+        "logits.masked_fill(~valid, ",
+        "tests/sb3/test_action_head.py::TestForbid::test_by_hand",
+    ),
+    Mutant(
+        "the pointer ignores presence",
+        HEAD,
+        "valid.append(present)",
+        "valid.append(torch.ones_like(present))",
+        "tests/sb3/test_action_head.py::test_verbs_and_a_pointer",
+    ),
+    Mutant(
+        "the pointer reads another type's tokens",
+        EXTRACTOR,
+        "            start += capacity\n",
+        "            start += 1\n",
+        "tests/sb3/test_action_head.py::test_the_pointer_reads_the_tokens_of_its_own_type",
+    ),
+    Mutant(
+        "MaskablePPO's mask and presence overrule each other",
+        MASKABLE,
+        "valid = logits > torch.finfo(logits.dtype).min",
+        "valid = torch.ones_like(flags)",
+        "tests/sb3/test_maskable.py::test_masks_and_presence_both_count_and_neither_lets_the_other_draw_among_the_invalid",
+    ),
+    # ---- observations
+    Mutant(
+        "absent means there",
+        "attn_rl/entities.py",
+        "return x, blocks[entity_type.presence_key] > 0.5",
+        "return x, blocks[entity_type.presence_key] >= 0",
+        "tests/test_entities.py::TestSplit::test_blocks_by_name_whatever_the_order_in_the_observation",
+    ),
+    # ---- checkpoints
+    Mutant(
+        "checkpoints are written in place",
+        CHECKPOINT,
+        """    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            _write_synced(temporary / name, data)
+        _sync_folder(temporary)
+        _put_in_place(temporary, path)
+""",
+        """    temporary = path
+    try:
+        temporary.mkdir(exist_ok=True)
+        for name, data in files.items():
+            _write_synced(temporary / name, data)
+""",
+        "tests/training/test_checkpoint.py::test_a_full_disk_leaves_the_previous_checkpoint",
+    ),
+    Mutant(
+        "digests are not compared",
+        CHECKPOINT,
+        "if hashlib.sha256(data).hexdigest() != digests[name]:",
+        "if False:",
+        "tests/training/test_checkpoint.py::test_every_flipped_bit_and_every_truncation_is_noticed",
+    ),
+    Mutant(
+        "weights that are not finite are saved",
+        CHECKPOINT,
+        'refuse_non_finite(getattr(checkpoint, part), f"the {part} (not saved)")',
+        "pass",
+        "tests/training/test_checkpoint.py::test_a_state_that_is_not_finite_is_neither_saved_nor_read",
+    ),
+    Mutant(
+        "torch's generator is not put back",
+        GENERATORS,
+        'torch.set_rng_state(_decode(states["torch"]))',
+        "pass",
+        GENERATORS_KILLER,
+    ),
+    Mutant(
+        "NumPy's generator is not put back",
+        GENERATORS,
+        "np.random.set_state((name, np.array(keys, np.uint32), position, has_gauss, cached))",
+        "pass",
+        GENERATORS_KILLER,
+    ),
+    Mutant(
+        "half of a pair of normal draws is forgotten",
+        GENERATORS,
+        "position, has_gauss, cached))",
+        "position, 0, 0.0))",
+        GENERATORS_KILLER,
+    ),
+]
+KILLERS = sorted({mutant.killer for mutant in MUTANTS})
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> list[list[str] | None]:
+    """Which tests failed, for every mutant and its killer, and last for all killers and the sound source."""
+    return run_jobs([(mutant, [mutant.killer]) for mutant in MUTANTS] + [(None, KILLERS)])
+
+
+def test_mutants_have_names_of_their_own():
+    assert [name for name, n in Counter(mutant.name for mutant in MUTANTS).items() if n > 1] == []
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_still_fits_the_source(mutant):
+    compile(mutated(mutant), mutant.path, "exec")
+
+
+@pytest.mark.parametrize("number", range(len(MUTANTS)), ids=[mutant.name for mutant in MUTANTS])
+def test_mutant_is_killed(number, verdicts):
+    assert verdicts[number] is not None, f"{MUTANTS[number].killer} could not run"
+    assert verdicts[number], f"{MUTANTS[number].killer} passes although: {MUTANTS[number].name}"
+
+
+def test_killers_pass_on_the_sound_source(verdicts):
+    assert verdicts[-1] == []
+
+
+@pytest.mark.slow
+def test_full_matrix():
+    """Every mutant against every killer: how many of them notice each mistake."""
+    found = run_jobs([(mutant, KILLERS) for mutant in MUTANTS])
+    for mutant, failed in zip(MUTANTS, found, strict=True):
+        assert failed is not None, mutant.name
+        killers = {test.partition("[")[0] for test in failed}
+        print(f"{len(killers):3d} of {len(KILLERS)} killers: {mutant.name}")
+        assert mutant.killer in killers
