@@ -30,8 +30,10 @@ from tyro.conf import OmitArgPrefixes
 
 from attn_rl import AttentionCallback, make_agent, make_vec_env
 from attn_rl.cli import literal
+from attn_rl.sb3.guarded_env import MAX_ABS_REWARD
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.checkpoint import Checkpoint
+from attn_rl.training.guards import keeping_what_is_refused
 from attn_rl.training.interrupts import InterruptRequest
 from attn_rl.training.loading import find_checkpoint
 from attn_rl.training.presets import PolicyName, Settings, find_preset
@@ -42,7 +44,16 @@ from attn_rl.training.run_folder import create_run_folder, describe_run, write_w
 from attn_rl.training.saving import SaveCallback
 from attn_rl.training.snapshot import restore, restore_weights
 
-CHANGEABLE = ("total_timesteps", "threads", "device", "eval_episodes", "save_every", "keep")
+CHANGEABLE = (
+    "total_timesteps",
+    "threads",
+    "device",
+    "eval_episodes",
+    "save_every",
+    "keep",
+    "record_every",
+    "max_abs_reward",
+)
 """What a resumed run may do otherwise."""
 
 
@@ -78,6 +89,8 @@ class Args:
     """Rollouts between checkpoints."""
     keep: int = 3
     """Checkpoints to keep."""
+    max_abs_reward: float = MAX_ABS_REWARD
+    """A larger reward, either sign, stops the run; so does an observation outside its space."""
     eval_episodes: int = 1000
     """Episodes per row of the final table; 0 skips it."""
     record_every: int = 20
@@ -124,7 +137,14 @@ def train(args: Args) -> Path:
     """Train, evaluate, save; returns the run folder."""
     torch.set_num_threads(args.threads)
     env = make_vec_env(args.env, args.n_envs, seed=args.seed, env_kwargs=args.env_kwargs)
-    agent = make_agent(env, args.policy, seed=args.seed, device=args.device, **asdict(args.settings))
+    agent = make_agent(
+        env,
+        args.policy,
+        seed=args.seed,
+        device=args.device,
+        max_abs_reward=args.max_abs_reward,
+        **asdict(args.settings),
+    )
     if args.load is not None:
         restore_weights(agent, find_checkpoint(args.load))
 
@@ -147,14 +167,10 @@ def learn(agent: EntityPPO, args: Args, folder: Path, config: dict[str, Any], re
     if resumed is not None and agent.num_timesteps >= args.total_timesteps:
         return resumed.state["seconds"]
     progress = ProgressCallback()
-    with InterruptRequest() as request, closing(progress):
-        saving = SaveCallback(folder, config, every=args.save_every, keep=args.keep, resumed=resumed, request=request)
-        attention = AttentionCallback(
-            gym.make(args.env, render_mode="rgb_array", **args.env_kwargs),
-            folder,
-            every=args.record_every,
-            settings=asdict(args.settings),
-        )
+    with InterruptRequest() as request, closing(progress), keeping_what_is_refused(folder):
+        probe_env = gym.make(args.env, render_mode="rgb_array", **args.env_kwargs)
+        attention = AttentionCallback(probe_env, folder, args.record_every, settings=asdict(args.settings))
+        saving = SaveCallback(folder, config, args.save_every, args.keep, [attention], resumed, request)
         left = args.total_timesteps - agent.num_timesteps
         agent.learn(left, callback=[progress, attention, saving], reset_num_timesteps=resumed is None)
     return saving.seconds

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
-NOT_TEXT = ("stdout", "log", "json", "csv")
 METRICS = ("rollout/ep_rew_mean", "attention/top1_relevant", "attention/agreement_absence", "attention/uniform_kl")
 LAYOUT = {
     "Attention": {
@@ -83,7 +83,8 @@ def add_about(logger: Logger, schema: Mapping[str, Any], command: str, settings:
         plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
         rows = "\n".join(f"| {key} | `{value}` |" for key, value in plain.items())
         writer.add_text("attention/settings", f"| setting | value |\n|---|---|\n{rows}", 0)
-        logger.record("hparams", HParam(plain, dict.fromkeys(METRICS, 0.0)), exclude=NOT_TEXT)
+        for summary in hparams(plain, dict.fromkeys(METRICS, 0.0)):
+            writer._get_file_writer().add_summary(summary)
 
 
 def read_images(folder: str, tag: str) -> list[tuple[int, np.ndarray]]:

@@ -74,16 +74,29 @@ class AttentionCallback(BaseCallback):
         self._scenes: Scenes | None = None
         self._rollouts = 0
         self._next_record = 0
+        self._resumed = False
         self._listening = ExitStack()
         self._live: tuple[Actor, Heard] | None = None
 
+    def get_state(self) -> dict[str, Any]:
+        """Where recording stands, JSON-able: a resumed run records at the same steps, its pictures show all steps."""
+        return {"rollouts": self._rollouts, "next_record": self._next_record, "history": self.history.get_state()}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`get_state` was called; before ``learn``."""
+        self._rollouts, self._next_record = state["rollouts"], state["next_record"]
+        self.history = History.from_state(state["history"])
+        self._resumed = True
+
     def _on_training_start(self) -> None:
-        self._rollouts, self._next_record = 0, self.num_timesteps
         spec = Actor(self.model, detached=True).spec
         if self._scenes is None:
             n_slots = sum(spec.capacities.values())
             self._scenes = probe_scenes(self.probe_env, n_slots, self.n_scenes, self.n_pictures)
-        board.add_about(self.logger, spec.as_dict(), shlex.join(sys.argv), self.settings)
+        if not self._resumed:
+            self._rollouts, self._next_record = 0, self.num_timesteps
+            board.add_about(self.logger, spec.as_dict(), shlex.join(sys.argv), self.settings)
+        self._resumed = False
 
     def _on_rollout_start(self) -> None:
         actor = Actor(self.model)  # already in evaluation mode: a rollout is about to begin

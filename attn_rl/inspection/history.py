@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +32,15 @@ class History:
     mass: list[dict[str, float]] = field(default_factory=list)
     edges: list[float] = field(default_factory=list)
     by_feature: list[np.ndarray] = field(default_factory=list)
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything noted so far, JSON-able."""
+        return vars(self) | {"by_feature": [row.tolist() for row in self.by_feature]}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> History:
+        """Rebuild what :meth:`get_state` told."""
+        return cls(**{**state, "by_feature": [np.array(row) for row in state["by_feature"]]})
 
     def add(self, step: int, record: AttentionRecord) -> None:
         """Note one more record."""

@@ -159,13 +159,17 @@ class EntityPPO(PPO):
 
     def optimize(self, loss: Tensor) -> Tensor:
         """Take one optimiser step on ``loss``; return the norm of the gradient before clipping."""
+        norm = self.backward(loss)
+        self.policy.optimizer.step()
+        return norm
+
+    def backward(self, loss: Tensor) -> Tensor:
+        """Compute and clip the gradient; return its norm before clipping."""
         parameters = self.policy.optimizer.param_groups[0]["params"]
         for parameter in parameters:
             parameter.grad = None
         loss.backward()
-        norm = clip_gradients([p.grad for p in parameters if p.grad is not None], self.max_grad_norm)
-        self.policy.optimizer.step()
-        return norm
+        return clip_gradients([p.grad for p in parameters if p.grad is not None], self.max_grad_norm)
 
     def _record(self, log: UpdateLog) -> None:
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped
 
 from attn_rl.entities import EntitySpec
 from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, EntityExtractor, FlatExtractor
+from attn_rl.sb3.guarded_env import MAX_ABS_REWARD, GuardedVecEnv
 from attn_rl.sb3.policy import EntityAttentionPolicy
-from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.sb3.vec_env import make_vec_env
 from attn_rl.sb3.wrapper_check import check_wrappers
+from attn_rl.training.guards import GuardedPPO
 from attn_rl.training.presets import PPO_SETTINGS, Settings, find_preset, override
 
 EXTRACTORS: dict[str, type[EntityExtractor]] = {
@@ -31,8 +32,9 @@ def make_agent(
     seed: int | None = None,
     device: str = "cpu",
     verbose: int = 0,
+    max_abs_reward: float = MAX_ABS_REWARD,
     **settings: Any,
-) -> EntityPPO:
+) -> GuardedPPO:
     """Build the agent that ``python train.py`` trains.
 
     Names and kinds of features come from the environment's metadata; settings not given come from the environment's
@@ -44,6 +46,7 @@ def make_agent(
         seed: of the network and of the actions (and of the environment).
         device: torch's name of it.
         verbose: SB3's.
+        max_abs_reward: larger rewards stop the training, see :mod:`attn_rl.sb3.guarded_env`.
         settings: fields of :class:`attn_rl.training.presets.Settings`.
 
     Raises:
@@ -57,11 +60,14 @@ def make_agent(
         env = make_vec_env(env, preset.n_envs, seed=seed)
     chosen = override(preset.settings(policy), settings)
     check_wrappers(env, chosen.presence)
-    return EntityPPO(
+    spec = EntitySpec.from_env(env, chosen.presence)
+    if not is_vecenv_wrapped(env, GuardedVecEnv):
+        env = GuardedVecEnv(env, spec, max_abs_reward=max_abs_reward)
+    return GuardedPPO(
         EntityAttentionPolicy,
         env,
         learning_rate=LinearSchedule(chosen.learning_rate, 0.1 * chosen.learning_rate, 1.0),
-        policy_kwargs=policy_kwargs(env, policy, chosen),
+        policy_kwargs=policy_kwargs(spec, policy, chosen),
         seed=seed,
         device=device,
         verbose=verbose,
@@ -70,9 +76,8 @@ def make_agent(
     )
 
 
-def policy_kwargs(env: VecEnv, policy: str, settings: Settings) -> dict[str, Any]:
+def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str, Any]:
     """What ``EntityAttentionPolicy`` is built with: plain data, saved with the model."""
-    spec = EntitySpec.from_env(env, settings.presence)
     left_out = () if policy == "attention" else ATTENTION_ONLY if policy == "deepsets" else ATTENTION_ONLY + SET_ONLY
     network = (
         "d_model",

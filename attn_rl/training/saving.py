@@ -42,7 +42,6 @@ class SaveCallback(BaseCallback):
         self,
         folder: Path,
         config: Mapping[str, Any],
-        *,
         every: int = 10,
         keep: int = 3,
         others: Sequence[BaseCallback] = (),
@@ -64,12 +63,14 @@ class SaveCallback(BaseCallback):
         """Training time so far, in seconds, over all lives of the run."""
         return self._seconds + time.perf_counter() - self._start
 
-    def _on_training_start(self) -> None:
-        self._start = time.perf_counter()
+    def _init_callback(self) -> None:  # before any callback's _on_training_start
         if self._resumed is not None:
             for name, state in self._resumed.state["callbacks"].items():
                 if name in self.others:
                     self.others[name].set_state(state)  # type: ignore[attr-defined]
+
+    def _on_training_start(self) -> None:
+        self._start = time.perf_counter()
 
     def _on_rollout_start(self) -> None:
         if self._resumed is not None:

@@ -12,6 +12,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from attn_rl.sb3.guarded_env import GuardedVecEnv
 from attn_rl.training.checkpoint import Arrays, Checkpoint
 from attn_rl.training.generators import get_generators
 
@@ -166,6 +167,8 @@ def _restore_environment(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> li
     if env is None:
         raise ValueError("the agent has no environment; build it with one")
     env.unwrapped._reset_seeds()  # the agent's seed must not fall on a later reset
+    if isinstance(env, GuardedVecEnv):
+        env.steps = agent.num_timesteps // env.num_envs
     agent._last_episode_starts = checkpoint.environment["episode_starts"]
     if checkpoint.state["environment"] is None:
         agent._last_obs = env.reset()  # type: ignore[assignment]

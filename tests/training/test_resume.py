@@ -4,25 +4,41 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from stable_baselines3.common.callbacks import ConvertCallback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from attn_rl import load, make_vec_env
+from attn_rl import AttentionCallback, load, make_vec_env
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.checkpoint import list_checkpoints, read_checkpoint
 from attn_rl.training.interrupts import InterruptRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 SMALL = ["--n-envs", "7", "--n-steps", "11", "--batch-size", "31", "--n-epochs", "2", "--eval-episodes", "0"]
-SHORT = [*SMALL, "--total-timesteps", "460", "--save-every", "2"]  # 6 rollouts
+SHORT = [*SMALL, "--total-timesteps", "460", "--save-every", "2", "--record-every", "3"]  # 6 rollouts
 
 
 class Killed(Exception):
     pass
+
+
+class Unwatched(ConvertCallback):
+    """In place of AttentionCallback, which takes longer than these runs."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unwatched():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "AttentionCallback", Unwatched)
+        yield
 
 
 def run(runs: Path, name: str, *more: str) -> Path:
@@ -49,11 +65,14 @@ def killed(update: int, begin: Callable[[], Path], owner=EntityPPO, name: str = 
             begin()
 
 
-def curve(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+def curve(folder: Path) -> dict[str, list]:
+    """Every point of every scalar, every picture and every text of a run."""
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
     scalars = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     scalars["time/fps"] = [(step, 0.0) for step, _ in scalars["time/fps"]]  # the clock's, not the run's
-    return scalars
+    pictures = {tag: [(e.step, e.encoded_image_string) for e in events.Images(tag)] for tag in events.Tags()["images"]}
+    texts = {tag: [e.step for e in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
+    return scalars | pictures | texts
 
 
 def final(folder: Path):
@@ -68,7 +87,9 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert [name for name in arrays if not np.array_equal(arrays[name], again[name])] == []
     for name in ("counters", "generators", "successes", "rollouts", "logger"):
         assert first.state[name] == second.state[name], name
-    assert curve(one) == curve(other)
+    points, expected = curve(one), curve(other)
+    assert points.keys() == expected.keys()
+    assert [tag for tag in points if points[tag] != expected[tag]] == []
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +110,17 @@ def test_killed_twice_and_resumed_is_bit_equal(uninterrupted: Path, tmp_path: Pa
     killed(2, lambda: resume(tmp_path / "killed"))
     resume(tmp_path / "killed")
     assert_same_run(tmp_path / "killed", uninterrupted)
+
+
+def test_inspection_resumes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train, "AttentionCallback", partial(AttentionCallback, n_scenes=5, n_pictures=1))
+    killed(5, lambda: run(tmp_path, "killed"))
+    resume(tmp_path / "killed")
+    run(tmp_path, "whole")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    records = [sorted(path.name for path in (tmp_path / name / "attention").iterdir()) for name in ("killed", "whole")]
+    assert records[0] == records[1]
+    assert len(records[0]) == 3
 
 
 def test_a_run_killed_during_its_evaluation_does_not_train_again(uninterrupted: Path, tmp_path: Path, monkeypatch):

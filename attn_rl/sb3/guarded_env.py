@@ -1,0 +1,190 @@
+"""The gate between environments and agent: nothing impossible passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+
+from attn_rl.entities import EntitySpec
+
+MAX_ABS_REWARD = 1e6
+"""Rewards beyond this are refused unless the run declares more."""
+
+MAX_ABS_OBSERVATION = 1e9
+"""Bound where an observation space has none: squares of such features still fit float32."""
+
+ROUNDING = 1e-4
+"""How far beyond a bound b is taken for rounding, as a multiple of max(1, |b|)."""
+
+
+class GuardError(ValueError):
+    """A gate refused something.
+
+    Attributes:
+        batch: what it was refused with, arrays by name.
+    """
+
+    def __init__(self, message: str, batch: Mapping[str, np.ndarray]) -> None:
+        super().__init__(message)
+        self.batch = dict(batch)
+
+
+@dataclass
+class Block:
+    """What one key of an observation must be like.
+
+    Attributes:
+        shape: of the batched block, (B,...).
+        dtype: of the space.
+        low, high: bounds with room for rounding: scalars where all entries share them, else shaped like one row.
+        presence_key: key of the flags that excuse absent rows; None = every row counts.
+        presence_column: column of the block itself that does so.
+        binary: only 0 and 1 are allowed.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    low: Any
+    high: Any
+    presence_key: str | None = None
+    presence_column: int | None = None
+    binary: bool = False
+
+    def broken(self, block: np.ndarray, obs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Where the block's values are impossible, a boolean of its shape; None = nowhere. NaN fails every bound."""
+        if self.binary:
+            wrong = (block != 0) & (block != 1)
+        elif np.ndim(self.low) == 0 and block.min() >= self.low and block.max() <= self.high:
+            return None
+        else:
+            wrong = ~((block >= self.low) & (block <= self.high))
+        if self.presence_key is not None:
+            wrong &= (obs[self.presence_key] > 0.5)[..., None]
+        elif self.presence_column is not None:
+            flags = block[..., self.presence_column]
+            wrong &= ~(flags <= 0.5)[..., None]  # a flag that is NaN excuses nothing
+        return wrong if wrong.any() else None
+
+
+class GuardedVecEnv(VecEnvWrapper):
+    """Stop at the first observation or reward that cannot be: before anything is learned from it.
+
+    Checked at every reset and step: keys, shapes, dtypes; presence flags and action masks in {0, 1}; the ego and
+    present rows finite and inside the bounds of their space (absent rows may hold anything); rewards finite and no
+    larger than ``max_abs_reward``. Costs two reductions per key and step.
+
+    Args:
+        env: any SB3 vector environment.
+        spec: which keys hold entities and how presence is told; None: read off the environment.
+        max_abs_reward: largest reward, either sign.
+    """
+
+    def __init__(self, env: VecEnv, spec: EntitySpec | None = None, *, max_abs_reward: float = MAX_ABS_REWARD) -> None:
+        super().__init__(env)
+        if not max_abs_reward > 0:
+            raise ValueError(f"max_abs_reward={max_abs_reward}; expected a positive number")
+        self.max_abs_reward = max_abs_reward
+        self.steps = 0
+        spec = spec or EntitySpec.from_env(env)
+        self._blocks = _blocks(env.observation_space, env.num_envs, spec)
+        self._actions: np.ndarray | None = None
+
+    def reset(self):
+        """Reset and check."""
+        obs = self.venv.reset()
+        self._check_observation(obs, "reset")
+        return obs
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Pass actions on."""
+        self._actions = actions
+        self.venv.step_async(actions)
+
+    def step_wait(self):
+        """Step and check.
+
+        Raises:
+            GuardError: naming the environment, the step, the key and the value.
+        """
+        obs, rewards, dones, infos = self.venv.step_wait()
+        self.steps += 1
+        self._check_observation(obs, f"step {self.steps}")
+        self._check_rewards(rewards, obs)
+        for row in np.flatnonzero(dones):
+            if infos[row].get("TimeLimit.truncated"):  # SB3 asks the value of no other terminal observation
+                self._check_terminal(infos[row]["terminal_observation"], int(row))
+        return obs, rewards, dones, infos
+
+    def _check_observation(self, obs: Any, when: str, only: int | None = None) -> None:
+        blocks = obs if isinstance(obs, Mapping) else {"": obs}
+        if blocks.keys() != self._blocks.keys():
+            self._refuse(f"{when}: the observation has keys {sorted(blocks)}, expected {sorted(self._blocks)}", obs)
+        for key, expected in self._blocks.items():
+            block, name = blocks[key], f"observation {key!r}" if key else "observation"
+            shape = expected.shape if only is None else (1, *expected.shape[1:])
+            if block.shape != shape or block.dtype != expected.dtype:
+                got, wanted = f"{block.dtype} of shape {block.shape}", f"{expected.dtype} of shape {shape}"
+                self._refuse(f"environment 0, {when}: {name} is {got}, expected {wanted}", obs)
+            wrong = expected.broken(block, blocks)
+            if wrong is not None:
+                self._refuse(_describe(name, block, wrong, expected, when, only), obs)
+
+    def _check_terminal(self, obs: Any, row: int) -> None:
+        batch = (
+            {key: np.asarray(v)[None] for key, v in obs.items()} if isinstance(obs, Mapping) else np.asarray(obs)[None]
+        )
+        self._check_observation(batch, f"step {self.steps} (the last of its episode)", row)
+
+    def _check_rewards(self, rewards: np.ndarray, obs: Any) -> None:
+        if np.abs(rewards).max() <= self.max_abs_reward:
+            return
+        row = int(np.flatnonzero(~(np.abs(rewards) <= self.max_abs_reward))[0])
+        self._refuse(
+            f"environment {row}, step {self.steps}: reward {rewards[row]} is "
+            + ("not finite" if not np.isfinite(rewards[row]) else f"beyond --max-abs-reward {self.max_abs_reward:g}"),
+            obs,
+            rewards=rewards,
+        )
+
+    def _refuse(self, message: str, obs: Any, **more: np.ndarray) -> None:
+        blocks = obs if isinstance(obs, Mapping) else {"observation": obs}
+        batch = {f"observations.{key}": np.asarray(block) for key, block in blocks.items()} | more
+        if self._actions is not None:
+            batch["actions"] = np.asarray(self._actions)
+        raise GuardError(message, batch)
+
+
+def _blocks(space: spaces.Space, n_envs: int, spec: EntitySpec) -> dict[str, Block]:
+    parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+    flags = {t.presence_key for t in spec.types} | {"action_mask"}
+    blocks = {key: _block(part, n_envs, key in flags) for key, part in parts.items()}
+    for entity_type in spec.types:
+        block = blocks["" if spec.plain else entity_type.name]
+        block.presence_key, block.presence_column = entity_type.presence_key, entity_type.presence_column
+    return blocks
+
+
+def _block(space: spaces.Space, n_envs: int, binary: bool) -> Block:
+    shape, dtype = (n_envs, *(space.shape or ())), np.dtype(space.dtype)  # type: ignore[arg-type]
+    if binary or not isinstance(space, spaces.Box):
+        return Block(shape, dtype, 0, 1, binary=True)
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    low = np.where(np.isfinite(low), low - ROUNDING * np.maximum(1, np.abs(low)), -MAX_ABS_OBSERVATION)
+    high = np.where(np.isfinite(high), high + ROUNDING * np.maximum(1, np.abs(high)), MAX_ABS_OBSERVATION)
+    if low.size and low.min() == low.max() and high.min() == high.max():
+        return Block(shape, dtype, float(low.min()), float(high.max()))
+    return Block(shape, dtype, low.astype(np.float32), high.astype(np.float32))
+
+
+def _describe(name: str, block: np.ndarray, wrong: np.ndarray, expected: Block, when: str, only: int | None) -> str:
+    place = tuple(int(i) for i in np.argwhere(wrong)[0])
+    row = place[0] if only is None else only
+    value = block[place]
+    low, high = (np.broadcast_to(bound, block.shape)[place] for bound in (expected.low, expected.high))
+    why = "not in {0, 1}" if expected.binary else f"outside [{low:g}, {high:g}]" if np.isfinite(value) else "not finite"
+    return f"environment {row}, {when}: {name}{list(place[1:])} is {value}, {why}"
