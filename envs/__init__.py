@@ -6,7 +6,7 @@ a batch of them in NumPy.
 
 from gymnasium.envs.registration import register
 
-NAMES = ("Boxes", "CherryPick", "Dodge", "Match", "Route", "Seek", "Tiles", "Triage")
+NAMES = ("Boxes", "CherryPick", "Dodge", "Forage", "Match", "Route", "Seek", "Tiles", "Triage")
 """The environments' names; the id of ``Seek`` is ``AttnRL/Seek-v0``."""
 
 for _name in NAMES:

@@ -18,3 +18,33 @@ def length(vector: np.ndarray) -> np.ndarray:
 def fold(position: np.ndarray, wall: np.ndarray | float) -> np.ndarray:
     """Mirror what went beyond the walls at -wall and +wall back inside (one bounce)."""
     return np.where(np.abs(position) > wall, np.sign(position) * 2 * wall - position, position)
+
+
+def crosses(start: np.ndarray, goal: np.ndarray, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Say whether the segment from start to goal passes through a box that holds neither of its ends.
+
+    Args:
+        start: (..., 2).
+        goal: (..., 2).
+        centre: (..., 2), of the box.
+        half: (..., 2), half of its width and height.
+
+    Returns:
+        (...) bool.
+    """
+    way = goal - start
+    way = np.where(np.abs(way) < 1e-9, 1e-9, way)
+    one, other = (centre - half - start) / way, (centre + half - start) / way
+    enters = np.maximum(np.minimum(one, other).max(axis=-1), 0)
+    leaves = np.minimum(np.maximum(one, other).min(axis=-1), 1)
+    return (enters < leaves) & (enters > 0) & (leaves < 1)
+
+
+def way_round(start: np.ndarray, goal: np.ndarray, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """Return the length of the way from start to goal, round a corner of the box where it is in the way.
+
+    Arguments as for :func:`crosses`; for thin boxes, of which one corner is enough. Returns (...).
+    """
+    corners = centre[..., None, :] + half[..., None, :] * np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)])
+    round_corner = length(corners - start[..., None, :]) + length(goal[..., None, :] - corners)
+    return np.where(crosses(start, goal, centre, half), round_corner.min(axis=-1), length(goal - start))

@@ -25,6 +25,11 @@ class Variant(NamedTuple):
         return "-".join([self.name, *(f"{k}={v}" for k, v in self.kwargs.items())])
 
 
+FEW = {
+    "min_entities": {"food": 1, "hunters": 0, "poison": 0, "walls": 0},
+    "max_entities": {"food": 5},
+    "capacity": {"food": 7, "hunters": 3, "poison": 5, "walls": 4},
+}
 VARIANTS = [
     Variant("Boxes", {}, 1.0, (0.07, 0.13)),
     Variant("Boxes", {"min_depth": 4, "max_depth": 4, "branch_length": 2, "capacity": 23}, 1.0, (0, 0.02)),
@@ -32,6 +37,8 @@ VARIANTS = [
     Variant("CherryPick", {"min_entities": 2, "max_entities": 11, "capacity": 13}, 1.0, (0.005, 0.035)),
     Variant("Dodge", {}, 0.985, (0, 0.005)),
     Variant("Dodge", {"continuous": True, "capacity": 11}, 0.985, (0, 0.005)),
+    Variant("Forage", {}, 0.96, (0, 0.01)),
+    Variant("Forage", FEW, 0.95, (0.005, 0.04)),
     Variant("Match", {}, 1.0, (0.22, 0.28)),
     Variant("Match", {"rule": "odd"}, 1.0, (0.22, 0.28)),
     Variant("Match", {"rule": "odd", "levels": 7, "max_entities": 31, "capacity": 37}, 1.0, (0.22, 0.28)),
