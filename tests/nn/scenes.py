@@ -10,6 +10,7 @@ from functools import cache, wraps
 import torch
 from torch import Tensor
 
+from attn_rl.nn.comparisons import Group
 from attn_rl.nn.network import AttentionNetwork, DeepSetsNetwork, SetNetwork
 
 Rows = dict[str, tuple[Tensor, Tensor]]
@@ -32,6 +33,7 @@ class Case:
     entity_rows: bool
     density: float
     seed: int
+    relations: str = "off"
 
     def network(self, dtype: torch.dtype = torch.float32, **changed) -> SetNetwork:
         """A network whose parameters and statistics are random and all away from their initial zeros and ones."""
@@ -81,7 +83,19 @@ def assemble(case: Case) -> SetNetwork:
         return DeepSetsNetwork(dict(case.widths), case.ego_width, **shared)
     readout = case.readout if case.ego_width or case.readout != "ego" else None
     attention = {"n_heads": 5, "readout": readout, "similarity": case.similarity, "log_count": case.log_count}
+    attention |= {"relations": case.relations, "groups": groups(case)}
     return AttentionNetwork(dict(case.widths), case.ego_width, **shared, **attention)
+
+
+def groups(case: Case) -> list[Group]:
+    """Every owner's first feature is comparable by value, the last two of those that have two by position."""
+    owners = dict(case.widths) | ({"ego": case.ego_width} if case.ego_width else {})
+    found = [Group("a", "value", owner, f"{owner}.a", (0,)) for owner in owners]
+    return found + [
+        Group("b", "position", owner, f"{owner}.b", (width - 2, width - 1))
+        for owner, width in owners.items()
+        if width > 1
+    ]
 
 
 def random_case(seed: int) -> Case:
@@ -99,6 +113,7 @@ def random_case(seed: int) -> Case:
         entity_rows=draw.choice([True, False]),
         density=draw.choice([0.0, 0.3, 0.7, 1.0]),
         seed=seed,
+        relations=draw.choice(["off", "off", "declared", "auto"]),
     )
 
 
