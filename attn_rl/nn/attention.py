@@ -6,6 +6,7 @@ Shapes: B batch, N tokens (keys), Q queries, H heads, D d_model.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -142,7 +143,14 @@ class MultiHeadAttention(nn.Module):
         self.log_temperature = nn.Parameter(log_temperature) if similarity == "cosine" else None
         self.tap = nn.Identity()
 
-    def forward(self, queries: Tensor, tokens: Tensor, present: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        queries: Tensor,
+        tokens: Tensor,
+        present: Tensor,
+        bias: Tensor | None = None,
+        carry: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Attend from ``queries`` (B,Q,D) to ``tokens`` (B,N,D) that are ``present`` (B,N).
 
         Args:
@@ -150,6 +158,8 @@ class MultiHeadAttention(nn.Module):
             tokens: the rows looked at, (B,N,D); absent rows hold anything finite.
             present: boolean (B,N).
             bias: added to the scores, broadcastable to (B,H,Q,N).
+            carry: turns the pattern (B,H,Q,N) into something to add to the output (B,Q,D): what is attended to may
+                tell where it lies as seen from the query.
 
         Returns:
             (B,Q,D)
@@ -157,24 +167,28 @@ class MultiHeadAttention(nn.Module):
         q = self._split(self.w_q(queries))  # (B,H,Q,d)
         scale = self._scale(present)
         if queries.shape[1] == 1 and self.similarity == "dot":
-            mixed = self._single_query(q, tokens, present, scale, bias)
+            mixed, pattern = self._single_query(q, tokens, present, scale, bias)
         else:
             k, v = self._split(self.w_k(tokens)), self._split(self.w_v(tokens))
             pattern = attention_pattern(q, k, present[:, None], self.similarity, scale=scale, bias=bias)
-            mixed = self.tap(pattern) @ v  # (B,H,Q,d)
-        return self.w_o(mixed.transpose(1, 2).flatten(2))
+            pattern = self.tap(pattern)
+            mixed = pattern @ v  # (B,H,Q,d)
+        output = self.w_o(mixed.transpose(1, 2).flatten(2))
+        return output if carry is None else output + carry(pattern)
 
-    def _single_query(self, q: Tensor, tokens: Tensor, present: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-        """Every head is a query of its own against the same unprojected tokens: (B,H,1,d)."""
+    def _single_query(
+        self, q: Tensor, tokens: Tensor, present: Tensor, scale: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Every head is a query of its own against the same unprojected tokens: mixed (B,H,1,d), pattern (B,H,1,N)."""
         w_k = self.w_k.weight.unflatten(0, (self.n_heads, -1))  # (H,d,D)
         w_v = self.w_v.weight.unflatten(0, (self.n_heads, -1))
         absorbed = (q.transpose(0, 1)[:, :, 0] @ w_k).transpose(0, 1)  # (B,H,D)
         row_scale = scale.squeeze(-1)
         row_bias = None if bias is None else bias.squeeze(-2)
         pattern = attention_pattern(absorbed, tokens, present, scale=row_scale, bias=row_bias)  # (B,H,N)
-        pattern = self.tap(pattern.unsqueeze(2)).squeeze(2)
-        mixed = pattern @ tokens  # (B,H,D)
-        return (mixed.transpose(0, 1) @ w_v.transpose(1, 2)).transpose(0, 1).unsqueeze(2)
+        pattern = self.tap(pattern.unsqueeze(2))
+        mixed = pattern.squeeze(2) @ tokens  # (B,H,D)
+        return (mixed.transpose(0, 1) @ w_v.transpose(1, 2)).transpose(0, 1).unsqueeze(2), pattern
 
     def _scale(self, present: Tensor) -> Tensor:
         """Factor on the scores: (1,1,1,1), or (B,1,1,1) with log-count scaling, heads apart for cosine."""

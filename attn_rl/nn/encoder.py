@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_rl.nn.attention import MultiHeadAttention
+from attn_rl.nn.relations import UNRELATED, Related
 
 
 class FeedForward(nn.Module):
@@ -42,20 +43,20 @@ class Block(nn.Module):
         self.norm_feedforward = nn.LayerNorm(d_model)
         self.feedforward = FeedForward(d_model, d_feedforward)
 
-    def forward(self, x: Tensor, present: Tensor, n_rows: int | None = None, bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor, n_rows: int | None = None, related: Related = UNRELATED) -> Tensor:
         """Compute the first ``n_rows`` rows of the block's output, all of them where None.
 
         Args:
             x: (B,N,D).
             present: boolean (B,N).
             n_rows: rows Q that anybody reads; the others are not computed.
-            bias: added to the scores, broadcastable to (B,H,Q,N).
+            related: what relations add to the scores and to the output.
 
         Returns:
             (B,Q,D)
         """
         normed = self.norm_attention(x)
-        rows = x[:, :n_rows] + self.attention(normed[:, :n_rows], normed, present, bias)
+        rows = x[:, :n_rows] + self.attention(normed[:, :n_rows], normed, present, *related)
         return rows + self.feedforward(self.norm_feedforward(rows))
 
 
@@ -75,13 +76,13 @@ class Encoder(nn.Module):
         x: Tensor,
         present: Tensor,
         n_rows: int | None = None,
-        biases: Sequence[Tensor | None] | None = None,
+        related: Sequence[Related] | None = None,
     ) -> Tensor:
         """(B,N,D) -> (B,Q,D): the first ``n_rows`` rows (all where None), normalised.
 
-        ``biases`` holds what each layer adds to its scores, (B,H,Q,N) or None.
+        ``related`` holds what relations add to each layer.
         """
         for i, block in enumerate(self.blocks):
             last = i == len(self.blocks) - 1
-            x = block(x, present, n_rows if last else None, biases[i] if biases else None)
+            x = block(x, present, n_rows if last else None, related[i] if related else UNRELATED)
         return self.norm(x)

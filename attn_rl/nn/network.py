@@ -101,8 +101,8 @@ class AttentionNetwork(SetNetwork):
         self.pooling = Pooling(d_model, (self.readout,)) if self.readout in ("mean", "max") else None
         self.n_lead = int(ego_width > 0) + int(self.query is not None)
         self.entity_rows = entity_rows
-        self.relations = self._make_relations(relations, widths, groups, n_heads, n_layers)
         self.d_model = self.d_out = d_model
+        self.relations = self._make_relations(relations, widths, groups, n_heads, n_layers)
         self.reset_parameters()
 
     def _make_relations(
@@ -115,6 +115,7 @@ class AttentionNetwork(SetNetwork):
         made = Relations(
             widths,
             groups,
+            self.d_model,
             n_heads,
             n_layers,
             n_lead=self.n_lead,
@@ -144,9 +145,9 @@ class AttentionNetwork(SetNetwork):
         """
         scaled = self.normalizer(ego, entities)
         tokens = self._with_query(self.tokenizer(*scaled))
-        biases = None if self.relations is None else self.relations(ego, entities, scaled[1])
+        related = None if self.relations is None else self.relations(ego, entities, scaled[1])
         only_reader = self.pooling is None and not self.entity_rows
-        rows = self.encoder(tokens.x, tokens.present, 1 if only_reader else None, biases)
+        rows = self.encoder(tokens.x, tokens.present, 1 if only_reader else None, related)
         entity_tokens = rows[:, self.n_lead :]
         if self.pooling is not None:
             return self.pooling(entity_tokens, tokens.present[:, self.n_lead :]), entity_tokens

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attn_rl.nn.encoder import Block, Encoder, FeedForward
+from attn_rl.nn.relations import Related
 
 
 def tokens(dtype=torch.float64):
@@ -60,6 +61,6 @@ def test_a_bias_on_the_scores_reaches_the_attention():
     block = Block(10, 5, 11).double()
     x, present = tokens()
     bias = torch.randn(2, 5, 7, 7, dtype=torch.float64)
-    assert not torch.equal(block(x, present, None, bias), block(x, present))
-    one = block(x, present, 1, bias[:, :, :1])
-    assert (one - block(x, present, None, bias)[:, :1]).abs().max() <= 1e-12
+    assert not torch.equal(block(x, present, None, Related(bias)), block(x, present))
+    one = block(x, present, 1, Related(bias[:, :, :1]))
+    assert (one - block(x, present, None, Related(bias))[:, :1]).abs().max() <= 1e-12

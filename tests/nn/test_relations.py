@@ -8,9 +8,10 @@ from torch import nn
 
 from attn_rl.nn.comparisons import EGO, Group, KindScale, position_channels
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.relations import AutoScores, DeclaredScores, Relations, inverse_strength
+from attn_rl.nn.relation_terms import AutoScores, DeclaredScores, inverse_strength
+from attn_rl.nn.relations import Relations
 
-B, N, N_HEADS, N_LAYERS = 3, 7, 5, 2
+B, N, N_HEADS, N_LAYERS, D_MODEL = 3, 7, 5, 2, 10
 WIDTHS = {"boxes": 5, "walls": 3}
 E = 4
 KEY = Group("colour", "value", EGO, "ego.key", (0, 1))
@@ -35,6 +36,12 @@ def observation(dtype=torch.float64, extra=0):
     return torch.randn(B, E, dtype=dtype), entities
 
 
+def crowded(obs):
+    """The same with every row present."""
+    ego, entities = obs
+    return ego, {name: (x, torch.ones_like(present)) for name, (x, present) in entities.items()}
+
+
 def trained(module: nn.Module) -> nn.Module:
     """Weights that are not where they started."""
     for parameter in module.parameters():
@@ -55,12 +62,12 @@ def network(dtype=torch.float64, **keywords) -> AttentionNetwork:
 
 def relations(**keywords) -> Relations:
     keywords = {"n_lead": 1, "ego_reads": True, "entities_read": False, "auto": False} | keywords
-    return trained(Relations(WIDTHS, GROUPS, N_HEADS, N_LAYERS, **keywords).double())
+    return trained(Relations(WIDTHS, GROUPS, D_MODEL, N_HEADS, N_LAYERS, **keywords).double())
 
 
 def features(group: Group, ego, entities, b: int, row: int) -> torch.Tensor:
     x = ego[b] if group.owner == EGO else entities[group.owner][0][b, row]
-    return x[list(group.columns)]
+    return x[..., list(group.columns)]
 
 
 def reference(module: Relations, layer: int, ego, entities, b: int, h: int, query, key) -> torch.Tensor:
@@ -94,10 +101,9 @@ class TestDeclared:
     def test_equals_the_reference(self):
         module = relations(entities_read=True).eval()
         module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
-        ego, entities = observation()
-        entities = {name: (x, torch.ones_like(present)) for name, (x, present) in entities.items()}
+        ego, entities = crowded(observation())
         tokens = [(EGO, 0)] + [(name, row) for name in WIDTHS for row in range(CAPACITY[name])]
-        for layer, bias in enumerate(module(ego, entities, entities)):
+        for layer, (bias, _) in enumerate(module(ego, entities, entities)):
             assert bias.shape == (B, N_HEADS, len(tokens), len(tokens))
             for i, query in enumerate(tokens):
                 for j, key in enumerate(tokens):
@@ -108,14 +114,14 @@ class TestDeclared:
         module = relations().eval()
         ego, entities = observation()
         inner, last = module(ego, entities, entities)
-        assert inner.shape[2] == 1 + sum(CAPACITY.values())
-        assert last.shape[2] == 1
+        assert inner.bias.shape[2] == 1 + sum(CAPACITY.values())
+        assert last.bias.shape[2] == 1
         assert {a.owner for a, _ in module.layers[-1].pairs} == {EGO}
 
     def test_a_token_without_the_feature_is_neutral(self):
         module = relations(n_lead=2, ego_reads=False, entities_read=True).eval()
         ego, entities = observation()
-        bias = module(ego, entities, entities)[0]
+        bias = module(ego, entities, entities)[0].bias
         assert (bias[:, :, 0] == 0).all()  # the learned query
         assert (bias[:, :, :, 0] == 0).all()
         assert (bias[:, :, 1, -2:] == 0).all()  # an ego without a place meets walls without a colour
@@ -134,14 +140,41 @@ class TestDeclared:
 
     def test_categories_learn_a_table(self):
         team = Group("team", "category", "boxes", "boxes.team", (0, 1, 2))
-        module = Relations({"boxes": 3}, [team], 2, 2, n_lead=1, ego_reads=False, entities_read=False, auto=False)
+        module = Relations({"boxes": 3}, [team], 6, 2, 2, n_lead=1, ego_reads=False, entities_read=False, auto=False)
         table = torch.randn(2, 9)
         module.layers[0].declared.strengths = lambda: table
         teams = torch.tensor([[2, 0, 1, 1]])
         entities = {"boxes": (nn.functional.one_hot(teams, 3).float(), torch.ones(1, 4, dtype=torch.bool))}
-        bias = module(None, entities, entities)[0]
+        bias = module(None, entities, entities)[0].bias
         assert bias[0, 1, 1 + 0, 1 + 3] == table[1, 2 * 3 + 1]
         assert bias[0, 0, 1 + 1, 1 + 2] == table[0, 0 * 3 + 1]
+
+
+class TestCarriedPositions:
+    def test_adds_what_lies_where_by_hand(self):
+        module = relations(entities_read=True, n_lead=2).eval()
+        module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
+        ego, entities = crowded(observation())
+        size = 2 + sum(CAPACITY.values())
+        pattern = torch.rand(B, N_HEADS, size, size, dtype=torch.float64)
+        carried = module(ego, entities, entities)[0].carry(pattern)
+        assert (carried[:, :2] == 0).all()  # the learned query and an ego without a place
+        expected = torch.zeros(D_MODEL, dtype=torch.float64)
+        layer = module.layers[0].carried
+        place = {group.owner: features(group, ego, entities, slice(None), slice(None)) for group in (SPOT, CORNER)}
+        start = {"boxes": 2, "walls": 2 + N}
+        for (a, b), project in zip(layer.pairs, layer.project, strict=True):
+            if a.owner != "boxes":
+                continue
+            channels = position_channels(place["boxes"][:, 3:4], place[b.owner])[1, :, 0]  # (C,N) as seen from box 3
+            seen = pattern[1, :, 2 + 3, start[b.owner] :][:, : CAPACITY[b.owner]] @ channels.T  # (H,C)
+            expected = expected + project.weight @ seen.flatten()
+        torch.testing.assert_close(carried[1, 2 + 3], expected)
+
+    def test_only_for_positions(self):
+        plain = Relations(WIDTHS, [LOCK], D_MODEL, 1, 1, n_lead=0, ego_reads=False, entities_read=True, auto=False)
+        assert plain.layers[0].carried is None
+        assert len(relations().layers[0].carried.pairs) == 4
 
 
 class TestAuto:
