@@ -58,7 +58,8 @@ class AttentionNetwork(SetNetwork):
         normalize: keep running feature statistics inside the network.
         entity_rows: also compute the entities' rows in the last block (a pointer head reads them).
         relations: scores that compare like with like (``docs/relations.md``): ``"declared"`` compares ``groups``,
-            ``"auto"`` also learned projections wherever entities attend to entities; ``"off"``: neither.
+            ``"auto"`` also learned projections where entities attend to entities and nothing is declared between them;
+            ``"off"``: neither.
         groups: the features that are declared comparable.
     """
 

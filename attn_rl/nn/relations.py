@@ -51,7 +51,7 @@ class LayerRelations(nn.Module):
         widths, groups, d_model, n_heads, n_lead: as for :class:`Relations`.
         queries: owners whose rows somebody reads in this layer.
         full: all rows are computed, not only the first.
-        auto: learned projections where entities attend to entities.
+        auto: learned projections where entities attend to entities and nothing is declared between them.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ class LayerRelations(nn.Module):
         pairs = [(a, b) for a in groups for b in groups if a.owner in queries and comparable(a, b)]
         self.pairs = pairs
         self.declared = DeclaredScores(pairs, n_heads) if pairs else None
-        self.auto = AutoScores(widths, n_heads) if auto and set(widths) <= set(queries) else None
+        told = any(EGO not in (a.owner, b.owner) for a, b in pairs)  # what is declared says it better
+        self.auto = AutoScores(widths, n_heads) if auto and set(widths) <= set(queries) and not told else None
         positions = [(a, b) for a, b in pairs if a.compare == "position"]
         self.carried = CarriedPositions(positions, n_heads, d_model) if positions else None
 
@@ -118,7 +119,7 @@ class Relations(nn.Module):
         n_lead: tokens before the entities: learned query, ego.
         ego_reads: the ego's row is the one read out.
         entities_read: the last layer's entity rows are read too.
-        auto: also compare learned projections wherever entities attend to entities.
+        auto: also compare learned projections where entities attend to entities and nothing is declared between them.
     """
 
     def __init__(

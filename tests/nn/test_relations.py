@@ -49,6 +49,9 @@ def trained(module: nn.Module) -> nn.Module:
     return module
 
 
+MODES = [{"relations": "declared", "groups": GROUPS}, {"relations": "auto", "groups": ()}]
+
+
 def network(dtype=torch.float64, **keywords) -> AttentionNetwork:
     keywords = {
         "relations": "auto",
@@ -192,9 +195,11 @@ class TestAuto:
         assert (bias[:, :, :2] == 0).all()
         assert (bias[:, :, :, :2] == 0).all()
 
-    def test_only_where_entities_attend_to_entities(self):
+    def test_only_where_entities_attend_to_entities_and_nothing_is_declared(self):
         made = AttentionNetwork(WIDTHS, E, n_layers=2, n_heads=4, relations="auto").relations
         assert [layer.auto is not None for layer in made.layers] == [True, False]
+        made = AttentionNetwork(WIDTHS, E, n_layers=2, n_heads=4, relations="auto", groups=GROUPS).relations
+        assert [layer.auto for layer in made.layers] == [None, None]
         assert AttentionNetwork(WIDTHS, E, n_layers=1, relations="auto").relations is None
         assert AttentionNetwork(WIDTHS, E, n_layers=1, relations="auto", entity_rows=True).relations is not None
 
@@ -232,10 +237,11 @@ class TestKindScale:
 
 
 class TestNetwork:
+    @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("readout", ["ego", "learned", "mean", "max"])
     @pytest.mark.parametrize("entity_rows", [True, False])
-    def test_absent_rows_have_no_influence(self, readout, entity_rows):
-        module, (ego, entities) = network(readout=readout, entity_rows=entity_rows).eval(), observation()
+    def test_absent_rows_have_no_influence(self, readout, entity_rows, mode):
+        module, (ego, entities) = network(readout=readout, entity_rows=entity_rows, **mode).eval(), observation()
         outputs, gradients = [], []
         for filling in (0.0, torch.nan, torch.inf, 1e30):
             filled = {
@@ -250,8 +256,9 @@ class TestNetwork:
             assert (gradient[~present] == 0).all()
             assert gradient[present].abs().sum() > 0
 
-    def test_nothing_present_is_finite(self):
-        module, (ego, entities) = network(torch.float32, entity_rows=True), observation(torch.float32)
+    @pytest.mark.parametrize("mode", MODES)
+    def test_nothing_present_is_finite(self, mode):
+        module, (ego, entities) = network(torch.float32, entity_rows=True, **mode), observation(torch.float32)
         nobody = {name: (x, torch.zeros_like(present)) for name, (x, present) in entities.items()}
         for mode in (True, False):
             out = module.train(mode)(ego, nobody)[0]
@@ -259,9 +266,10 @@ class TestNetwork:
             assert out.isfinite().all()
         assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
 
+    @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 2e-6), (torch.float64, 1e-13)])
-    def test_permuting_entities_changes_only_rounding(self, dtype, rounding):
-        module = AttentionNetwork(WIDTHS, E, relations="auto", groups=GROUPS, n_layers=2, entity_rows=True)
+    def test_permuting_entities_changes_only_rounding(self, dtype, rounding, mode):
+        module = AttentionNetwork(WIDTHS, E, n_layers=2, entity_rows=True, **mode)
         module = module.to(dtype).eval()
         ego, entities = observation(dtype)
         order = torch.randperm(N)
@@ -271,17 +279,19 @@ class TestNetwork:
         torch.testing.assert_close(out_permuted, out, atol=rounding, rtol=0)
         torch.testing.assert_close(rows_permuted[:, :N], rows[:, :N][:, order], atol=2 * rounding, rtol=0)
 
-    def test_capacity_is_free_to_grow(self):
-        module = network().eval()
+    @pytest.mark.parametrize("mode", MODES)
+    def test_capacity_is_free_to_grow(self, mode):
+        module = network(**mode).eval()
         ego, grown = observation(extra=4)
         grown = {name: (x.masked_fill(~p.unsqueeze(-1), 0.0), p) for name, (x, p) in grown.items()}
         small = {name: (x[:, : CAPACITY[name]], p[:, : CAPACITY[name]]) for name, (x, p) in grown.items()}
         torch.testing.assert_close(module(ego, grown)[0], module(ego, small)[0])
 
+    @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("readout", ["ego", "learned", "mean"])
     @pytest.mark.parametrize("entity_rows", [True, False])
-    def test_every_relation_parameter_receives_gradient(self, readout, entity_rows):
-        module, (ego, entities) = network(readout=readout, entity_rows=entity_rows), observation()
+    def test_every_relation_parameter_receives_gradient(self, readout, entity_rows, mode):
+        module, (ego, entities) = network(readout=readout, entity_rows=entity_rows, **mode), observation()
         out, rows = module(ego, entities)
         loss = out.square().sum() + (0 if rows is None else rows.square().sum())
         loss.backward()
