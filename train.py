@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import gymnasium as gym
 import torch
 import tyro
 from stable_baselines3.common.logger import configure
@@ -32,6 +31,7 @@ from attn_rl import AttentionCallback, make_agent, make_vec_env
 from attn_rl.cli import literal
 from attn_rl.sb3.guarded_env import MAX_ABS_REWARD
 from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.third_party import make_env
 from attn_rl.training.checkpoint import Checkpoint
 from attn_rl.training.guards import keeping_what_is_refused
 from attn_rl.training.interrupts import InterruptRequest
@@ -168,7 +168,7 @@ def learn(agent: EntityPPO, args: Args, folder: Path, config: dict[str, Any], re
         return resumed.state["seconds"]
     progress = ProgressCallback()
     with InterruptRequest() as request, closing(progress), keeping_what_is_refused(folder):
-        probe_env = gym.make(args.env, render_mode="rgb_array", **args.env_kwargs)
+        probe_env = make_env(args.env, render_mode="rgb_array", **args.env_kwargs)
         attention = AttentionCallback(probe_env, folder, args.record_every, settings=asdict(args.settings))
         saving = SaveCallback(folder, config, args.save_every, args.keep, [attention], resumed, request)
         left = args.total_timesteps - agent.num_timesteps

@@ -28,7 +28,7 @@ class TracedKinematics(KinematicObservation):
     """HighwayEnv's Kinematics that keeps the vehicles it saw: row i + 1 is ``vehicles[i]``, nearest first.
 
     They have to be kept at this moment: intersections remove and add vehicles after they have observed. The rows are
-    HighwayEnv's, bit for bit, without the DataFrames that take a quarter of a step.
+    HighwayEnv's, bit for bit, without its DataFrames.
     """
 
     def observe(self) -> np.ndarray:
