@@ -91,6 +91,10 @@ class Args:
     """Checkpoints to keep."""
     max_abs_reward: float = MAX_ABS_REWARD
     """A larger reward, either sign, stops the run; so does an observation outside its space."""
+    worker_timeout: float = 120.0
+    """Seconds that an environment in a process of its own may take for a step."""
+    worker_restarts: int = 0
+    """Dead or hung environment processes to replace before giving up."""
     eval_episodes: int = 1000
     """Episodes per row of the final table; 0 skips it."""
     record_every: int = 20
@@ -136,15 +140,10 @@ def resumed_args(folder: Path) -> Args:
 def train(args: Args) -> Path:
     """Train, evaluate, save; returns the run folder."""
     torch.set_num_threads(args.threads)
-    env = make_vec_env(args.env, args.n_envs, seed=args.seed, env_kwargs=args.env_kwargs)
-    agent = make_agent(
-        env,
-        args.policy,
-        seed=args.seed,
-        device=args.device,
-        max_abs_reward=args.max_abs_reward,
-        **asdict(args.settings),
-    )
+    workers = {"worker_timeout": args.worker_timeout, "worker_restarts": args.worker_restarts}
+    env = make_vec_env(args.env, args.n_envs, args.seed, args.env_kwargs, **workers)
+    limits = {"max_abs_reward": args.max_abs_reward}
+    agent = make_agent(env, args.policy, seed=args.seed, device=args.device, **limits, **asdict(args.settings))
     if args.load is not None:
         restore_weights(agent, find_checkpoint(args.load))
 
@@ -154,7 +153,8 @@ def train(args: Args) -> Path:
     describe_run(folder, config)
     agent.set_logger(configure(str(folder), ["tensorboard"]))
     if resumed is not None:
-        restore(agent, resumed)
+        for loss in restore(agent, resumed):
+            print(loss)
 
     seconds = learn(agent, args, folder, config, resumed)
     write_whole(folder / "model.zip", agent.save)

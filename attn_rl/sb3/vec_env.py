@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -12,11 +11,11 @@ import numpy as np
 from gymnasium.envs.registration import VectorizeMode
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from attn_rl.third_party import family_of, find_spec, make_env
+from attn_rl.sb3.copies import make_copies
+from attn_rl.third_party import find_spec
 
 _SINGLE_SPACES = {
     "observation_space": "single_observation_space",
@@ -30,6 +29,9 @@ def make_vec_env(
     seed: int | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     vec_env_cls: type[DummyVecEnv] | type[SubprocVecEnv] | None = None,
+    *,
+    worker_timeout: float = 120.0,
+    worker_restarts: int = 0,
 ) -> VecEnv:
     """Make environments for SB3: one native batch where the id has one, else separate copies.
 
@@ -40,7 +42,8 @@ def make_vec_env(
     and episode statistics arrive in ``info["episode"]``.
 
     An id of a family that :mod:`attn_rl.third_party` knows gets the wrapper that makes its observation fit; of a
-    slow one (HighwayEnv), each copy gets a process of its own.
+    slow one (HighwayEnv), each copy gets a process of its own. Separate copies are wrapped in
+    :class:`attn_rl.sb3.tracked_env.TrackedEnv`, so that a run can resume in the middle of their episodes.
 
     Args:
         env_id: a Gymnasium id, with the module that registers it if need be (``envs:AttnRL/Seek-v0``).
@@ -48,7 +51,10 @@ def make_vec_env(
         seed: of the first reset; None: random.
         env_kwargs: arguments of the environment (and of the family's wrapper).
         vec_env_cls: make separate copies in this class whatever the id offers; None: ``SubprocVecEnv`` for several
-            copies of a slow family, else ``DummyVecEnv``.
+            copies of a slow family, else ``DummyVecEnv``. ``SubprocVecEnv`` means
+            :class:`attn_rl.sb3.workers.SupervisedVecEnv`.
+        worker_timeout: seconds that a process may take for a step.
+        worker_restarts: how many failed processes to replace before giving up.
 
     Returns:
         A :class:`VectorEnvAdapter`, or a ``vec_env_cls`` with ``Monitor``.
@@ -63,13 +69,8 @@ def make_vec_env(
             adapter.seed(seed)
             return adapter
         env.close()
-    family = family_of(spec)
-    make: str | Callable[..., gym.Env] = env_id
-    if family is not None:
-        make = partial(make_env, env_id, render_mode="rgb_array")
-    if vec_env_cls is None and family is not None and family.slow and n_envs > 1:
-        vec_env_cls = SubprocVecEnv
-    return sb3_make_vec_env(make, n_envs, seed, env_kwargs=dict(env_kwargs or {}), vec_env_cls=vec_env_cls)
+    limits = {"timeout": worker_timeout, "max_restarts": worker_restarts}
+    return make_copies(env_id, n_envs, seed, dict(env_kwargs or {}), vec_env_cls, limits)
 
 
 class VectorEnvAdapter(VecEnv):

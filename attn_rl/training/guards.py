@@ -37,6 +37,13 @@ class GuardedPPO(EntityPPO):
     """:class:`EntityPPO` that stops before a loss or gradient that is not finite reaches a weight, and after a step
     that made a weight so. Learns bit for bit the same."""
 
+    def train(self) -> None:
+        """Optimise on the rollout just collected."""
+        super().train()
+        restarts = getattr(self.env, "restarts", None)
+        if restarts is not None:
+            self.logger.record("rollout/worker_restarts", int(restarts.sum()))
+
     def _minibatch(self, samples: Samples, log: UpdateLog) -> bool:
         self._samples = samples
         return super()._minibatch(samples, log)

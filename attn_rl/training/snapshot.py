@@ -13,6 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from attn_rl.sb3.guarded_env import GuardedVecEnv
+from attn_rl.sb3.tracked_env import TrackedEnv
+from attn_rl.sb3.vec_env import VectorEnvAdapter
 from attn_rl.training.checkpoint import Arrays, Checkpoint
 from attn_rl.training.generators import get_generators
 
@@ -34,8 +36,8 @@ def capture(agent: OnPolicyAlgorithm) -> Checkpoint:
     """
     env = agent.get_env()
     arrays, rest = split_arrays(environment_state(env))
-    arrays |= {f"last_obs.{key}": block for key, block in _blocks(agent._last_obs).items()}
-    arrays["episode_starts"] = np.asarray(agent._last_episode_starts)
+    arrays |= {f"last_obs.{key}": block.copy() for key, block in _blocks(agent._last_obs).items()}
+    arrays["episode_starts"] = np.array(agent._last_episode_starts)
     optimizer, groups = pack_optimizer(agent.policy.optimizer.state_dict())
     state = {
         "counters": {name: getattr(agent, name) for name in COUNTERS},
@@ -107,7 +109,7 @@ def _fitting(arrays: Arrays, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def pack_optimizer(state_dict: dict[str, Any]) -> tuple[Arrays, dict[str, Any]]:
     """Split an optimiser's state into arrays ``"<parameter index>.<name>"`` and JSON."""
     arrays = {
-        f"{index}.{name}": value.detach().cpu().numpy()
+        f"{index}.{name}": value.detach().cpu().numpy().copy()
         for index, entry in state_dict["state"].items()
         for name, value in entry.items()
     }
@@ -151,13 +153,12 @@ def unpack_optimizer(
 def environment_state(env: VecEnv | None) -> dict[str, Any] | None:
     """State of the environments: arrays and JSON-able values, nested; None where they cannot tell.
 
-    A vector environment tells it in one piece (``get_state``), separate copies one by one.
+    A native batch tells it in one piece, separate copies one by one (:class:`TrackedEnv`).
     """
-    if env is None:
-        return None
-    if hasattr(env, "get_state"):
-        return {"batch": env.get_state()}
-    if env.has_attr("get_state"):
+    adapter = None if env is None else env.unwrapped
+    if isinstance(adapter, VectorEnvAdapter) and hasattr(adapter.env.unwrapped, "get_state"):
+        return {"batch": adapter.get_state()}
+    if env is not None and all(env.env_is_wrapped(TrackedEnv)):
         return {str(i): state for i, state in enumerate(env.env_method("get_state"))}
     return None
 
@@ -181,8 +182,20 @@ def _restore_environment(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> li
     }
     agent._last_obs = blocks.get("", blocks)  # type: ignore[assignment]
     saved = join_arrays(checkpoint.environment, checkpoint.state["environment"])
-    env.set_state(saved["batch"])  # type: ignore[attr-defined]
-    return []
+    if "batch" in saved:
+        env.unwrapped.set_state(saved["batch"])  # type: ignore[attr-defined]
+        return []
+    replayed = [env.env_method("set_state", saved[str(i)], indices=[i])[0] for i in range(env.num_envs)]
+    return [_begin_anew(agent, i, said["observation"]) for i, said in enumerate(replayed) if not said["exact"]]
+
+
+def _begin_anew(agent: OnPolicyAlgorithm, index: int, obs: Any) -> str:
+    """Make a new episode's first observation the last one; say so."""
+    last, first = _blocks(agent._last_obs), _blocks(obs)
+    for key, block in last.items():
+        block[index] = first[key]
+    agent._last_episode_starts[index] = True  # type: ignore[index]
+    return f"environment {index}: replaying its actions led elsewhere; its running episode was restarted"
 
 
 def split_arrays(nested: Any, path: str = "env") -> tuple[Arrays, Any]:
