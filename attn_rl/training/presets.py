@@ -122,8 +122,8 @@ PRESETS: dict[str, Preset] = {
         transfer=_counts(16, 32),
     ),
     "Dodge": Preset(
-        every={"gamma": 0.97},
-        policies={"attention": {"ego_conditioning": False}, "deepsets": {"learning_rate": 5e-3}},
+        every={"gamma": 0.97, "learning_rate": 5e-3},
+        policies={"attention": {"ego_conditioning": False}},
         transfer=_counts(12, 16),
     ),
     "Boxes": Preset(
