@@ -1,6 +1,13 @@
-"""What relations compare: groups of features of one kind, on one scale, and the channels of a pair of them.
+"""What relations compare: groups of features of one kind, on one scale.
 
-Shapes: B batch, Q querying rows, N attended rows, C channels, w features of a group.
+Every comparison here is a bilinear form of two rows. A squared distance, for one, is
+
+    |u - v|^2 = |u|^2 * 1 - 2 u.v + 1 * |v|^2,
+
+so a token shows ``[u, |u|^2, 1]`` for each group that it carries and zeros for those that it does not, and a relation
+is a small matrix between what two tokens show. A token that carries nothing scores 0 with everybody: it is neutral.
+
+Shapes: B batch, N rows, w features of a group, C channels (numbers that a weight is learned for), Z columns shown.
 """
 
 from __future__ import annotations
@@ -33,40 +40,49 @@ class Group(NamedTuple):
     name: str
     columns: tuple[int, ...]
 
-
-def value_channels(u: Tensor, v: Tensor) -> Tensor:
-    """Minus half the mean squared difference: u (B,Q,w), v (B,N,w) -> (B,1,Q,N).
-
-    With features of unit variance two rows are 1 apart on average.
-    """
-    return -0.5 * (u.unsqueeze(2) - v.unsqueeze(1)).square().mean(-1).unsqueeze(1)
+    @property
+    def n_shown(self) -> int:
+        """Columns Z that a token shows of it."""
+        return len(self.columns) + (0 if self.compare == "category" else 2)
 
 
-def position_channels(u: Tensor, v: Tensor) -> Tensor:
-    """Direction, range and nearness of v as seen from u, all bounded: (B,Q,w), (B,N,w) -> (B,w+3,Q,N)."""
-    offset = (v.unsqueeze(1) - u.unsqueeze(2)).movedim(-1, 1)
-    square = offset.square().sum(1, keepdim=True)
-    damping = (1.0 + square).rsqrt()
-    return torch.cat([offset * damping, square * damping**2, torch.exp(-square), torch.exp(-8.0 * square)], 1)
+def show(group: Group, u: Tensor) -> Tensor:
+    """What tokens show of a group's features: (B,N,w) -> (B,N,Z)."""
+    if group.compare == "category":
+        return u
+    return torch.cat([u, u.square().sum(-1, keepdim=True), torch.ones_like(u[..., :1])], -1)
 
 
-def category_channels(u: Tensor, v: Tensor) -> Tensor:
-    """Which category meets which: one-hot u (B,Q,w), v (B,N,w) -> one-hot (B,w*w,Q,N)."""
-    return torch.einsum("bqs,bnt->bstqn", u, v).flatten(1, 2)
-
-
-CHANNELS = {"value": value_channels, "position": position_channels, "category": category_channels}
+def comparable(a: Group, b: Group) -> bool:
+    """Whether two groups form a relation: of one kind, and not both the ego's, which is a single token."""
+    return a.kind == b.kind and not a.owner == b.owner == EGO
 
 
 def channel_names(a: Group, b: Group) -> list[str]:
-    """One name per channel of a pair of groups."""
+    """Names of the C channels of a relation; ``=`` marks a distance, whose weight is never negative."""
     width = range(len(a.columns))
-    if a.compare == "value":
-        return [f"{a.name} = {b.name}"]
-    if a.compare == "position":
-        parts = [f"direction {i}" for i in width] + ["range", "near", "touching"]
-        return [f"{a.name} -> {b.name}: {part}" for part in parts]
-    return [f"{a.name} {i} - {b.name} {j}" for i in width for j in width]
+    if a.compare == "category":
+        return [f"{a.name} {i} - {b.name} {j}" for i in width for j in width]
+    offsets = [f"{a.name} -> {b.name}: offset {i}" for i in width] if a.compare == "position" else []
+    return [f"{a.name} = {b.name}", *offsets]
+
+
+def channel_forms(a: Group, b: Group) -> Tensor:
+    """The matrices (C,Z_a,Z_b) between what two tokens show.
+
+    Value: minus half the mean squared difference; features of unit variance are 1 apart on average. Position: that and
+    the offset v - u, feature by feature. Category: one entry for each pair of categories.
+    """
+    w = len(a.columns)
+    if a.compare == "category":
+        return torch.eye(w * w).reshape(w * w, w, w)
+    forms = torch.zeros(1 + w * (a.compare == "position"), w + 2, w + 2)
+    square, one = w, w + 1
+    forms[0, :w, :w] = torch.eye(w) / w
+    forms[0, square, one] = forms[0, one, square] = -0.5 / w
+    for i in range(len(forms) - 1):
+        forms[1 + i, one, i], forms[1 + i, i, one] = 1.0, -1.0
+    return forms
 
 
 class KindScale(nn.Module):
@@ -88,8 +104,3 @@ class KindScale(nn.Module):
         centred = ((x - centre) * weight).unsqueeze(-1)
         scaled = self.normalizer(centred, present.unsqueeze(-1).expand_as(x)).squeeze(-1)
         return list(scaled.split([group.shape[1] for group in rows], 1))
-
-
-def comparable(a: Group, b: Group) -> bool:
-    """Whether two groups form a relation: of one kind, and not both the ego's, which is a single token."""
-    return a.kind == b.kind and not a.owner == b.owner == EGO

@@ -1,6 +1,6 @@
 """The terms that relations add to one attention layer: declared scores, learned scores, carried positions.
 
-Shapes: B batch, H heads, Q queries, N attended tokens, C channels.
+Shapes: B batch, H heads, Q queries, M tokens, C channels, Z columns that tokens show.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, softplus
+from torch.nn.functional import linear, pad, softplus
 
-from attn_rl.nn.comparisons import Group, channel_names
+from attn_rl.nn.comparisons import Group, channel_forms, channel_names
 
 Pair = tuple[Group, Group]
 """The querying token's group and the attended token's."""
@@ -22,56 +22,68 @@ STRONG, WEAK = 10.0, 0.1
 
 
 class DeclaredScores(nn.Module):
-    r"""One layer's weight on every channel of every pair of groups, per head.
+    r"""One layer's weight on every channel of every relation, per head.
 
-    .. math:: b_{hij} = \sum_c w_{hc} \, \phi_c(u_i, v_j)
+    .. math:: b_{hij} = z_i^\top \Big(\sum_c w_{hc} F_c\Big) z_j
+
+    with z what tokens show and :math:`F_c` the channel's form (:func:`channel_forms`).
 
     Args:
         pairs: (group of the querying token, group of the attended token), of the same kind.
+        columns: where each group stands among the Z columns.
         n_heads: heads H.
     """
 
+    forms: Tensor
     is_distance: Tensor
 
-    def __init__(self, pairs: Sequence[Pair], n_heads: int) -> None:
+    def __init__(self, pairs: Sequence[Pair], columns: Mapping[Group, slice], n_heads: int) -> None:
         super().__init__()
-        self.pairs = list(pairs)
-        self.names = [channel_names(a, b) for a, b in pairs]
-        distances = [a.compare == "value" for (a, _), names in zip(pairs, self.names, strict=True) for _ in names]
-        self.register_buffer("is_distance", torch.tensor(distances), persistent=False)
-        self.weight = nn.Parameter(torch.zeros(n_heads, len(distances)))
+        self.names, self.starts, forms = [], [], []
+        n_shown = max(place.stop for place in columns.values())
+        for a, b in pairs:
+            self.names += channel_names(a, b)
+            start = STRONG if a.compare == "value" else WEAK
+            for form in channel_forms(a, b):
+                forms.append(torch.zeros(n_shown, n_shown))
+                forms[-1][columns[a], columns[b]] = form
+                self.starts.append((a.owner, start))
+        self.register_buffer("forms", torch.stack(forms), persistent=False)
+        self.register_buffer("is_distance", torch.tensor([" = " in name for name in self.names]), persistent=False)
+        self.weight = nn.Parameter(torch.zeros(n_heads, len(forms)))
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Heads start on different relations: each strong on one distance per querying owner, weak on the others.
 
-        Weights of positions and categories start at zero.
+        Distances of positions start weak, offsets and categories at zero.
         """
-        n_heads = self.weight.shape[0]
         start = torch.zeros_like(self.weight)
         start[:, self.is_distance] = inverse_strength(WEAK)
-        owners = [a.owner for (a, _), names in zip(self.pairs, self.names, strict=True) for _ in names]
-        for owner in set(owners):
-            columns = [c for c, name in enumerate(owners) if name == owner and self.is_distance[c]]
-            for i in range(max(n_heads, len(columns)) if columns else 0):
-                start[i % n_heads, columns[i % len(columns)]] = inverse_strength(STRONG)
+        strong: dict[str, list[int]] = {}
+        for column, (owner, strength) in enumerate(self.starts):
+            if self.is_distance[column] and strength == STRONG:
+                strong.setdefault(owner, []).append(column)
+        for columns in strong.values():
+            for i in range(max(len(start), len(columns))):
+                start[i % len(start), columns[i % len(columns)]] = inverse_strength(STRONG)
         self.weight.copy_(start)
 
     def strengths(self) -> Tensor:
         """The weights as they enter the scores (H,C): those of distances are positive."""
         return torch.where(self.is_distance, softplus(SPEED * self.weight), SPEED * self.weight)
 
-    def forward(self, channels: Mapping[Pair, Tensor]) -> dict[tuple[str, str], Tensor]:
-        """Per pair of owners, what is added to the scores (B,H,Q,N)."""
-        blocks: dict[tuple[str, str], Tensor] = {}
-        weights = self.strengths().split([len(names) for names in self.names], -1)
-        for (a, b), weight in zip(self.pairs, weights, strict=True):
-            found = channels[a, b]
-            block = (weight @ found.flatten(2)).unflatten(-1, found.shape[2:])
-            owners = a.owner, b.owner
-            blocks[owners] = blocks[owners] + block if owners in blocks else block
-        return blocks
+    def forward(self, shown: Tensor, n_rows: int | None = None) -> Tensor:
+        """What is added to the scores (B,H,Q,M) of the first ``n_rows`` rows (all where None).
+
+        Args:
+            shown: what every token shows (B,M,Z).
+        """
+        forms = torch.einsum("hc,czy->hyz", self.strengths(), self.forms)
+        left = linear(shown[:, :n_rows], forms.flatten(0, 1)).unflatten(-1, forms.shape[:2])  # (B,Q,H,Z)
+        left = left.transpose(1, 2)
+        return (left.flatten(1, 2) @ shown.transpose(1, 2)).unflatten(1, left.shape[1:3])
 
 
 class AutoScores(nn.Module):
@@ -118,34 +130,49 @@ class AutoScores(nn.Module):
         return pad(left, lead) @ pad(right, lead).transpose(-2, -1)
 
 
-def inverse_strength(strength: float) -> float:
-    """The parameter whose ``softplus(SPEED * parameter)`` is ``strength``."""
-    return float(torch.log(torch.expm1(torch.tensor(strength, dtype=torch.float64)))) / SPEED
-
-
 class CarriedPositions(nn.Module):
-    r"""One layer's values that tell where the attended token lies, as seen from the query (Shaw et al. 2018, eq. 3).
+    r"""One layer's output tells where each head looks, as seen from the query (in the values, as Shaw et al. 2018).
 
-    .. math:: o_i = \sum_h W_h \sum_j p_{hij} \, \phi(v_j - u_i)
+    .. math:: o_i = \sum_h W_h\, \phi\Big(\sum_j p_{hij} (u_j - u_i)\Big)
+
+    over the attended tokens j that have a position of the kind (the mean of several); :math:`\phi` bounds the offset's
+    length by 1 and appends how much of the weight lies on such tokens.
 
     Args:
-        pairs: groups whose channels are carried.
+        places: per position kind, where its groups stand among the Z columns.
         n_heads: heads H.
         d_model: width D.
     """
 
-    def __init__(self, pairs: Sequence[Pair], n_heads: int, d_model: int) -> None:
+    def __init__(self, places: Sequence[Sequence[slice]], n_heads: int, d_model: int) -> None:
         super().__init__()
-        self.pairs = list(pairs)
-        sizes = [len(channel_names(a, b)) for a, b in pairs]
-        self.project = nn.ModuleList(nn.Linear(n_heads * size, d_model, bias=False) for size in sizes)
+        self.places = [list(groups) for groups in places]
+        sizes = [n_heads * (groups[0].stop - groups[0].start - 1) for groups in places]
+        self.project = nn.ModuleList(nn.Linear(size, d_model, bias=False) for size in sizes)
 
-    def forward(self, pattern: Tensor, channels: Mapping[Pair, Tensor], places: Mapping[str, slice]) -> Tensor:
-        """Pattern (B,H,Q,N) -> (B,Q,D); ``places`` says where each owner's tokens stand."""
+    def forward(self, pattern: Tensor, shown: Tensor) -> Tensor:
+        """Pattern (B,H,Q,M) and what tokens show (B,M,Z) -> (B,Q,D)."""
         total = pattern.new_zeros(())
-        for (a, b), project in zip(self.pairs, self.project, strict=True):
-            rows, columns = places[a.owner], places[b.owner]
-            seen = torch.einsum("bhqn,bcqn->bqhc", pattern[:, :, rows, columns], channels[a, b])
-            below = pattern.shape[2] - rows.stop
-            total = total + pad(project(seen.flatten(2)), (0, 0, rows.start, below))
+        for groups, project in zip(self.places, self.project, strict=True):
+            here, has = _positions(shown, groups)
+            own = slice(None, pattern.shape[2])
+            seen = (pattern.flatten(1, 2) @ torch.cat([here, has], -1)).unflatten(1, pattern.shape[1:3])  # (B,H,Q,w+1)
+            mass = seen[..., -1:]
+            offset = seen[..., :-1] - mass * here[:, None, own]
+            bounded = offset * (1.0 + offset.square().sum(-1, keepdim=True)).rsqrt()
+            total = total + project(torch.cat([bounded, mass], -1).transpose(1, 2).flatten(2)) * has[:, own]
         return total
+
+
+def _positions(shown: Tensor, groups: Sequence[slice]) -> tuple[Tensor, Tensor]:
+    """Every token's position (B,M,w), the mean of several, and 1 where it has one (B,M,1)."""
+    total = shown[..., groups[0]]  # [u, |u|^2, 1]
+    for place in groups[1:]:
+        total = total + shown[..., place]
+    count = total[..., -1:]
+    return total[..., :-2] / count.clamp(min=1.0), count.clamp(max=1.0)
+
+
+def inverse_strength(strength: float) -> float:
+    """The parameter whose ``softplus(SPEED * parameter)`` is ``strength``."""
+    return float(torch.log(torch.expm1(torch.tensor(strength, dtype=torch.float64)))) / SPEED

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from attn_rl.nn.comparisons import CHANNELS, EGO, Group, KindScale, comparable
+from attn_rl.nn.comparisons import EGO, Group, KindScale, comparable, show
 from attn_rl.nn.normalizer import Entities
-from attn_rl.nn.relation_terms import AutoScores, CarriedPositions, DeclaredScores, Pair
+from attn_rl.nn.relation_terms import AutoScores, CarriedPositions, DeclaredScores
 
 MODES = ("auto", "declared", "off")
 
@@ -48,7 +48,8 @@ class LayerRelations(nn.Module):
     """What one layer adds to its scores.
 
     Args:
-        widths, groups, d_model, n_heads, n_lead: as for :class:`Relations`.
+        widths, d_model, n_heads, n_lead: as for :class:`Relations`.
+        columns: the groups and where each stands among the columns that tokens show.
         queries: owners whose rows somebody reads in this layer.
         full: all rows are computed, not only the first.
         auto: learned projections where entities attend to entities and nothing is declared between them.
@@ -57,7 +58,7 @@ class LayerRelations(nn.Module):
     def __init__(
         self,
         widths: Mapping[str, int],
-        groups: Sequence[Group],
+        columns: Mapping[Group, slice],
         d_model: int,
         n_heads: int,
         n_lead: int,
@@ -67,44 +68,40 @@ class LayerRelations(nn.Module):
         auto: bool,
     ) -> None:
         super().__init__()
-        self.n_lead, self.full = n_lead, full
-        pairs = [(a, b) for a in groups for b in groups if a.owner in queries and comparable(a, b)]
-        self.pairs = pairs
-        self.declared = DeclaredScores(pairs, n_heads) if pairs else None
+        self.n_lead, self.n_rows = n_lead, None if full else 1
+        pairs = [(a, b) for a in columns for b in columns if a.owner in queries and comparable(a, b)]
+        kinds = dict.fromkeys(a.kind for a, _ in pairs if a.compare == "position")
+        positions = [[place for g, place in columns.items() if g.kind == kind] for kind in kinds]
         told = any(EGO not in (a.owner, b.owner) for a, b in pairs)  # what is declared says it better
+        self.declared = DeclaredScores(pairs, columns, n_heads) if pairs else None
         self.auto = AutoScores(widths, n_heads) if auto and set(widths) <= set(queries) and not told else None
-        positions = [(a, b) for a, b in pairs if a.compare == "position"]
         self.carried = CarriedPositions(positions, n_heads, d_model) if positions else None
 
-    def forward(self, channels: Mapping[Pair, Tensor], scaled: Entities, has_ego: bool) -> Related:
-        """What this layer adds to its scores and to its output."""
-        sizes = {"": self.n_lead - has_ego, EGO: int(has_ego)} | {n: x.shape[1] for n, (x, _) in scaled.items()}
+    def forward(self, shown: Tensor | None, scaled: Entities) -> Related:
+        """What this layer adds to its scores and to its output.
+
+        Args:
+            shown: what every token shows (B,M,Z).
+            scaled: normalised features and presence per type.
+        """
         bias = carry = None
         if self.auto is not None:
             bias = self.auto([x for x, _ in scaled.values()], self.n_lead)
         if self.declared is not None:
-            found = assemble(self.declared(channels), sizes, self.full)
+            found = self.declared(shown, self.n_rows)
             bias = found if bias is None else bias + found
         if self.carried is not None:
-            carry = partial(self.carried, channels=channels, places=places(sizes))
+            carry = partial(self.carried, shown=shown)
         return Related(bias, carry)
 
 
-def places(sizes: Mapping[str, int]) -> dict[str, slice]:
-    """Where the tokens of each owner stand."""
-    ends = list(accumulate(sizes.values()))
-    return {owner: slice(end - size, end) for (owner, size), end in zip(sizes.items(), ends, strict=True)}
-
-
-def assemble(blocks: Mapping[tuple[str, str], Tensor], sizes: Mapping[str, int], full: bool) -> Tensor:
-    """Put blocks (B,H,Q_s,N_t) of owner pairs in their places, zeros elsewhere; only the first row unless ``full``."""
-    some = next(iter(blocks.values()))
-    sizes = {owner: size for owner, size in sizes.items() if size}
-    rows = []
-    for s, n_rows in sizes.items() if full else list(sizes.items())[:1]:
-        cells = [blocks.get((s, t), some.new_zeros(()).expand(*some.shape[:2], n_rows, n)) for t, n in sizes.items()]
-        rows.append(torch.cat(cells, -1))
-    return rows[0] if len(rows) == 1 else torch.cat(rows, -2)
+def places(groups: Sequence[Group]) -> dict[Group, slice]:
+    """Where each group stands among the columns that tokens show; an owner's groups side by side."""
+    found: dict[Group, slice] = {}
+    for group in sorted(groups, key=lambda g: g.owner):
+        start = max((place.stop for place in found.values()), default=0)
+        found[group] = slice(start, start + group.n_shown)
+    return found
 
 
 class Relations(nn.Module):
@@ -138,10 +135,14 @@ class Relations(nn.Module):
         super().__init__()
         last = (EGO,) * ego_reads + tuple(widths) * entities_read
         queries = [(EGO, *widths)] * (n_layers - 1) + [last]
-        layers = [
+        asking = {owner for layer in queries for owner in layer}
+        pairs = [(a, b) for a in groups for b in groups if a.owner in asking and comparable(a, b)]
+        self.columns = places([g for g in groups if any(g in pair for pair in pairs)])
+        self.n_lead = n_lead
+        self.layers = nn.ModuleList(
             LayerRelations(
                 widths,
-                groups,
+                self.columns,
                 d_model,
                 n_heads,
                 n_lead,
@@ -150,11 +151,8 @@ class Relations(nn.Module):
                 auto=auto,
             )
             for i in range(n_layers)
-        ]
-        self.layers = nn.ModuleList(layers)
-        self.pairs = list(dict.fromkeys(pair for layer in layers for pair in layer.pairs))
-        self.groups = [g for g in groups if any(g in pair for pair in self.pairs)]
-        self.scaled_kinds = list(dict.fromkeys(g.kind for g in self.groups if g.compare != "category"))
+        )
+        self.scaled_kinds = list(dict.fromkeys(g.kind for g in self.columns if g.compare != "category"))
         self.scales = nn.ModuleList(KindScale() for _ in self.scaled_kinds)
 
     @property
@@ -176,19 +174,32 @@ class Relations(nn.Module):
             entities: per type, raw features (B,N_t,F_t) and presence (B,N_t); absent rows may hold anything.
             scaled: the same, cleaned and normalised per type.
         """
-        features = self._features(ego, entities)
-        channels = {(a, b): CHANNELS[a.compare](features[a], features[b]) for a, b in self.pairs}
-        return [layer(channels, scaled, ego is not None) for layer in self.layers]
+        shown = self._shown(ego, entities) if self.columns else None
+        return [layer(shown, scaled) for layer in self.layers]
 
-    def _features(self, ego: Tensor | None, entities: Entities) -> dict[Group, Tensor]:
-        """Every group's features (B,N,w): absent rows zero, groups of a kind on one scale."""
-        owners = {name: (x.masked_fill(~p.unsqueeze(-1), 0.0), p) for name, (x, p) in entities.items()}
+    def _shown(self, ego: Tensor | None, entities: Entities) -> Tensor:
+        """What every token shows (B,M,Z): zeros where it carries nothing, as the learned query."""
+        tokens = {name: (x.masked_fill(~p.unsqueeze(-1), 0.0), p) for name, (x, p) in entities.items()}
         if ego is not None:
-            owners[EGO] = ego.unsqueeze(1), torch.ones_like(ego[:, :1], dtype=torch.bool)
-        features = {g: owners[g.owner][0][..., list(g.columns)] for g in self.groups}
+            tokens = {EGO: (ego.unsqueeze(1), torch.ones_like(ego[:, :1], dtype=torch.bool))} | tokens
+        features = self._features(tokens)
+        width = max(place.stop for place in self.columns.values())
+        rows = []
+        for owner, (x, _) in tokens.items():
+            mine = [g for g in self.columns if g.owner == owner]
+            if not mine:
+                rows.append(x.new_zeros(*x.shape[:2], width))
+                continue
+            columns = torch.cat([show(g, features[g]) for g in mine], -1)
+            rows.append(pad(columns, (self.columns[mine[0]].start, width - self.columns[mine[-1]].stop)))
+        return pad(torch.cat(rows, 1), (0, 0, self.n_lead - (ego is not None), 0))
+
+    def _features(self, tokens: Mapping[str, tuple[Tensor, Tensor]]) -> dict[Group, Tensor]:
+        """Every group's features (B,N,w), groups of a kind on one scale."""
+        features = {g: tokens[g.owner][0][..., list(g.columns)] for g in self.columns}
         for kind, scale in zip(self.scaled_kinds, self.scales, strict=True):
-            same = [g for g in self.groups if g.kind == kind]
-            rows = scale([features[g] for g in same], [owners[g.owner][1] for g in same])
+            same = [g for g in self.columns if g.kind == kind]
+            rows = scale([features[g] for g in same], [tokens[g.owner][1] for g in same])
             features.update(zip(same, rows, strict=True))
         return features
 
@@ -198,7 +209,6 @@ class Relations(nn.Module):
         for i, layer in enumerate(self.layers):
             declared = layer.declared
             if isinstance(declared, DeclaredScores):
-                names = [name for of_pair in declared.names for name in of_pair]
                 for head, row in enumerate(declared.strengths().tolist()):
-                    found += [Strength(i, head, name, value) for name, value in zip(names, row, strict=True)]
+                    found += [Strength(i, head, name, value) for name, value in zip(declared.names, row, strict=True)]
         return found

@@ -1,15 +1,13 @@
 """Relations: a float64 reference of the scores, neutrality, one scale per kind, and the invariants with them on."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
 
-from attn_rl.nn.comparisons import EGO, Group, KindScale, position_channels
+from attn_rl.nn.comparisons import EGO, Group, KindScale
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.relation_terms import AutoScores, DeclaredScores, inverse_strength
-from attn_rl.nn.relations import Relations
+from attn_rl.nn.relation_terms import AutoScores, DeclaredScores, _positions, inverse_strength
+from attn_rl.nn.relations import Relations, places
 
 B, N, N_HEADS, N_LAYERS, D_MODEL = 3, 7, 5, 2, 10
 WIDTHS = {"boxes": 5, "walls": 3}
@@ -75,24 +73,22 @@ def features(group: Group, ego, entities, b: int, row: int) -> torch.Tensor:
 
 def reference(module: Relations, layer: int, ego, entities, b: int, h: int, query, key) -> torch.Tensor:
     """The score between two tokens, (owner, row) each, one number at a time; unscaled features."""
-    weights = module.layers[layer].declared.strengths()[h]
-    names = [name for of_pair in module.layers[layer].declared.names for name in of_pair]
+    declared = module.layers[layer].declared
+    weights = dict(zip(declared.names, declared.strengths()[h], strict=True))
     score = torch.zeros((), dtype=torch.float64)
     for a in GROUPS:
         for c in GROUPS:
             if a.kind != c.kind or (a.owner, c.owner) != (query[0], key[0]) or a.owner == c.owner == EGO:
                 continue
-            u, v = features(a, ego, entities, b, query[1]), features(c, ego, entities, b, key[1])
-            if a.compare == "value":
-                score += weights[names.index(f"{a.name} = {c.name}")] * -0.5 * sum((v - u) ** 2) / len(u)
-                continue
-            square = sum((v - u) ** 2)
-            damped = 1 / math.sqrt(1 + square)
-            channels = [(v - u)[0] * damped, (v - u)[1] * damped, square * damped**2]
-            channels += [math.exp(-square), math.exp(-8 * square)]
-            start = names.index(f"{a.name} -> {c.name}: direction 0")
-            score += sum(w * x for w, x in zip(weights[start : start + 5], channels, strict=True))
+            offset = features(c, ego, entities, b, key[1]) - features(a, ego, entities, b, query[1])
+            score += weights[f"{a.name} = {c.name}"] * -0.5 * sum(offset**2) / len(offset)
+            if a.compare == "position":
+                score += sum(weights[f"{a.name} -> {c.name}: offset {i}"] * offset[i] for i in range(len(offset)))
     return score
+
+
+def declared_scores(pairs, n_heads) -> DeclaredScores:
+    return DeclaredScores(pairs, places([KEY, LOCK, CONTENT]), n_heads)
 
 
 class Unscaled(nn.Module):
@@ -119,7 +115,7 @@ class TestDeclared:
         inner, last = module(ego, entities, entities)
         assert inner.bias.shape[2] == 1 + sum(CAPACITY.values())
         assert last.bias.shape[2] == 1
-        assert {a.owner for a, _ in module.layers[-1].pairs} == {EGO}
+        assert {name.split(".")[0] for name in module.layers[-1].declared.names} == {EGO}
 
     def test_a_token_without_the_feature_is_neutral(self):
         module = relations(n_lead=2, ego_reads=False, entities_read=True).eval()
@@ -131,14 +127,14 @@ class TestDeclared:
         assert (bias[:, :, 1, 2 : 2 + N] != 0).all()
 
     def test_heads_start_on_different_relations(self):
-        scores = DeclaredScores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK), (KEY, LOCK), (KEY, CONTENT)], 4)
+        scores = declared_scores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK), (KEY, LOCK), (KEY, CONTENT)], 4)
         strong = scores.strengths() > 1
         assert strong[:, :3].sum(0).tolist() == [2, 1, 1]
         assert strong[:, :3].sum(1).tolist() == [1, 1, 1, 1]
         assert strong[:, 3:].sum(0).tolist() == [2, 2]
 
     def test_more_relations_than_heads_all_start_in_some_head(self):
-        scores = DeclaredScores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK)], 2)
+        scores = declared_scores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK)], 2)
         assert (scores.strengths() > 1).any(0).all()
 
     def test_categories_learn_a_table(self):
@@ -151,10 +147,11 @@ class TestDeclared:
         bias = module(None, entities, entities)[0].bias
         assert bias[0, 1, 1 + 0, 1 + 3] == table[1, 2 * 3 + 1]
         assert bias[0, 0, 1 + 1, 1 + 2] == table[0, 0 * 3 + 1]
+        assert (bias[:, :, 0] == 0).all()
 
 
 class TestCarriedPositions:
-    def test_adds_what_lies_where_by_hand(self):
+    def test_tells_where_a_head_looks_by_hand(self):
         module = relations(entities_read=True, n_lead=2).eval()
         module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
         ego, entities = crowded(observation())
@@ -162,22 +159,31 @@ class TestCarriedPositions:
         pattern = torch.rand(B, N_HEADS, size, size, dtype=torch.float64)
         carried = module(ego, entities, entities)[0].carry(pattern)
         assert (carried[:, :2] == 0).all()  # the learned query and an ego without a place
-        expected = torch.zeros(D_MODEL, dtype=torch.float64)
-        layer = module.layers[0].carried
-        place = {group.owner: features(group, ego, entities, slice(None), slice(None)) for group in (SPOT, CORNER)}
-        start = {"boxes": 2, "walls": 2 + N}
-        for (a, b), project in zip(layer.pairs, layer.project, strict=True):
-            if a.owner != "boxes":
-                continue
-            channels = position_channels(place["boxes"][:, 3:4], place[b.owner])[1, :, 0]  # (C,N) as seen from box 3
-            seen = pattern[1, :, 2 + 3, start[b.owner] :][:, : CAPACITY[b.owner]] @ channels.T  # (H,C)
-            expected = expected + project.weight @ seen.flatten()
-        torch.testing.assert_close(carried[1, 2 + 3], expected)
+        here = torch.cat([features(g, ego, entities, 1, slice(None)) for g in (SPOT, CORNER)])  # of boxes and walls
+        row, seen = 3, []
+        for head in range(N_HEADS):
+            weight = pattern[1, head, 2 + row, 2:]
+            offset = sum(weight[j] * (here[j] - here[row]) for j in range(len(here)))
+            seen += [*(offset / (1 + offset.square().sum()).sqrt()), weight.sum()]
+        expected = module.layers[0].carried.project[0].weight @ torch.stack(seen)
+        torch.testing.assert_close(carried[1, 2 + row], expected)
 
     def test_only_for_positions(self):
         plain = Relations(WIDTHS, [LOCK], D_MODEL, 1, 1, n_lead=0, ego_reads=False, entities_read=True, auto=False)
         assert plain.layers[0].carried is None
-        assert len(relations().layers[0].carried.pairs) == 4
+        assert relations().layers[0].carried is not None
+        assert relations().layers[1].carried is None  # only the ego asks there, and it has no place
+
+    def test_several_positions_of_a_token_count_as_their_mean(self):
+        start, end = SPOT, SPOT._replace(name="boxes.end", columns=(0, 1))
+        module = Relations(WIDTHS, [start, end], 6, 2, 1, n_lead=0, ego_reads=False, entities_read=True, auto=False)
+        module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
+        entities = crowded(observation(torch.float32))[1]
+        shown = module._shown(None, entities)
+        here, has = _positions(shown, module.layers[0].carried.places[0])
+        x = entities["boxes"][0]
+        torch.testing.assert_close(here[:, :N], (x[..., 3:5] + x[..., :2]) / 2)
+        assert has[..., 0].sum(1).tolist() == [N] * B
 
 
 class TestAuto:
@@ -225,7 +231,7 @@ class TestKindScale:
         scale([near], everybody)
         scale.eval()
         (here,), (there,) = scale([near], everybody), scale([far], everybody)
-        torch.testing.assert_close(position_channels(there, there), position_channels(here, here), atol=1e-5, rtol=0)
+        assert (there[0, 1:] - there[0, 0] - (here[0, 1:] - here[0, 0])).abs().max() <= 1e-6
 
     def test_statistics_move_once_per_rollout(self):
         module, (ego, entities) = network(torch.float32), observation(torch.float32)
@@ -320,7 +326,7 @@ class TestNetwork:
         assert (0, N_HEADS - 1, "boxes.lock = boxes.content") in found
         assert (1, 0, "ego.key = boxes.lock") in found
         assert (1, 0, "boxes.lock = ego.key") not in found
-        assert (0, 0, "boxes.place -> walls.place: range") in found
+        assert (0, 0, "boxes.place -> walls.place: offset 1") in found
         assert min(value for key, value in found.items() if " = " in key[2]) > 0
 
     def test_unknown_mode_is_refused(self):

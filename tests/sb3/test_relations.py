@@ -20,7 +20,7 @@ KINDS = {
 def test_relations_are_named_after_the_features():
     extractor = EntityAttentionExtractor(SPACE, names=NAMES, kinds=KINDS, relations="declared")
     names = {strength.name for strength in extractor.network.relations.strengths()}
-    assert {"ego.key = boxes.lock", "ego.key = boxes.content", "ego.size -> boxes.size: near"} <= names
+    assert {"ego.key = boxes.lock", "ego.key = boxes.content", "ego.size -> boxes.size: offset 0"} <= names
 
 
 def test_kinds_survive_a_second_reading():
