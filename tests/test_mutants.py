@@ -13,6 +13,7 @@ ATTENTION, NORMALIZER = "attn_rl/nn/attention.py", "attn_rl/nn/normalizer.py"
 ENCODER, READOUT, NETWORK = "attn_rl/nn/encoder.py", "attn_rl/nn/readout.py", "attn_rl/nn/network.py"
 HEAD, MASKABLE, EXTRACTOR = "attn_rl/sb3/action_head.py", "attn_rl/sb3/maskable.py", "attn_rl/sb3/extractor.py"
 CHECKPOINT, GENERATORS = "attn_rl/training/checkpoint.py", "attn_rl/training/generators.py"
+GUARDED_ENV, GUARDS = "attn_rl/sb3/guarded_env.py", "attn_rl/training/guards.py"
 GENERATORS_KILLER = "tests/training/test_generators.py::test_every_generator_goes_on_where_it_was_captured"
 
 MUTANTS = [
@@ -84,15 +85,15 @@ MUTANTS = [
     Mutant(
         "the tap sees a pattern that is not used (many queries)",
         ATTENTION,
-        "mixed = self.tap(pattern) @ v  # (B,H,Q,d)",
-        "self.tap(pattern.clone())\n            mixed = pattern @ v",
+        "pattern = self.tap(pattern)\n",
+        "self.tap(pattern.clone())\n",
         "tests/nn/test_attention.py::TestMultiHeadAttention::test_a_hook_on_the_tap_replaces_the_pattern_that_is_used",
     ),
     Mutant(
         "the tap sees a pattern that is not used (single query)",
         ATTENTION,
-        "pattern = self.tap(pattern.unsqueeze(2)).squeeze(2)",
-        "self.tap(pattern.unsqueeze(2).clone())",
+        "pattern = self.tap(pattern.unsqueeze(2))\n",
+        "pattern = pattern.unsqueeze(2)\n        self.tap(pattern.clone())\n",
         "tests/nn/test_attention.py::TestMultiHeadAttention::test_a_hook_on_the_tap_replaces_the_pattern_that_is_used",
     ),
     Mutant(
@@ -280,6 +281,49 @@ MUTANTS = [
         "position, has_gauss, cached))",
         "position, 0, 0.0))",
         GENERATORS_KILLER,
+    ),
+    # ---- guards
+    Mutant(
+        "a reward of NaN passes",
+        GUARDED_ENV,
+        "if np.abs(rewards).max() <= self.max_abs_reward:",
+        "if not np.abs(rewards).max() > self.max_abs_reward:",
+        "tests/training/test_guards.py::test_an_impossible_reward_stops_training",
+    ),
+    Mutant(
+        "presence may be anything",
+        GUARDED_ENV,
+        "wrong = (block != 0) & (block != 1)",
+        "return None",
+        "tests/training/test_guards.py::test_an_impossible_observation_stops_training_before_it_is_learned_from",
+    ),
+    Mutant(
+        "garbage in absent rows stops the run",
+        GUARDED_ENV,
+        "wrong &= (obs[self.presence_key] > 0.5)[..., None]",
+        "pass",
+        "tests/training/test_guards.py::test_absent_rows_may_hold_anything",
+    ),
+    Mutant(
+        "terminal observations are not looked at",
+        GUARDED_ENV,
+        'if infos[row].get("TimeLimit.truncated"):',
+        "if False:",
+        "tests/training/test_guards.py::test_a_terminal_observation_is_checked_too",
+    ),
+    Mutant(
+        "loss and gradients are not looked at",
+        GUARDS,
+        "if not (np.isfinite(float(norm)) and np.isfinite(float(loss.detach()))):",
+        "if False:",
+        "tests/training/test_guards.py::test_a_loss_that_is_not_finite_reaches_no_weight",
+    ),
+    Mutant(
+        "weights are not looked at",
+        GUARDS,
+        "if not np.isfinite(float(torch.stack(torch._foreach_norm(weights)).sum())):",
+        "if False:",
+        "tests/training/test_guards.py::test_a_weight_that_a_step_made_non_finite_is_noticed_at_once",
     ),
 ]
 KILLERS = sorted({mutant.killer for mutant in MUTANTS})
