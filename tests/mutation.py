@@ -116,9 +116,11 @@ def _run_in_child(mutant: Mutant | None, tests: list[str]) -> list[str] | None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        with os.fdopen(writer, "w") as answer:
-            answer.write(json.dumps(_run(mutant, tests)))
-        os._exit(0)
+        try:
+            with os.fdopen(writer, "w") as answer:
+                answer.write(json.dumps(_run(mutant, tests)))
+        finally:
+            os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as answer:
         text = answer.read()

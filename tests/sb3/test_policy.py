@@ -134,6 +134,7 @@ VARIANTS = {
     "continuous": ({"action_space": spaces.Box(-1, 1, (2,), np.float32)}, {}),
     "deepsets": ({"masked": True}, {"pointer": "items", "features_extractor_class": DeepSetsExtractor}),
     "flat": ({"masked": True}, {"features_extractor_class": FlatExtractor}),
+    "plain box": ({"plain": True}, {"pointer": "items", "features_extractor_kwargs": {"presence": 2}}),
     "two layers, pooled": ({}, {"features_extractor_kwargs": {"n_layers": 2, "readout": "max", "features_dim": 7}}),
 }
 
@@ -172,7 +173,8 @@ def check_algorithm(algorithm, variant, tmp_path, **keywords):
         torch.manual_seed(5)
         again, _ = loaded.predict(observation, deterministic=deterministic)
         assert np.array_equal(chosen, again)
-    single = {key: block[0] for key, block in observation.items()}
+    plain = isinstance(observation, np.ndarray)
+    single = observation[0] if plain else {key: block[0] for key, block in observation.items()}
     assert np.allclose(
         model.predict(single, deterministic=True)[0], model.predict(observation, deterministic=True)[0][0]
     )
