@@ -86,18 +86,17 @@ def evaluate(command: Evaluate) -> None:
 
 def record(command: Record) -> None:
     """Record probe scenes and an episode."""
-    import gymnasium as gym
-
     from attn_rl.inspection.acting import Actor
     from attn_rl.inspection.probing import make_probe
     from attn_rl.inspection.scenes import probe_scenes
     from attn_rl.sb3.vec_env import make_vec_env
+    from attn_rl.third_party import make_env
     from attn_rl.training.loading import load
 
     env_id, env_kwargs = _environment(command.run, command.env_kwargs)
     model = load(command.run, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
     actor = Actor(model, detached=True)
-    env = gym.make(env_id, render_mode="rgb_array", **env_kwargs)
+    env = make_env(env_id, render_mode="rgb_array", **env_kwargs)
     n_slots = sum(actor.spec.capacities.values())
     scenes = probe_scenes(env, n_slots, command.n_scenes, command.n_scenes)
     probe = make_probe(actor, scenes, env, model.num_timesteps)
