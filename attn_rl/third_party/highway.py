@@ -85,7 +85,7 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         self.unwrapped.configure({"observation": self._config})  # type: ignore[attr-defined]
         self.unwrapped.define_spaces()  # type: ignore[attr-defined]
         self.action_space = self.unwrapped.action_space  # HighwayEnv's is replaced at every reset, unseeded
-        self._shuffled, self._random = order == "shuffled", np.random.default_rng()
+        self._shuffled = order == "shuffled"
         self._in_slot: list[Any] = []
         bound = np.array([_bound(name, self._config) for name in features])
         self._block = EntityBlock("vehicles", features, self.max_entities, -bound, bound)
@@ -96,9 +96,9 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Begin an episode; return observation and info."""
-        if seed is not None:
-            self._random = np.random.default_rng(seed)
         _, info = self.env.reset(seed=seed, options=options)
+        # A stream of its own, so that the world stays HighwayEnv's, but begun by the world's: replayed, it is the same.
+        self._random = np.random.default_rng(self.np_random.bit_generator.state["state"]["state"])
         self.unwrapped.observation_type = TracedKinematics(self.unwrapped, **self._config)  # type: ignore[attr-defined]
         return self._convert(self._traced.observe()), self._told(info, ended=False)
 

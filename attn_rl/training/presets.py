@@ -135,7 +135,12 @@ PRESETS: dict[str, Preset] = {
         every={"pointer": "enemies"},
     ),
     "Tiles": Preset(total_timesteps=10_000, n_envs=64, every={"n_steps": 4, "batch_size": 64, "gamma": 0.0}),
-    # Other people's environments: so few environments that a rollout is short. Not tuned for learning.
+    "MiniGrid-Fetch-8x8-N3": Preset(
+        n_envs=32,
+        every={"gamma": 0.95, "learning_rate": 2e-3, "batch_size": 256},
+        transfer=({"numObjs": 6}, {"numObjs": 12}),
+    ),
+    # A process for each environment, so few of them and a short rollout. Not tuned for learning.
     **dict.fromkeys(("highway", "highway-fast", "intersection"), Preset(50_000, 8, every={"batch_size": 64})),
 }
 

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import make_vec_env
-from attn_rl.sb3 import vec_env
+from attn_rl.sb3 import copies
 from attn_rl.third_party import Family, families, family_of, find_spec, make_env
 from attn_rl.wrappers import SequenceToEntities
 from tests.wrappers.scripted import Scripted
@@ -47,9 +47,12 @@ def test_a_family_gets_its_wrapper_and_each_its_own_arguments(crowd):
 
 def test_each_copy_of_a_slow_family_gets_a_process(crowd, monkeypatch):
     class Processes(DummyVecEnv):
-        pass
+        """Stands for processes, which would not know the family that this test invents."""
 
-    monkeypatch.setattr(vec_env, "SubprocVecEnv", Processes)
+        def __init__(self, env_fns, **limits):
+            super().__init__(env_fns)
+
+    monkeypatch.setattr(copies, "SupervisedVecEnv", Processes)
     arguments = {"env_kwargs": {"capacity": 7}, "seed": 0}
     many = make_vec_env(crowd, 2, **arguments)
     assert isinstance(many, Processes)

@@ -10,6 +10,7 @@ from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from attn_rl import EntitySpec, make_vec_env
+from attn_rl.sb3.tracked_env import TrackedEnv
 from attn_rl.third_party import make_env
 
 SMALL = {"vehicles_count": 9, "duration": 5}
@@ -142,6 +143,16 @@ def test_a_seeded_action_space_stays_seeded():
         env.reset(seed=3)
         drawn.append([env.action_space.sample() for _ in range(20)])
     assert drawn[0] == drawn[1]
+
+
+def test_an_unseeded_episode_can_be_put_back_slot_by_slot():
+    one, other = TrackedEnv(make_highway()), TrackedEnv(make_highway())
+    one.reset(seed=3)
+    one.reset()
+    one.step(1)
+    other.reset(seed=4)
+    assert other.set_state(one.get_state())["exact"]
+    np.testing.assert_array_equal(other.step(0)[0]["vehicles"], one.step(0)[0]["vehicles"])
 
 
 def test_the_same_seed_gives_the_same_slots():
