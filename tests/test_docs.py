@@ -44,3 +44,9 @@ def test_the_snippets_of_an_extra_run(page: Path, package: str, tmp_path: Path, 
     pytest.importorskip(package, reason=f"needs an extra: pip install 'attn_rl[{FAMILIES[package].extra}]'")
     monkeypatch.chdir(tmp_path)
     run(page, requires=package)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_inside_the_project_lead_somewhere(page: Path):
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
+    assert [target for target in targets if not (page.parent / target).exists()] == []
