@@ -1,4 +1,4 @@
-"""Negative control: among norm-matched decoys an untrained network looks at the relevant entity no more than at others."""
+"""Negative control: among norm-matched decoys an untrained network looks at the relevant entity no more often."""
 
 import itertools
 
