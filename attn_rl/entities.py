@@ -292,6 +292,8 @@ def _rows(entity_type: EntityType, blocks: Mapping[str, Tensor]) -> tuple[Tensor
     if entity_type.presence_key is not None:
         return x, blocks[entity_type.presence_key] > 0.5
     if (column := entity_type.presence_column) is not None:
-        kept = [i for i in range(x.shape[-1]) if i != column]
-        return x[..., kept], x[..., column] > 0.5
+        before, after = x[..., :column], x[..., column + 1 :]
+        inside = column and after.shape[-1]  # at either end a view will do
+        features = torch.cat([before, after], -1) if inside else before if column else after
+        return features, x[..., column] > 0.5
     return x, x.new_ones(x.shape[:-1]).bool()

@@ -25,7 +25,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 from torch.utils.flop_counter import FlopCounterMode
 
-from attn_rl import EntityAttentionExtractor, EntityAttentionPolicy
+from attn_rl import EntityAttentionPolicy
+from attn_rl.sb3.policy import DEFAULT_NET_ARCH
 from attn_rl.sb3.ppo import EntityPPO
 from benchmarks.crowd import batched, one_by_one
 from benchmarks.rivals import MultiheadAttentionExtractor, TransformerEncoderExtractor
@@ -60,13 +61,14 @@ SETTINGS = {
 
 def make_ppo(setting: Setting, env: VecEnv, policy: Any, algorithm: type[PPO] = PPO, **policy_kwargs: Any) -> PPO:
     """The agent of a row."""
+    policy_kwargs.setdefault("net_arch", NET_ARCH)
     return algorithm(
         policy,
         env,
         n_steps=setting.n_steps,
         batch_size=setting.batch_size,
         n_epochs=setting.n_epochs,
-        policy_kwargs=dict(net_arch=NET_ARCH, **policy_kwargs),
+        policy_kwargs=policy_kwargs,
         device="cpu",
         seed=0,
     )
@@ -89,19 +91,17 @@ def rival(extractor: type, n_layers: int) -> Callable[[Setting], PPO]:
     return build
 
 
-def ours(n_layers: int) -> Callable[[Setting], PPO]:
-    """Our policy on a batched environment."""
+def ours(net_arch: list[int] | None = None, **network: int) -> Callable[[Setting], PPO]:
+    """Our policy on a batched environment; sizes that are not given are the setting's."""
 
     def build(setting: Setting) -> PPO:
-        presence = setting.n_features - 1
-        settings = {"presence": presence, "d_model": setting.d_model, "n_heads": 4, "n_layers": n_layers}
         return make_ppo(
             setting,
             batched(setting.n_envs, *setting.shape),
             EntityAttentionPolicy,
             EntityPPO,
-            features_extractor_class=EntityAttentionExtractor,
-            features_extractor_kwargs=settings,
+            features_extractor_kwargs={"presence": setting.n_features - 1, "d_model": setting.d_model, **network},
+            net_arch=net_arch or NET_ARCH,
         )
 
     return build
@@ -114,8 +114,9 @@ ROWS: dict[str, Callable[[Setting], PPO]] = {
     "multihead-2": rival(MultiheadAttentionExtractor, 2),
     "encoder-1": rival(TransformerEncoderExtractor, 1),
     "encoder-2": rival(TransformerEncoderExtractor, 2),
-    "ours-1": ours(1),
-    "ours-2": ours(2),
+    "ours-1": ours(n_layers=1),
+    "ours-2": ours(n_layers=2),
+    "ours-default": ours(DEFAULT_NET_ARCH, d_model=32),
 }
 
 

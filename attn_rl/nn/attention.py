@@ -64,11 +64,13 @@ def attention_pattern(
     *,
     scale: Tensor | float | None = None,
     bias: Tensor | None = None,
+    never_empty: bool = False,
 ) -> Tensor:
     """Return the weights that :func:`attend` mixes values with.
 
     The modules call this half alone, so that the pattern can be tapped before it is used. Arguments as for
-    :func:`attend`, with one duty moved to the caller: absent rows of ``k`` must be finite.
+    :func:`attend`, with one duty moved to the caller: absent rows of ``k`` must be finite; and ``never_empty``
+    promises that something is present everywhere, which spares the answer for where nothing is.
     """
     if similarity == "cosine":
         q, k = nn.functional.normalize(q, dim=-1), nn.functional.normalize(k, dim=-1)
@@ -79,7 +81,10 @@ def attention_pattern(
         scores = scores + bias
     if present is None:
         return scores.softmax(dim=-1)
-    return _masked_softmax(scores, present.unsqueeze(-2))
+    present = present.unsqueeze(-2)
+    if never_empty:
+        return scores.masked_fill(~present, -torch.inf).softmax(dim=-1)
+    return _masked_softmax(scores, present)
 
 
 def _masked_softmax(scores: Tensor, present: Tensor) -> Tensor:
@@ -124,16 +129,24 @@ class MultiHeadAttention(nn.Module):
         count_reference: scale scores by ``log(n + 1) / log(count_reference + 1)`` with n present tokens, so that
             the softmax stays as sharp among many as among few (Chiang & Cholak 2022, there as log n on
             sequence length); None switches it off.
+        never_empty: something is always present (a leading token, say): nothing needs to be done for the empty set.
     """
 
     def __init__(
-        self, d_model: int, n_heads: int, *, similarity: str = "dot", count_reference: float | None = 8.0
+        self,
+        d_model: int,
+        n_heads: int,
+        *,
+        similarity: str = "dot",
+        count_reference: float | None = 8.0,
+        never_empty: bool = False,
     ) -> None:
         super().__init__()
         check_heads(d_model, n_heads)
         if similarity not in SIMILARITIES:
             raise ValueError(f"similarity={similarity!r} is unknown; choose one of {SIMILARITIES}")
         self.n_heads, self.similarity, self.count_reference = n_heads, similarity, count_reference
+        self.never_empty = never_empty
         self.w_q = nn.Linear(d_model, d_model)
         self.w_k = nn.Linear(d_model, d_model, bias=False)
         self.w_v = nn.Linear(d_model, d_model, bias=False)
@@ -154,7 +167,7 @@ class MultiHeadAttention(nn.Module):
         """Attend from ``queries`` (B,Q,D) to ``tokens`` (B,N,D) that are ``present`` (B,N).
 
         Args:
-            queries: the rows that look, (B,Q,D).
+            queries: the rows that look, (B,Q,D); a single one that is the same for all observations: (1,1,D).
             tokens: the rows looked at, (B,N,D); absent rows hold anything finite.
             present: boolean (B,N).
             bias: added to the scores, broadcastable to (B,H,Q,N).
@@ -164,42 +177,56 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (B,Q,D)
         """
-        q = self._split(self.w_q(queries))  # (B,H,Q,d)
         scale = self._scale(present)
         if queries.shape[1] == 1 and self.similarity == "dot":
-            mixed, pattern = self._single_query(q, tokens, present, scale, bias)
+            mixed, pattern = self._single_query(self.w_q(queries), tokens, present, scale, bias)
         else:
-            k, v = self._split(self.w_k(tokens)), self._split(self.w_v(tokens))
-            pattern = attention_pattern(q, k, present[:, None], self.similarity, scale=scale, bias=bias)
+            q, k, v = self._split(self.w_q(queries)), self._split(self.w_k(tokens)), self._split(self.w_v(tokens))
+            pattern = attention_pattern(
+                q, k, present[:, None], self.similarity, scale=scale, bias=bias, never_empty=self.never_empty
+            )
             pattern = self.tap(pattern)
-            mixed = pattern @ v  # (B,H,Q,d)
-        output = self.w_o(mixed.transpose(1, 2).flatten(2))
+            mixed = (pattern @ v).transpose(1, 2).flatten(2)  # (B,Q,D)
+        output = self.w_o(mixed)
         return output if carry is None else output + carry(pattern)
 
+    @property
+    def watched(self) -> bool:
+        """Whether a hook listens here or to the pattern."""
+        return bool(self._forward_hooks or self._forward_pre_hooks or self.tap._forward_hooks)
+
     def _single_query(
-        self, q: Tensor, tokens: Tensor, present: Tensor, scale: Tensor, bias: Tensor | None
+        self, q: Tensor, tokens: Tensor, present: Tensor, scale: Tensor | float, bias: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Every head is a query of its own against the same unprojected tokens: mixed (B,H,1,d), pattern (B,H,1,N)."""
+        """Every head is a query of its own against the same unprojected tokens.
+
+        q (B,1,D) or (1,1,D) -> mixed (B,1,D), pattern (B,H,1,N).
+        """
         w_k = self.w_k.weight.unflatten(0, (self.n_heads, -1))  # (H,d,D)
         w_v = self.w_v.weight.unflatten(0, (self.n_heads, -1))
-        absorbed = (q.transpose(0, 1)[:, :, 0] @ w_k).transpose(0, 1)  # (B,H,D)
-        row_scale = scale.squeeze(-1)
-        row_bias = None if bias is None else bias.squeeze(-2)
-        pattern = attention_pattern(absorbed, tokens, present, scale=row_scale, bias=row_bias)  # (B,H,N)
+        per_head = q.view(-1, self.n_heads, w_k.shape[1]).transpose(0, 1)  # (H,B,d)
+        absorbed = torch.bmm(per_head, w_k).transpose(0, 1)  # (B,H,D)
+        pattern = attention_pattern(
+            absorbed,
+            tokens,
+            present,
+            scale=scale if isinstance(scale, float) else scale.squeeze(-1),
+            bias=None if bias is None else bias.squeeze(-2),
+            never_empty=self.never_empty,
+        )  # (B,H,N)
         pattern = self.tap(pattern.unsqueeze(2))
-        mixed = pattern.squeeze(2) @ tokens  # (B,H,D)
-        return (mixed.transpose(0, 1) @ w_v.transpose(1, 2)).transpose(0, 1).unsqueeze(2), pattern
+        mixed = torch.bmm(pattern.squeeze(2), tokens).transpose(0, 1)  # (H,B,D)
+        return torch.bmm(mixed, w_v.transpose(1, 2)).transpose(0, 1).flatten(1).unsqueeze(1), pattern
 
-    def _scale(self, present: Tensor) -> Tensor:
-        """Factor on the scores: (1,1,1,1), or (B,1,1,1) with log-count scaling, heads apart for cosine."""
-        d_head = self.w_q.in_features // self.n_heads
-        scale = present.new_full((1, 1, 1, 1), 1.0 / math.sqrt(d_head), dtype=self.w_q.weight.dtype)
+    def _scale(self, present: Tensor) -> Tensor | float:
+        """Factor on the scores: a number, (1,H,1,1) for cosine, and (B,.,1,1) with log-count scaling."""
+        scale: Tensor | float = 1.0 / math.sqrt(self.w_q.in_features // self.n_heads)
         if self.log_temperature is not None:
             scale = self.log_temperature.exp()[None]
-        if self.count_reference is not None:
-            n_present = present.sum(dim=-1, dtype=self.w_q.weight.dtype)
-            scale = scale * (torch.log1p(n_present) / math.log1p(self.count_reference))[:, None, None, None]
-        return scale
+        if self.count_reference is None:
+            return scale
+        n_present = present.sum(dim=-1, dtype=self.w_q.weight.dtype)
+        return torch.log1p(n_present)[:, None, None, None] * (scale / math.log1p(self.count_reference))
 
     def _split(self, x: Tensor) -> Tensor:
         """(B,M,D) -> (B,H,M,d)."""

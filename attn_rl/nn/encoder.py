@@ -43,21 +43,23 @@ class Block(nn.Module):
         self.norm_feedforward = nn.LayerNorm(d_model)
         self.feedforward = FeedForward(d_model, d_feedforward)
 
-    def forward(self, x: Tensor, present: Tensor, n_rows: int | None = None, related: Related = UNRELATED) -> Tensor:
-        """Compute the first ``n_rows`` rows of the block's output, all of them where None.
+    def forward(self, x: Tensor, present: Tensor, rows: Tensor | None = None, related: Related = UNRELATED) -> Tensor:
+        """Compute the block's output for ``rows``.
 
         Args:
             x: (B,N,D).
             present: boolean (B,N).
-            n_rows: rows Q that anybody reads; the others are not computed.
+            rows: the rows of ``x`` that anybody reads, (B,Q,D), or (1,Q,D) where they are the same for all
+                observations; the others are not computed. None = all.
             related: what relations add to the scores and to the output.
 
         Returns:
             (B,Q,D)
         """
         normed = self.norm_attention(x)
-        rows = x[:, :n_rows] + self.attention(normed[:, :n_rows], normed, present, *related)
-        return rows + self.feedforward(self.norm_feedforward(rows))
+        queries = normed if rows is None else self.norm_attention(rows)
+        mixed = (x if rows is None else rows) + self.attention(queries, normed, present, *related)
+        return mixed + self.feedforward(self.norm_feedforward(mixed))
 
 
 class Encoder(nn.Module):
@@ -75,14 +77,23 @@ class Encoder(nn.Module):
         self,
         x: Tensor,
         present: Tensor,
-        n_rows: int | None = None,
+        first: Tensor | None = None,
         related: Sequence[Related] | None = None,
     ) -> Tensor:
-        """(B,N,D) -> (B,Q,D): the first ``n_rows`` rows (all where None), normalised.
+        """Encode all rows, or only those that are read.
 
-        ``related`` holds what relations add to each layer.
+        Args:
+            x: (B,N,D).
+            present: boolean (B,N).
+            first: the first Q rows of ``x``, (B,Q,D) or (1,Q,D), where nobody reads the others; None = all are read.
+            related: what relations add to each layer.
+
+        Returns:
+            (B,Q,D), normalised.
         """
         for i, block in enumerate(self.blocks):
-            last = i == len(self.blocks) - 1
-            x = block(x, present, n_rows if last else None, related[i] if related else UNRELATED)
+            last = first is not None and i == len(self.blocks) - 1
+            x = block(x, present, first if last else None, related[i] if related else UNRELATED)
+            if first is not None:
+                first = x[:, : first.shape[1]]
         return self.norm(x)

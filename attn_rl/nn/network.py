@@ -13,19 +13,48 @@ from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
 from attn_rl.nn.readout import READOUTS, Pooling
 from attn_rl.nn.relations import MODES, Relations
-from attn_rl.nn.tokenizer import Embedding, Tokenizer, Tokens
+from attn_rl.nn.tokenizer import Embedding, Tokenizer
+from attn_rl.nn.trimming import encode_trimmed
 
 
 class SetNetwork(nn.Module):
     """What the networks share: ``forward(ego, entities)`` -> readout (B,D_out) and entity tokens (B,N,D).
 
+    Gradient updates leave the padding out (:mod:`attn_rl.nn.trimming`), unless somebody watches. Acting never does:
+    every slot has its place in the pattern.
+
     Attributes:
         d_out: width of the readout.
         d_model: width of the entity tokens.
+        trims: rows may be reordered and absent ones left out.
     """
 
     d_out: int
     d_model: int
+    trims = True
+
+    def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+        """Encode one observation batch.
+
+        Args:
+            ego: (B,E), None without an ego.
+            entities: per type, features (B,N_t,F_t) and presence (B,N_t).
+
+        Returns:
+            readout (B,D_out), and the entities' tokens (B,N,D) where they are asked for, else None.
+        """
+        if self.training and torch.is_grad_enabled() and self.trims and not self.watched:
+            return encode_trimmed(self.encode, ego, entities)
+        return self.encode(ego, entities)
+
+    def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`forward`, on all slots."""
+        raise NotImplementedError
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody listens to what happens inside, slot by slot."""
+        return False
 
     def reset_parameters(self) -> None:
         """Draw all weights anew: orthogonal with gain sqrt(2), biases zero, in every linear layer.
@@ -91,6 +120,7 @@ class AttentionNetwork(SetNetwork):
         self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize)
         self.tokenizer = Tokenizer(widths, ego_width, d_model, ego_conditioning=ego_conditioning)
         self.query = nn.Parameter(torch.zeros(d_model)) if self.readout == "learned" else None
+        self.n_lead = int(ego_width > 0) + int(self.query is not None)
         self.encoder = Encoder(
             d_model,
             n_heads,
@@ -98,9 +128,9 @@ class AttentionNetwork(SetNetwork):
             d_feedforward or 2 * d_model,
             similarity=similarity,
             count_reference=8.0 if log_count else None,
+            never_empty=self.n_lead > 0,
         )
         self.pooling = Pooling(d_model, (self.readout,)) if self.readout in ("mean", "max") else None
-        self.n_lead = int(ego_width > 0) + int(self.query is not None)
         self.entity_rows = entity_rows
         self.d_model = self.d_out = d_model
         self.relations = self._make_relations(relations, widths, groups, n_heads, n_layers)
@@ -134,36 +164,21 @@ class AttentionNetwork(SetNetwork):
         if self.relations is not None:
             self.relations.reset_parameters()
 
-    def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-        """Encode one observation batch.
-
-        Args:
-            ego: (B,E), None without an ego.
-            entities: per type, features (B,N_t,F_t) and presence (B,N_t).
-
-        Returns:
-            readout (B,D), and the entities' tokens (B,N,D) where ``entity_rows`` asks for them, else None.
-        """
+    def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`forward`, on all slots."""
         scaled = self.normalizer(ego, entities)
-        tokens = self._with_query(self.tokenizer(*scaled))
+        tokens = self.tokenizer(*scaled, self.query)
         related = None if self.relations is None else self.relations(ego, entities, scaled[1])
         only_reader = self.pooling is None and not self.entity_rows
-        rows = self.encoder(tokens.x, tokens.present, 1 if only_reader else None, related)
+        rows = self.encoder(tokens.x, tokens.present, tokens.first if only_reader else None, related)
         entity_tokens = rows[:, self.n_lead :]
-        if self.pooling is not None:
-            return self.pooling(entity_tokens, tokens.present[:, self.n_lead :]), entity_tokens
-        return rows[:, 0], None if only_reader else entity_tokens
+        readout = rows[:, 0] if self.pooling is None else self.pooling(entity_tokens, tokens.present[:, self.n_lead :])
+        return readout, entity_tokens if self.entity_rows else None
 
-    def tokens(self, ego: Tensor | None, entities: Entities) -> Tokens:
-        """Embed the observation; the row that is read out stands first."""
-        return self._with_query(self.tokenizer(*self.normalizer(ego, entities)))
-
-    def _with_query(self, tokens: Tokens) -> Tokens:
-        if self.query is None:
-            return tokens
-        batch = tokens.x.shape[0]
-        x = torch.cat([self.query.expand(batch, 1, -1), tokens.x], 1)
-        return Tokens(x, torch.cat([tokens.present.new_ones(batch, 1), tokens.present], 1))
+    @property
+    def watched(self) -> bool:
+        """Whether a hook listens to an attention layer or its pattern."""
+        return any(block.attention.watched for block in self.encoder.blocks)  # type: ignore[union-attr]
 
 
 class DeepSetsNetwork(SetNetwork):
@@ -206,9 +221,9 @@ class DeepSetsNetwork(SetNetwork):
         self.d_model = self.d_out = d_model
         self.reset_parameters()
 
-    def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`AttentionNetwork.forward`."""
-        x, present = self.tokenizer(*self.normalizer(ego, entities))
+    def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`forward`, on all slots."""
+        x, present, _ = self.tokenizer(*self.normalizer(ego, entities))
         rows = self.phi(x[:, self.n_lead :])
         pooled = self.pooling(rows, present[:, self.n_lead :])
         if self.n_lead:
@@ -224,6 +239,8 @@ class FlatNetwork(SetNetwork):
         capacities: slots of each entity type.
         sort_by: per type, the column whose ascending order the slots are put in (absent last); None = as they come.
     """
+
+    trims = False  # a slot has weights of its own
 
     def __init__(
         self,
@@ -243,8 +260,8 @@ class FlatNetwork(SetNetwork):
         self.d_out = d_model
         self.reset_parameters()
 
-    def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, None]:
-        """As :meth:`AttentionNetwork.forward`, without entity tokens."""
+    def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, None]:
+        """As :meth:`forward`, without entity tokens."""
         entities = {name: self._sorted(name, *rows) for name, rows in entities.items()}
         ego, entities = self.normalizer(ego, entities)
         columns = [] if ego is None else [ego]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from attn_rl.nn.normalizer import Entities
 
@@ -17,10 +18,30 @@ class Tokens(NamedTuple):
     Attributes:
         x: embeddings (B,N,D).
         present: boolean (B,N), True = there.
+        first: the first row of ``x`` once more, (B,1,D), or (1,1,D) where it is the same for all observations. Whoever
+            reads only that row is spared a slice and its gradient, which is as large as ``x``.
     """
 
     x: Tensor
     present: Tensor
+    first: Tensor
+
+
+def narrow_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear`` for few input features, with a weight gradient that is up to 7 times as fast.
+
+    Autograd computes the gradient in the layout of the matrix that was multiplied with. Of (D,F) with F < 16 it is a
+    product with very few columns, which the CPU's BLAS is bad at; of (F,D) it is not.
+
+    Args:
+        x: (...,F).
+        weight: (D,F).
+        bias: (D,).
+    """
+    wide = weight.t().contiguous()
+    rows = x.flatten(0, -2)
+    product = rows @ wide if bias is None else torch.addmm(bias, rows, wide)
+    return product.unflatten(0, x.shape[:-1])
 
 
 class Embedding(nn.Module):
@@ -38,9 +59,9 @@ class Embedding(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Embed rows ``x`` (B,N,F), or (B,F); ``context`` (B,E) is shared by all rows of an observation."""
-        hidden = self.first(x)
+        hidden = narrow_linear(x, self.first.weight, self.first.bias)
         if self.context is not None and context is not None:
-            hidden = hidden + self.context(context).unsqueeze(-2)
+            hidden = hidden + narrow_linear(context, self.context.weight).unsqueeze(-2)
         return self.second(torch.relu(hidden))
 
 
@@ -63,19 +84,29 @@ class Tokenizer(nn.Module):
         self.embed = nn.ModuleList(Embedding(width, d_model, context) for width in widths.values())
         self.embed_ego = Embedding(ego_width, d_model) if ego_width else None
 
-    def forward(self, ego: Tensor | None, entities: Entities) -> Tokens:
+    def forward(self, ego: Tensor | None, entities: Entities, query: Tensor | None = None) -> Tokens:
         """Embed features in which absent rows are finite (see :class:`EntityNormalizer`).
 
         Args:
             ego: (B,E), None without an ego.
             entities: per type, features (B,N_t,F_t) and presence (B,N_t).
+            query: a further token (D,), the same for all observations.
 
         Returns:
-            Tokens with x (B,N,D): the ego first where there is one, then the types in slot order.
+            Tokens with x (B,N,D): the query and the ego first where there are any, then the types in slot order.
         """
         rows = [embed(x, ego) for embed, (x, _) in zip(self.embed, entities.values(), strict=True)]
-        presence = [present for _, present in entities.values()]
+        first = rows[0][:, :1]
         if self.embed_ego is not None and ego is not None:
-            rows.insert(0, self.embed_ego(ego).unsqueeze(1))
-            presence.insert(0, presence[0].new_ones(ego.shape[0], 1))
-        return Tokens(torch.cat(rows, 1), torch.cat(presence, 1))
+            first = self.embed_ego(ego).unsqueeze(1)
+            rows.insert(0, first)
+        if query is not None:
+            first = query.expand(1, 1, -1)
+            rows.insert(0, first.expand(len(rows[0]), -1, -1))
+        present = _joined([present for _, present in entities.values()])
+        return Tokens(_joined(rows), pad(present, (len(rows) - len(entities), 0), value=True), first)
+
+
+def _joined(rows: list[Tensor]) -> Tensor:
+    """Concatenate along the rows; a single part is not copied."""
+    return rows[0] if len(rows) == 1 else torch.cat(rows, 1)

@@ -34,7 +34,8 @@ def test_the_ego_stands_first_then_the_types_in_slot_order(ego_width):
         "far": (torch.randn(2, 3, 2), torch.rand(2, 3) < 0.5),
         "items": (torch.randn(2, 7, 3), torch.rand(2, 7) < 0.5),
     }
-    x, present = tokenizer(ego, rows)
+    x, present, first = tokenizer(ego, rows)
+    assert torch.equal(first, x[:, :1])
     lead = int(ego_width > 0)
     assert x.shape == (2, lead + 10, 11)
     torch.testing.assert_close(x[:, lead : lead + 3], tokenizer.embed[0](rows["far"][0], ego))
