@@ -11,6 +11,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in 
 
 ATTENTION, NORMALIZER = "attn_rl/nn/attention.py", "attn_rl/nn/normalizer.py"
 ENCODER, READOUT, NETWORK = "attn_rl/nn/encoder.py", "attn_rl/nn/readout.py", "attn_rl/nn/network.py"
+TRIMMING = "attn_rl/nn/trimming.py"
 HEAD, MASKABLE, EXTRACTOR = "attn_rl/sb3/action_head.py", "attn_rl/sb3/maskable.py", "attn_rl/sb3/extractor.py"
 CHECKPOINT, GENERATORS = "attn_rl/training/checkpoint.py", "attn_rl/training/generators.py"
 GUARDED_ENV, GUARDS = "attn_rl/sb3/guarded_env.py", "attn_rl/training/guards.py"
@@ -56,8 +57,8 @@ MUTANTS = [
     Mutant(
         "no 1/sqrt(d) in the module",
         ATTENTION,
-        "1.0 / math.sqrt(d_head), dtype",
-        "1.0, dtype",
+        "1.0 / math.sqrt(self.w_q.in_features // self.n_heads)",
+        "1.0",
         "tests/nn/test_attention.py::TestMultiHeadAttention::test_parity_with_torch",
     ),
     Mutant(
@@ -70,8 +71,8 @@ MUTANTS = [
     Mutant(
         "the single query sees absent rows",
         ATTENTION,
-        "attention_pattern(absorbed, tokens, present, scale",
-        "attention_pattern(absorbed, tokens, None, scale",
+        "            absorbed,\n            tokens,\n            present,\n",
+        "            absorbed,\n            tokens,\n            None,\n",
         "tests/nn/test_attention.py::TestMultiHeadAttention::test_one_query_alone_equals_its_row_among_many",
     ),
     Mutant(
@@ -80,6 +81,35 @@ MUTANTS = [
         "n_present = present.sum(dim=-1, dtype=self.w_q.weight.dtype)",
         "n_present = torch.ones_like(present).sum(dim=-1, dtype=self.w_q.weight.dtype)",
         "tests/nn/test_attention.py::TestMultiHeadAttention::test_log_count_scaling_by_hand",
+    ),
+    Mutant(
+        "no mask where something is always present",
+        ATTENTION,
+        "scores.masked_fill(~present, -torch.inf).softmax(dim=-1)",
+        "scores.softmax(dim=-1)",
+        "tests/nn/test_trimming.py::test_trimmed_equals_untrimmed",
+    ),
+    # ---- updates without the padding
+    Mutant(
+        "a trimmed batch stays sorted",
+        TRIMMING,
+        "torch.cat(readout).index_select(0, back)",
+        "torch.cat(readout)",
+        "tests/nn/test_trimming.py::test_trimmed_equals_untrimmed",
+    ),
+    Mutant(
+        "tokens of a trimmed batch stay at the front",
+        TRIMMING,
+        "_flat(torch.cat(places, 1), n_slots)",
+        "_flat(torch.cat(places, 1).sort(1)[0], n_slots)",
+        "tests/nn/test_trimming.py::test_trimmed_equals_untrimmed",
+    ),
+    Mutant(
+        "trimmed to the fewest, not the most",
+        TRIMMING,
+        "present.sum(1).max()",
+        "present.sum(1).min()",
+        "tests/nn/test_trimming.py::test_trimmed_equals_untrimmed",
     ),
     # ---- the map
     Mutant(
@@ -115,8 +145,8 @@ MUTANTS = [
     Mutant(
         "every layer drops the rows that are not read",
         ENCODER,
-        "n_rows if last else None",
-        "n_rows",
+        "first if last else None",
+        "first",
         "tests/nn/test_encoder.py::test_only_the_rows_that_are_read_are_computed",
     ),
     Mutant(
