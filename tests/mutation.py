@@ -1,13 +1,14 @@
 """Run tests against deliberately broken sources: ``python -m tests.mutation`` reads jobs from stdin, answers on stdout.
 
 A job is a mutant (or none) and the tests to run against it. The process imports the heavy packages once and forks for
-every job; the child imports the source with one piece of text replaced and runs pytest in-process. Nothing on disk
-changes.
+every job; the child imports the source with one piece of text replaced and runs pytest in-process, under none of the
+options of the session that asked. Nothing in the repository changes.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -16,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -65,7 +67,8 @@ def run_jobs(jobs: list[tuple[Mutant | None, list[str]]]) -> list[list[str] | No
     """
     content = json.dumps([(None if mutant is None else asdict(mutant), tests) for mutant, tests in jobs])
     command = [sys.executable, "-m", "tests.mutation"]
-    environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, input=content, capture_output=True, text=True, cwd=ROOT, env=environ, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -108,7 +111,8 @@ def _run(mutant: Mutant | None, tests: list[str]) -> list[str] | None:
         sys.meta_path.insert(0, _MutatedFinder(mutant))
     failures = _Failures()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        code = pytest.main(["-q", "--tb=no", "-p", "no:cacheprovider", "-m", "", *tests], plugins=[failures])
+        options = ["--tb=no", "-p", "no:cacheprovider", "-o", "addopts="]
+        code = pytest.main([*options, *tests], plugins=[failures])
     return failures.failed if code in (0, 1) else None
 
 
@@ -128,19 +132,30 @@ def _run_in_child(mutant: Mutant | None, tests: list[str]) -> list[str] | None:
     return json.loads(text) if text else None
 
 
-def main() -> None:
-    """Answer the jobs on stdin."""
+def _warm_up(bytecode: str) -> None:
+    """Import what the source stands on, but not the source: every child imports that anew."""
     import pytest  # noqa: F401
+    import sb3_contrib  # noqa: F401
     import torch
 
-    import attn_rl  # noqa: F401
+    import train  # noqa: F401
 
     torch.set_num_threads(1)
     torch.testing.assert_close(torch.zeros(1), torch.zeros(1))  # imports half of torch at its first call
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("attn_rl", "envs")]:
-        del sys.modules[name]  # what it stands on stays; every child imports our own source anew
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the other half
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("attn_rl", "envs", "train")]:
+        del sys.modules[name]
+    sys.pycache_prefix, sys.dont_write_bytecode = bytecode, False  # what one child compiles, the next need not
+    gc.collect()
+    gc.freeze()  # collections in the children pass over all of this
+
+
+def main() -> None:
+    """Answer the jobs on stdin."""
     jobs = json.load(sys.stdin)
-    print(json.dumps([_run_in_child(mutant and Mutant(**mutant), tests) for mutant, tests in jobs]))
+    with tempfile.TemporaryDirectory() as bytecode:
+        _warm_up(bytecode)
+        print(json.dumps([_run_in_child(mutant and Mutant(**mutant), tests) for mutant, tests in jobs]))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from attn_rl import AttentionCallback, load, make_vec_env
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.checkpoint import list_checkpoints, read_checkpoint
 from attn_rl.training.interrupts import InterruptRequest
+from attn_rl.training.saving import event_sizes
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 SMALL = ["--n-envs", "7", "--n-steps", "11", "--batch-size", "31", "--n-epochs", "2", "--eval-episodes", "0"]
@@ -56,6 +57,7 @@ def killed(update: int, begin: Callable[[], Path], owner=EntityPPO, name: str = 
     def fail(*args, **kwargs):
         calls.append(args)
         if len(calls) == update:
+            event_sizes(args[0], Path())  # nothing waits in a thread that, unlike one of a killed process, lives on
             raise Killed
         return real(*args, **kwargs)
 
