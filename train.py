@@ -34,14 +34,14 @@ from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.third_party import make_env
 from attn_rl.training.checkpoint import Checkpoint
 from attn_rl.training.guards import keeping_what_is_refused
-from attn_rl.training.interrupts import InterruptRequest
+from attn_rl.training.interrupts import InterruptRequest, leaving_at_once
 from attn_rl.training.loading import find_checkpoint
 from attn_rl.training.presets import PolicyName, Settings, find_preset
 from attn_rl.training.progress import ProgressCallback
 from attn_rl.training.report import report
 from attn_rl.training.resume import begin_again, read_args, refuse_changes, refuse_foreign_module
 from attn_rl.training.run_folder import create_run_folder, describe_run, write_whole
-from attn_rl.training.saving import SaveCallback
+from attn_rl.training.saving import SaveCallback, explaining_disk_trouble, resume_command
 from attn_rl.training.snapshot import restore, restore_weights
 
 CHANGEABLE = (
@@ -156,9 +156,10 @@ def train(args: Args) -> Path:
         for loss in restore(agent, resumed):
             print(loss)
 
-    seconds = learn(agent, args, folder, config, resumed)
-    write_whole(folder / "model.zip", agent.save)
-    report(agent, config, folder, seconds)
+    with explaining_disk_trouble(folder), leaving_at_once(f"Go on with: {resume_command(folder)}"):
+        seconds = learn(agent, args, folder, config, resumed)
+        write_whole(folder / "model.zip", agent.save)
+        report(agent, config, folder, seconds)
     return folder
 
 

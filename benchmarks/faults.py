@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.campaign import Outcome, disk, injection, payloads, runs, soak
+from benchmarks.campaign import Outcome, disk, injection, overhead, payloads, runs, soak
 
 KEPT = 5
 """Remarks shown per row."""
@@ -79,7 +79,7 @@ def mutants(bench: Bench) -> Outcome:
         "-q",
         "-m",
         "not slow",
-        "tests/test_mutants.py",
+        "tests/test_mutants.py::test_mutant_is_killed",
         "-p",
         "no:cacheprovider",
     ]
@@ -103,6 +103,10 @@ ROWS: dict[str, tuple[str, Callable[[Bench], Outcome]]] = {
         "disk full: previous checkpoint intact, clear message",
         lambda bench: disk.disk_full(bench.folder, bench.rng, bench.n(20)),
     ),
+    "full_run": (
+        "disk full in the middle of a run, given room and resumed: bit-equal",
+        lambda bench: disk.run_on_full_disk(bench.campaign, bench.n(10), runs.NATIVE),
+    ),
     "truncated": (
         "truncated files: detected, older one used",
         lambda bench: disk.damaged(bench.folder, bench.rng, bench.n(100), truncate=True),
@@ -121,6 +125,7 @@ ROWS: dict[str, tuple[str, Callable[[Bench], Outcome]]] = {
         "SIGTERM at a random moment, resumed: bit-equal",
         lambda bench: runs.terminated_and_resumed(bench.campaign, bench.n(10), runs.NATIVE),
     ),
+    "overhead": ("guards cost at most 2% of the training time", lambda bench: overhead.overhead(bench.n(60))),
     "mutants": ("mutants of the source killed by their named test", mutants),
     "soak": (
         "2 million steps of Seek: memory and handles flat",

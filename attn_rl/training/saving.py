@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,35 @@ from attn_rl.training.interrupts import Interrupted, InterruptRequest
 from attn_rl.training.snapshot import capture
 
 EVENTS = "events.out.tfevents.*"
+DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What the operating system says when a disk takes no more: full, quota, too large, read-only, broken."""
+
+
+class DiskTrouble(ValueError):
+    """The disk took no more."""
+
+
+@contextmanager
+def explaining_disk_trouble(folder: Path) -> Iterator[None]:
+    """Say what a disk that takes no more means for the run in ``folder``, and how to go on.
+
+    Raises:
+        DiskTrouble: in place of such an OSError; others pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_TROUBLE:
+            raise
+        raise DiskTrouble(
+            f"cannot write in {folder}: {error.strerror}. The checkpoints in it are intact; make room, then: "
+            + resume_command(folder)
+        ) from error
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run."""
+    return f"python train.py --resume {shlex.quote(str(folder))}"
 
 
 class SaveCallback(BaseCallback):
@@ -94,29 +125,24 @@ class SaveCallback(BaseCallback):
         """Write a checkpoint now; return its directory.
 
         Raises:
-            ValueError: the disk refuses it, with what to do.
+            DiskTrouble: the disk is full, say; the checkpoints before this one are intact.
         """
         path = self.folder / FOLDER / checkpoint_name(self.num_timesteps)
         checkpoint = capture(self.model)  # type: ignore[arg-type]
-        checkpoint.state |= {
-            "config": self.config,
-            "rollouts": self._rollouts,
-            "seconds": self.seconds,
-            "callbacks": {name: other.get_state() for name, other in self.others.items()},  # type: ignore[attr-defined]
-            "events": event_sizes(self.model, self.folder),
-        }
-        try:
+        with explaining_disk_trouble(self.folder):
+            checkpoint.state |= {
+                "config": self.config,
+                "rollouts": self._rollouts,
+                "seconds": self.seconds,
+                "callbacks": {name: other.get_state() for name, other in self.others.items()},  # type: ignore[attr-defined]
+                "events": event_sizes(self.model, self.folder),
+            }
             write_checkpoint(path, checkpoint)
-        except OSError as error:
-            raise ValueError(
-                f"cannot write the checkpoint {path}: {error.strerror or error}. The previous one is intact; make "
-                f"room, then: python train.py --resume {shlex.quote(str(self.folder))}"
-            ) from error
         prune(self.folder, self.keep)
         return path
 
     def _leave(self, signum: int) -> None:
-        print(f"Saved. Go on with: python train.py --resume {shlex.quote(str(self.folder))}", file=sys.stderr)
+        print(f"Saved. Go on with: {resume_command(self.folder)}", file=sys.stderr)
         raise Interrupted(signum)
 
 

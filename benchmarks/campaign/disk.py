@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,12 @@ from attn_rl.training.checkpoint import (
 )
 from attn_rl.training.saving import SaveCallback
 from benchmarks.campaign import Outcome
+from benchmarks.campaign.runs import Campaign, finish, first_difference, start
+
+CLEAR = ("No space left on device", "checkpoints in it are intact", "make room, then: python train.py --resume")
+"""What a message about a full disk must say."""
+
+NO_MOUNT = "not run: mounting a small file system needs root (try: unshare -rm)"
 
 FILES = (*(f"{part}.safetensors" for part in PARTS), "state.json")
 
@@ -101,20 +109,50 @@ def newest_is_right(run: Path, at_least: int) -> str | None:
     return None
 
 
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path | None]:
+    """A file system of ``size`` bytes; None where mounting is not allowed."""
+    disk = folder / "small"
+    disk.mkdir(exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(disk)], check=False).returncode:
+        yield None
+        return
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
 def disk_full(folder: Path, rng: np.random.Generator, trials: int) -> Outcome:
     """A save on a full file system: the error says so and what to do; the previous checkpoint is intact."""
-    outcome, small = Outcome(), folder / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(small)], check=False).returncode:
-        outcome.remarks.append("not run: mounting a small file system needs root (try: unshare -rm)")
-        return outcome
-    try:
-        saving = agent_that_saves(small)
+    outcome = Outcome()
+    with small_disk(folder, 1 << 22) as disk:
+        if disk is None:
+            return Outcome(remarks=[NO_MOUNT])
+        saving = agent_that_saves(disk)
         size = sum(file.stat().st_size for file in saving.save().iterdir())
         for trial in range(trials):
-            outcome.add(save_when_full(saving, small, int(rng.uniform(0, size)), trial))
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+            outcome.add(save_when_full(saving, disk, int(rng.uniform(0, size)), trial))
+    return outcome
+
+
+def run_on_full_disk(campaign: Campaign, trials: int, argv: tuple[str, ...]) -> Outcome:
+    """A whole run that meets the end of the disk, wherever it writes; given room and resumed, it is bit-equal."""
+    outcome = Outcome()
+    whole, _ = campaign.whole(*argv)
+    size = sum(file.stat().st_size for file in whole.rglob("*") if file.is_file())
+    for trial in range(trials):
+        with small_disk(campaign.folder, int(campaign.rng.uniform(0.3, 0.9) * size)) as disk:
+            if disk is None:
+                return Outcome(remarks=[NO_MOUNT])
+            process = start("--runs-dir", str(disk), "--run-name", "full", *argv)
+            _, said = process.communicate()
+            if process.returncode != 1 or not all(words in said for words in CLEAR):
+                outcome.add(f"trial {trial}: exit code {process.returncode}, {said[-300:]}")
+                continue
+            subprocess.run(["mount", "-o", f"remount,size={4 * size}", str(disk)], check=True)
+            finish(start("--resume", str(disk / "full")))
+            outcome.add(first_difference(disk / "full", whole))
     return outcome
 
 
@@ -143,7 +181,7 @@ def save_when_full(saving: SaveCallback, small: Path, left: int, trial: int) -> 
         message = str(error)
     finally:
         ballast.unlink()
-    if "No space left on device" not in message or "previous one is intact" not in message or "--resume" not in message:
+    if not all(words in message for words in CLEAR):
         return f"trial {trial}: unclear message {message}"
     after = list_checkpoints(small)
     if after != [path for path, _ in before] or not all(same(read_checkpoint(path), old) for path, old in before):

@@ -1,5 +1,6 @@
 """A run that was killed and resumed must be the run that was not."""
 
+import errno
 import json
 import os
 import signal
@@ -15,9 +16,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from attn_rl import AttentionCallback, load, make_vec_env
 from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.training import checkpoint
 from attn_rl.training.checkpoint import list_checkpoints, read_checkpoint
 from attn_rl.training.interrupts import InterruptRequest
-from attn_rl.training.saving import event_sizes
+from attn_rl.training.saving import DiskTrouble, event_sizes
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 SMALL = ["--n-envs", "7", "--n-steps", "11", "--batch-size", "31", "--n-epochs", "2", "--eval-episodes", "0"]
@@ -172,6 +174,43 @@ def test_a_signal_finishes_the_rollout_saves_and_leaves(number, code, update, un
     assert final(tmp_path / "stopped").state["counters"]["num_timesteps"] == update * 77
     resume(tmp_path / "stopped")
     assert_same_run(tmp_path / "stopped", uninterrupted)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_after_training_leaves_at_once_and_the_rest_can_be_made_up(
+    number, code, uninterrupted, tmp_path, capsys
+):
+    before = signal.getsignal(number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "report", lambda *args: signal.raise_signal(number))
+        with pytest.raises(SystemExit) as left:
+            run(tmp_path, "stopped")
+    assert left.value.code == code
+    assert signal.getsignal(number) is before
+    assert f"Go on with: python train.py --resume {tmp_path / 'stopped'}" in capsys.readouterr().err
+    resume(tmp_path / "stopped")
+    assert (tmp_path / "stopped" / "evaluation.json").is_file()
+    assert_same_run(tmp_path / "stopped", uninterrupted)
+
+
+@pytest.mark.parametrize(("owner", "name", "fits"), [(checkpoint, "_write_synced", 9), (EntityPPO, "save", 0)])
+def test_a_full_disk_is_told_in_plain_words_and_the_run_goes_on_later(owner, name, fits, uninterrupted, tmp_path):
+    real, calls = getattr(owner, name), []
+
+    def write(*args, **kwargs):
+        calls.append(args)
+        if len(calls) > fits:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, write)
+        with pytest.raises(
+            DiskTrouble, match=f"No space left .*make room, then: python train.py --resume {tmp_path}/full"
+        ):
+            run(tmp_path, "full")
+    resume(tmp_path / "full")
+    assert_same_run(tmp_path / "full", uninterrupted)
 
 
 def test_a_second_signal_ends_the_process_at_once(capfd: pytest.CaptureFixture[str]):
