@@ -337,7 +337,7 @@ MUTANTS = [
     Mutant(
         "terminal observations are not looked at",
         GUARDED_ENV,
-        'if infos[row].get("TimeLimit.truncated"):',
+        "if ends:",
         "if False:",
         "tests/training/test_guards.py::test_a_terminal_observation_is_checked_too",
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ class Block:
     """What one key of an observation must be like.
 
     Attributes:
-        shape: of the batched block, (B,...).
+        shape: of one environment's block.
         dtype: of the space.
         low, high: bounds with room for rounding: scalars where all entries share them, else shaped like one row.
         presence_key: key of the flags that excuse absent rows; None = every row counts.
@@ -91,13 +91,13 @@ class GuardedVecEnv(VecEnvWrapper):
         self.max_abs_reward = max_abs_reward
         self.steps = 0
         spec = spec or EntitySpec.from_env(env)
-        self._blocks = _blocks(env.observation_space, env.num_envs, spec)
+        self._blocks = _blocks(env.observation_space, spec)
         self._actions: np.ndarray | None = None
 
     def reset(self):
         """Reset and check."""
         obs = self.venv.reset()
-        self._check_observation(obs, "reset")
+        self._check_observation(obs, "reset", range(self.num_envs))
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -113,32 +113,39 @@ class GuardedVecEnv(VecEnvWrapper):
         """
         obs, rewards, dones, infos = self.venv.step_wait()
         self.steps += 1
-        self._check_observation(obs, f"step {self.steps}")
+        self._check_observation(obs, f"step {self.steps}", range(self.num_envs))
         self._check_rewards(rewards, obs)
-        for row in np.flatnonzero(dones):
-            if infos[row].get("TimeLimit.truncated"):  # SB3 asks the value of no other terminal observation
-                self._check_terminal(infos[row]["terminal_observation"], int(row))
+        ends = [i for i in np.flatnonzero(dones).tolist() if infos[i].get("TimeLimit.truncated")]
+        if ends:  # SB3 asks the value of no other terminal observation
+            self._check_terminal([infos[i]["terminal_observation"] for i in ends], ends)
         return obs, rewards, dones, infos
 
-    def _check_observation(self, obs: Any, when: str, only: int | None = None) -> None:
+    def _check_observation(self, obs: Any, when: str, rows: Sequence[int]) -> None:
         blocks = obs if isinstance(obs, Mapping) else {"": obs}
         if blocks.keys() != self._blocks.keys():
             self._refuse(f"{when}: the observation has keys {sorted(blocks)}, expected {sorted(self._blocks)}", obs)
         for key, expected in self._blocks.items():
             block, name = blocks[key], f"observation {key!r}" if key else "observation"
-            shape = expected.shape if only is None else (1, *expected.shape[1:])
+            shape = (len(rows), *expected.shape)
             if block.shape != shape or block.dtype != expected.dtype:
                 got, wanted = f"{block.dtype} of shape {block.shape}", f"{expected.dtype} of shape {shape}"
-                self._refuse(f"environment 0, {when}: {name} is {got}, expected {wanted}", obs)
+                self._refuse(f"{_naming(rows)}, {when}: {name} is {got}, expected {wanted}", obs)
             wrong = expected.broken(block, blocks)
             if wrong is not None:
-                self._refuse(_describe(name, block, wrong, expected, when, only), obs)
+                self._refuse(_describe(name, block, wrong, expected, when, rows), obs)
 
-    def _check_terminal(self, obs: Any, row: int) -> None:
-        batch = (
-            {key: np.asarray(v)[None] for key, v in obs.items()} if isinstance(obs, Mapping) else np.asarray(obs)[None]
-        )
-        self._check_observation(batch, f"step {self.steps} (the last of its episode)", row)
+    def _check_terminal(self, observations: list[Any], rows: list[int]) -> None:
+        when = f"step {self.steps} (the last of its episode)"
+        try:
+            batches = [(_stacked(observations), rows)]
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+        ):  # of unequal keys, dtypes or shapes: one by one the wrong one is named
+            batches = [(_stacked([obs]), [row]) for row, obs in zip(rows, observations, strict=True)]
+        for batch, those in batches:
+            self._check_observation(batch, when, those)
 
     def _check_rewards(self, rewards: np.ndarray, obs: Any) -> None:
         if np.abs(rewards).max() <= self.max_abs_reward:
@@ -159,18 +166,18 @@ class GuardedVecEnv(VecEnvWrapper):
         raise GuardError(message, batch)
 
 
-def _blocks(space: spaces.Space, n_envs: int, spec: EntitySpec) -> dict[str, Block]:
+def _blocks(space: spaces.Space, spec: EntitySpec) -> dict[str, Block]:
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
     flags = {t.presence_key for t in spec.types} | {"action_mask"}
-    blocks = {key: _block(part, n_envs, key in flags) for key, part in parts.items()}
+    blocks = {key: _block(part, key in flags) for key, part in parts.items()}
     for entity_type in spec.types:
         block = blocks["" if spec.plain else entity_type.name]
         block.presence_key, block.presence_column = entity_type.presence_key, entity_type.presence_column
     return blocks
 
 
-def _block(space: spaces.Space, n_envs: int, binary: bool) -> Block:
-    shape, dtype = (n_envs, *(space.shape or ())), np.dtype(space.dtype)  # type: ignore[arg-type]
+def _block(space: spaces.Space, binary: bool) -> Block:
+    shape, dtype = space.shape or (), np.dtype(space.dtype)  # type: ignore[arg-type]
     if binary or not isinstance(space, spaces.Box):
         return Block(shape, dtype, 0, 1, binary=True)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
@@ -181,10 +188,23 @@ def _block(space: spaces.Space, n_envs: int, binary: bool) -> Block:
     return Block(shape, dtype, low.astype(np.float32), high.astype(np.float32))
 
 
-def _describe(name: str, block: np.ndarray, wrong: np.ndarray, expected: Block, when: str, only: int | None) -> str:
+def _naming(rows: Sequence[int]) -> str:
+    if len(rows) == 1:
+        return f"environment {rows[0]}"
+    return (
+        f"environments {rows[0]}-{rows[-1]}" if isinstance(rows, range) else f"environments {', '.join(map(str, rows))}"
+    )
+
+
+def _stacked(observations: list[Any]) -> Any:
+    if isinstance(observations[0], Mapping):
+        return {key: _stacked([obs[key] for obs in observations]) for key in observations[0]}
+    return np.stack(observations, dtype=np.asarray(observations[0]).dtype, casting="no")
+
+
+def _describe(name: str, block: np.ndarray, wrong: np.ndarray, expected: Block, when: str, rows: Sequence[int]) -> str:
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
-    row = place[0] if only is None else only
     value = block[place]
     low, high = (np.broadcast_to(bound, block.shape)[place] for bound in (expected.low, expected.high))
     why = "not in {0, 1}" if expected.binary else f"outside [{low:g}, {high:g}]" if np.isfinite(value) else "not finite"
-    return f"environment {row}, {when}: {name}{list(place[1:])} is {value}, {why}"
+    return f"environment {rows[place[0]]}, {when}: {name}{list(place[1:])} is {value}, {why}"

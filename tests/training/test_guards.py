@@ -79,11 +79,11 @@ SPOILED = {
     ),
     "shape": (
         block("items", lambda b: b[:, :-1]),
-        r"environment 0, {when}: observation 'items' is float32 of shape \(7, 7,",
+        r"environments 0-6, {when}: observation 'items' is float32 of shape \(7, 7,",
     ),
     "dtype": (
         block("items", lambda b: b.astype(np.float64)),
-        r"{when}: observation 'items' is float64 of shape .* expected float32",
+        r"environments 0-6, {when}: observation 'items' is float64 of shape .* expected float32",
     ),
     "keys": (lambda obs, rewards: ({"items": obs["items"]}, rewards), r"{when}: the observation has keys \['items'\]"),
 }
@@ -136,10 +136,13 @@ def test_a_larger_reward_can_be_declared():
 
 
 class Truncating(gym.Env):
-    """Its last observation, from which SB3 bootstraps, is NaN."""
+    """Its last observation, from which SB3 bootstraps, is what it is told."""
 
     observation_space = gym.spaces.Dict({"items": gym.spaces.Box(-1, 1, (2, 3), np.float32)})
     action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, last: np.ndarray | float = np.nan):
+        self.last = np.full((2, 3), last, np.float32) if np.ndim(last) == 0 else last
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -149,15 +152,23 @@ class Truncating(gym.Env):
     def step(self, action):
         self.steps += 1
         last = self.steps == 5
-        return {"items": np.full((2, 3), np.nan if last else 0, np.float32)}, 0.0, False, last, {}
+        return {"items": self.last if last else np.zeros((2, 3), np.float32)}, 0.0, False, last, {}
 
 
-def test_a_terminal_observation_is_checked_too():
-    env = GuardedVecEnv(DummyVecEnv([Truncating] * 3))
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (np.nan, r"observation 'items'\[0, 0\] is nan"),
+        (np.zeros((1, 3), np.float32), r"observation 'items' is float32 of shape \(1, 1, 3\)"),
+        (np.zeros((2, 3)), r"observation 'items' is float64 of"),
+    ],
+)
+def test_a_terminal_observation_is_checked_too(last, message: str):
+    env = GuardedVecEnv(DummyVecEnv([lambda: Truncating(0.5), lambda: Truncating(last), lambda: Truncating(0.5)]))
     env.reset()
     for _ in range(4):
         env.step(np.zeros(3, int))
-    with pytest.raises(GuardError, match=r"environment 0, step 5 \(the last of its episode\): observation 'items'"):
+    with pytest.raises(GuardError, match=rf"environment 1, step 5 \(the last of its episode\): {message}"):
         env.step(np.zeros(3, int))
 
 
