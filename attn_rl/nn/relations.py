@@ -5,7 +5,8 @@ Shapes: B batch, H heads, Q queries, N attended tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -212,3 +213,23 @@ class Relations(nn.Module):
                 for head, row in enumerate(declared.strengths().tolist()):
                     found += [Strength(i, head, name, value) for name, value in zip(declared.names, row, strict=True)]
         return found
+
+    @contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """Switch one named relation off in the scores of all layers and heads, as long as the block lasts.
+
+        Raises:
+            ValueError: there is no relation of that name.
+        """
+        declared = [layer.declared for layer in self.layers if isinstance(layer.declared, DeclaredScores)]
+        known = dict.fromkeys(known for scores in declared for known in scores.names)
+        if name not in known:
+            raise ValueError(f"there is no relation {name!r}; choose one of {list(known)}")
+        kept = [scores.forms.clone() for scores in declared]
+        try:
+            for scores in declared:
+                scores.forms[[i for i, found in enumerate(scores.names) if found == name]] = 0.0
+            yield
+        finally:
+            for scores, forms in zip(declared, kept, strict=True):
+                scores.forms.copy_(forms)

@@ -329,6 +329,24 @@ class TestNetwork:
         assert (0, 0, "boxes.place -> walls.place: offset 1") in found
         assert min(value for key, value in found.items() if " = " in key[2]) > 0
 
+    def test_a_named_relation_can_be_cut(self):
+        module, (ego, entities) = network().eval(), observation()
+        before = module(ego, entities)[0]
+        with module.relations.without("boxes.lock = boxes.content"):
+            cut = module(ego, entities)[0]
+            weakened = [s for s in module.relations.strengths() if s.name == "boxes.lock = boxes.content"]
+        assert not torch.equal(cut, before)
+        assert weakened  # still listed: what was learned does not change
+        assert torch.equal(module(ego, entities)[0], before)
+        weight = module.relations.layers[0].declared.weight
+        index = module.relations.layers[0].declared.names.index("boxes.lock = boxes.content")
+        with torch.no_grad():
+            weight[:, index] = -1e9
+        torch.testing.assert_close(module(ego, entities)[0], cut)
+        known = r"there is no relation 'lock'; choose one of \['boxes.lock = boxes.lock'"
+        with pytest.raises(ValueError, match=known), module.relations.without("lock"):
+            pass
+
     def test_unknown_mode_is_refused(self):
         with pytest.raises(ValueError, match=r"relations='on' is unknown; choose one of \('auto', 'declared', 'off'\)"):
             AttentionNetwork(WIDTHS, E, relations="on")
