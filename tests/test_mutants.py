@@ -62,6 +62,20 @@ MUTANTS = [
         "tests/nn/test_attention.py::TestMultiHeadAttention::test_parity_with_torch",
     ),
     Mutant(
+        "relations stay as blunt among many as among few",
+        ATTENTION,
+        "bias = None if bias is None else bias * sharpness",
+        "bias = None if bias is None else bias",
+        "tests/nn/test_relations.py::test_log_count_scaling_sharpens_relations_too",
+    ),
+    Mutant(
+        "groups of a kind on scales of their own",
+        "attn_rl/nn/relations.py",
+        "same = [g for g in self.columns if g.kind == kind]",
+        "same = [g for g in self.columns if g.kind == kind][:1]",
+        "tests/nn/test_relations.py::TestNetwork::test_groups_of_a_kind_are_scaled_alike",
+    ),
+    Mutant(
         "cosine forgets the length of the keys",
         ATTENTION,
         "nn.functional.normalize(q, dim=-1), nn.functional.normalize(k, dim=-1)",

@@ -170,14 +170,17 @@ class MultiHeadAttention(nn.Module):
             queries: the rows that look, (B,Q,D); a single one that is the same for all observations: (1,1,D).
             tokens: the rows looked at, (B,N,D); absent rows hold anything finite.
             present: boolean (B,N).
-            bias: added to the scores, broadcastable to (B,H,Q,N).
+            bias: added to the similarities before log-count scaling, broadcastable to (B,H,Q,N).
             carry: turns the pattern (B,H,Q,N) into something to add to the output (B,Q,D): what is attended to may
                 tell where it lies as seen from the query.
 
         Returns:
             (B,Q,D)
         """
-        scale = self._scale(present)
+        scale, sharpness = self._temperature(), self._sharpness(present)
+        if sharpness is not None:
+            scale = sharpness * scale
+            bias = None if bias is None else bias * sharpness
         if queries.shape[1] == 1 and self.similarity == "dot":
             mixed, pattern = self._single_query(self.w_q(queries), tokens, present, scale, bias)
         else:
@@ -218,15 +221,18 @@ class MultiHeadAttention(nn.Module):
         mixed = torch.bmm(pattern.squeeze(2), tokens).transpose(0, 1)  # (H,B,D)
         return torch.bmm(mixed, w_v.transpose(1, 2)).transpose(0, 1).flatten(1).unsqueeze(1), pattern
 
-    def _scale(self, present: Tensor) -> Tensor | float:
-        """Factor on the scores: a number, (1,H,1,1) for cosine, and (B,.,1,1) with log-count scaling."""
-        scale: Tensor | float = 1.0 / math.sqrt(self.w_q.in_features // self.n_heads)
+    def _temperature(self) -> Tensor | float:
+        """Factor on the similarities: a number, or for cosine one per head (1,H,1,1)."""
         if self.log_temperature is not None:
-            scale = self.log_temperature.exp()[None]
+            return self.log_temperature.exp()[None]
+        return 1.0 / math.sqrt(self.w_q.in_features // self.n_heads)
+
+    def _sharpness(self, present: Tensor) -> Tensor | None:
+        """Log-count scaling: a factor on the scores that grows with the number of present tokens (B,1,1,1)."""
         if self.count_reference is None:
-            return scale
+            return None
         n_present = present.sum(dim=-1, dtype=self.w_q.weight.dtype)
-        return torch.log1p(n_present)[:, None, None, None] * (scale / math.log1p(self.count_reference))
+        return (torch.log1p(n_present) / math.log1p(self.count_reference))[:, None, None, None]
 
     def _split(self, x: Tensor) -> Tensor:
         """(B,M,D) -> (B,H,M,d)."""

@@ -17,8 +17,10 @@ Pair = tuple[Group, Group]
 """The querying token's group and the attended token's."""
 SPEED = 4.0
 """Factor on strength parameters: Adam moves each by about the learning rate, and strengths range from 0 to 50."""
-STRONG, WEAK = 10.0, 0.1
-"""A head starts with one relation this strong, and with the others this weak."""
+STRONG, WEAK = 30.0, 0.1
+"""A head starts with one declared relation this strong, and with the others this weak."""
+LEARNED = 5.0
+"""Strength at the start of learned projections, which first have to find out what to compare."""
 
 
 class DeclaredScores(nn.Module):
@@ -111,7 +113,7 @@ class AutoScores(nn.Module):
         for weight in self.project:
             for head in weight.data.split(self.n_dims):
                 nn.init.orthogonal_(head, 1.0 / SPEED)
-        nn.init.constant_(self.weight, inverse_strength(STRONG))
+        nn.init.constant_(self.weight, inverse_strength(LEARNED))
 
     def forward(self, rows: Sequence[Tensor], n_lead: int) -> Tensor:
         """What is added to the scores (B,H,M,M) of M = ``n_lead`` + N tokens; the leading ones are neutral.

@@ -91,9 +91,10 @@ def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str
         "relations",
     )
     extractor = {name: getattr(settings, name) for name in network if name not in left_out}
-    if extractor.get("relations") == "on":
+    kinds = None if settings.relations == "learned" else spec.kinds or None
+    if extractor.get("relations") in ("on", "learned"):
         extractor["relations"] = "auto"
-    extractor |= {"names": spec.names, "kinds": spec.kinds or None, "presence": settings.presence}
+    extractor |= {"names": spec.names, "kinds": kinds, "presence": settings.presence}
     return {
         "features_extractor_class": EXTRACTORS[policy],
         "features_extractor_kwargs": extractor,

@@ -33,9 +33,10 @@ class Settings:
     """Let every entity's embedding see the ego's features."""
     normalize: bool = True
     """Normalise features inside the network: per type, shared over slots, present rows only."""
-    relations: Literal["on", "declared", "off"] = "on"
+    relations: Literal["on", "declared", "learned", "off"] = "on"
     """Scores that compare like with like: the kinds that the environment declares, and (on) learned projections
-    wherever entities attend to entities. See docs/relations.md."""
+    where entities attend to entities and nothing is declared between them; or only one of the two. See
+    docs/relations.md."""
     pointer: str | None = None
     """Entity type that the action chooses from (action i = slot i)."""
     presence: str | None = None
@@ -60,6 +61,9 @@ class Settings:
     """PPO's clipping of the probability ratio."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
+    normalize_advantage: bool = True
+    """Scale each minibatch's advantages to unit variance. Where a task can be solved for good, that turns what
+    little noise remains into full-size gradients, which may undo it; with rewards of order 1, off is safe."""
     max_grad_norm: float = 0.5
     """Gradients are scaled down to this norm."""
 
@@ -73,6 +77,7 @@ PPO_SETTINGS = (
     "ent_coef",
     "clip_range",
     "vf_coef",
+    "normalize_advantage",
     "max_grad_norm",
 )
 
@@ -113,7 +118,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "Match[rule=odd]": Preset(
         total_timesteps=100_000,
-        policies={"attention": {"learning_rate": 6e-3, "n_layers": 2}, "deepsets": {"learning_rate": 5e-3}},
+        every={"normalize_advantage": False},
+        policies={"attention": {"learning_rate": 3e-3, "n_layers": 2}, "deepsets": {"learning_rate": 5e-3}},
         transfer=_counts(16, 31),
     ),
     "Seek": Preset(

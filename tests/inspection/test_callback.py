@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,7 +142,7 @@ def test_layout_settings_schema_and_command_are_logged(events):
     tags = events.Tags()
     text = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags["tensors"] if "text" in tag}
     assert '"items"' in text["attention/schema/text_summary"]
-    assert "pytest" in text["attention/command/text_summary"]
+    assert text["attention/command/text_summary"] == f"`{shlex.join(sys.argv)}`"
     assert "| gamma | `0.95` |" in text["attention/settings/text_summary"]
     assert "custom_scalars__config__" in tags["tensors"]
     assert "_hparams_/session_start_info" in events.summary_metadata

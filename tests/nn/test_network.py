@@ -273,15 +273,16 @@ def test_parameters_do_not_depend_on_the_number_of_entities():
 def test_every_linear_layer_starts_orthogonal_and_can_be_drawn_again(kind):
     build = {"attention": AttentionNetwork, "deepsets": DeepSetsNetwork, "flat": FlatNetwork}[kind]
     network = build({"items": 3}, 5, **({"capacities": {"items": 7}} if kind == "flat" else {}))
-    linears = [module for module in network.modules() if isinstance(module, torch.nn.Linear)]
+    linears = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)}
     for again in (False, True):
         if again:
-            for linear in linears:
+            for linear in linears.values():
                 torch.nn.init.constant_(linear.weight, 5.0)
             network.reset_parameters()
-        for linear in linears:
+        for name, linear in linears.items():
+            square = 0.25 if name.endswith(("w_q", "w_k")) else 2.0  # of the gain
             weight = linear.weight if linear.in_features >= linear.out_features else linear.weight.T
-            torch.testing.assert_close(weight @ weight.T, 2 * torch.eye(len(weight)), atol=1e-5, rtol=0)  # sqrt(2)
+            torch.testing.assert_close(weight @ weight.T, square * torch.eye(len(weight)), atol=1e-5, rtol=0)
             assert linear.bias is None or not linear.bias.any()
 
 

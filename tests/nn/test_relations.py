@@ -1,9 +1,12 @@
 """Relations: a float64 reference of the scores, neutrality, one scale per kind, and the invariants with them on."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.comparisons import EGO, Group, KindScale
 from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.relation_terms import AutoScores, DeclaredScores, _positions, inverse_strength
@@ -347,6 +350,20 @@ class TestNetwork:
         with pytest.raises(ValueError, match=known), module.relations.without("lock"):
             pass
 
+    def test_groups_of_a_kind_are_scaled_alike(self):
+        module, (ego, entities) = network(torch.float32), crowded(observation(torch.float32))
+        ego = ego * 10
+        module(ego, entities)
+        module.eval()
+        key, lock = Group(*KEY), Group(*LOCK)
+        shown = module.relations._shown(ego, entities)
+        columns = module.relations.columns
+        seen = shown[:, 1, columns[lock]][:, :2] - shown[:, 0, columns[key]][:, :2]
+        raw = entities["boxes"][0][:, 0, :2] - ego[:, :2]
+        ratio = seen / raw
+        assert (ratio - ratio[0, 0]).abs().max() <= 1e-5
+        assert ratio[0, 0] < 0.9
+
     def test_unknown_mode_is_refused(self):
         with pytest.raises(ValueError, match=r"relations='on' is unknown; choose one of \('auto', 'declared', 'off'\)"):
             AttentionNetwork(WIDTHS, E, relations="on")
@@ -354,3 +371,17 @@ class TestNetwork:
 
 def test_inverse_strength():
     assert nn.functional.softplus(torch.tensor(4.0 * inverse_strength(0.1))).item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("n_queries", [1, 3])
+def test_log_count_scaling_sharpens_relations_too(n_queries):
+    attention = MultiHeadAttention(6, 2)
+    nn.init.zeros_(attention.w_q.weight)
+    nn.init.zeros_(attention.w_q.bias)  # only the bias argument speaks
+    patterns: list[torch.Tensor] = []
+    attention.tap.register_forward_hook(lambda module, inputs, output: patterns.append(output))
+    tokens, bias = torch.randn(1, 7, 6), torch.randn(1, 2, n_queries, 7)
+    present = torch.tensor([[True] * 5 + [False] * 2])
+    attention(tokens[:, :n_queries], tokens, present, bias)
+    expected = (bias[..., :5] * math.log(6) / math.log(9)).softmax(-1)
+    torch.testing.assert_close(patterns[0][..., :5], expected)

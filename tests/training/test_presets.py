@@ -29,6 +29,17 @@ def test_make_agent_takes_the_preset_of_its_environment_and_lets_settings_overru
     assert agent.policy.features_extractor.spec.types[0].features[:2] == ("dx", "dy")
 
 
+@pytest.mark.parametrize(
+    ("mode", "declared", "learned"), [("on", 2, 0), ("declared", 2, 0), ("learned", 0, 2), ("off", 0, 0)]
+)
+def test_relations_use_what_is_declared_or_what_is_learned(mode, declared, learned):
+    env = make_vec_env("envs:AttnRL/Match-v0", 3, env_kwargs={"rule": "odd"})
+    relations = make_agent(env, relations=mode, n_layers=3).policy.features_extractor.network.relations
+    layers = [] if relations is None else relations.layers
+    assert sum(layer.declared is not None for layer in layers) == declared
+    assert sum(layer.auto is not None for layer in layers) == learned
+
+
 def test_make_agent_refuses_an_unknown_policy():
     with pytest.raises(ValueError, match="policy='transformer' is unknown"):
         make_agent(make_vec_env("envs:AttnRL/Seek-v0", 1), "transformer")
