@@ -43,7 +43,9 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain attention": ("attention", {"relations": "off"}),
     "deepsets": ("deepsets", {}),
     "flat": ("flat", {}),
+    "flat, sorted": ("flat", {"sort_by": "distance"}),
 }
+SORTED_ENVIRONMENTS = ("Seek", "Dodge")  # those whose entities have a distance
 SWEEP_RATES = (2e-3, 3e-3, 5e-3, 8e-3)
 SWEEP_SEED = 100
 THRESHOLDS = (0.9, 0.95)
@@ -57,13 +59,13 @@ class Cell:
         environment: key of ``ENVIRONMENTS``.
         policy: key of ``POLICIES``.
         seed: of everything in the run.
-        learning_rate: at the start; None = the preset's.
+        learning_rate: at the start.
     """
 
     environment: str
     policy: str
     seed: int
-    learning_rate: float | None = None
+    learning_rate: float
 
 
 @dataclass
@@ -82,17 +84,19 @@ class Args:
     """Processes side by side; no more than there are cores."""
     out: Path = Path("docs/results")
     """Folder of the CSV files."""
+    models: Path = Path("runs/learning")
+    """Folder of the trained agents."""
 
 
 class LearningCurve(BaseCallback):
-    """Success over the last 500 episodes, after every rollout: (steps, seconds, success)."""
+    """Success over the last 500 episodes, after every rollout: (steps, CPU seconds, success)."""
 
     def __init__(self) -> None:
         super().__init__()
         self.points: list[tuple[int, float, float]] = []
 
     def _on_training_start(self) -> None:
-        self._start = time.perf_counter()
+        self._start = time.process_time()
 
     def _on_step(self) -> bool:
         return True
@@ -100,35 +104,42 @@ class LearningCurve(BaseCallback):
     def _on_rollout_end(self) -> None:
         successes = self.model.ep_success_buffer or ()
         if successes:
-            seconds = time.perf_counter() - self._start
+            seconds = time.process_time() - self._start
             self.points.append((self.num_timesteps, round(seconds, 2), round(float(np.mean(successes)), 4)))
 
     def reached(self, threshold: float) -> tuple[int, float] | None:
-        """Steps and seconds at which success first reached the threshold."""
+        """Steps and CPU seconds at which success first reached the threshold."""
         return next(((steps, seconds) for steps, seconds, success in self.points if success >= threshold), None)
 
 
-def run_cell(cell: Cell) -> list[dict[str, Any]]:
-    """Train and evaluate one cell; returns one row per evaluated entity count."""
+def model_path(folder: Path, cell: Cell) -> Path:
+    """Where the trained agent of a cell is kept."""
+    name = f"{cell.environment} {cell.policy} {cell.seed} {cell.learning_rate:g}"
+    return folder / f"{name.replace(' ', '-')}.zip"
+
+
+def run_cell(cell: Cell, models: Path) -> list[dict[str, Any]]:
+    """Train, keep and evaluate one cell; returns one row per evaluated entity count."""
     torch.set_num_threads(1)
     env_id, env_kwargs = ENVIRONMENTS[cell.environment]
     base, changes = POLICIES[cell.policy]
     preset = find_preset(env_id, env_kwargs)
-    settings = {**changes, **({} if cell.learning_rate is None else {"learning_rate": cell.learning_rate})}
     env = make_vec_env(env_id, preset.n_envs, seed=cell.seed, env_kwargs=env_kwargs)
-    agent = make_agent(env, base, seed=cell.seed, **settings)
+    agent = make_agent(env, base, seed=cell.seed, **changes | {"learning_rate": cell.learning_rate})
     agent._stats_window_size = 500
     curve = LearningCurve()
     cpu = time.process_time()
     agent.learn(preset.total_timesteps, callback=curve)
+    cpu = time.process_time() - cpu
+    agent.save(model_path(models, cell))
     facts = {
         "environment": cell.environment,
         "policy": cell.policy,
         "seed": cell.seed,
-        "learning_rate": preset.settings(base).learning_rate if cell.learning_rate is None else cell.learning_rate,
+        "learning_rate": cell.learning_rate,
         "parameters": sum(p.numel() for p in agent.policy.parameters()),
         "total_timesteps": agent.num_timesteps,
-        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "cpu_seconds": round(cpu, 1),
         "curve": json.dumps(curve.points),
     }
     for threshold in THRESHOLDS:
@@ -176,6 +187,8 @@ def planned(args: Args) -> list[Cell]:
     for environment in args.envs:
         for seed in seeds:
             for policy in args.policies:
+                if policy == "flat, sorted" and environment not in SORTED_ENVIRONMENTS:
+                    continue
                 base, _ = POLICIES[policy]
                 own = find_preset(*ENVIRONMENTS[environment]).settings(base).learning_rate
                 rates = SWEEP_RATES if args.sweep else (own,)
@@ -190,7 +203,7 @@ def main(args: Args) -> None:
     todo = [cell for cell in planned(args) if cell not in done]
     print(f"{len(done)} cells in {path}, {len(todo)} to run")
     with ProcessPoolExecutor(args.workers) as pool:
-        running = {pool.submit(run_cell, cell): cell for cell in todo}
+        running = {pool.submit(run_cell, cell, args.models): cell for cell in todo}
         for future in as_completed(running):
             rows = future.result()
             append(path, rows)

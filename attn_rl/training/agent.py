@@ -95,12 +95,22 @@ def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str
     if extractor.get("relations") in ("on", "learned"):
         extractor["relations"] = "auto"
     extractor |= {"names": spec.names, "kinds": kinds, "presence": settings.presence}
+    if policy == "flat" and settings.sort_by is not None:
+        extractor["sort_by"] = _sorted_types(spec, settings.sort_by)
     return {
         "features_extractor_class": EXTRACTORS[policy],
         "features_extractor_kwargs": extractor,
         "net_arch": list(settings.net_arch),
         "pointer": None if policy == "flat" else settings.pointer,
     }
+
+
+def _sorted_types(spec: EntitySpec, feature: str) -> dict[str, str]:
+    found = {entity_type.name: feature for entity_type in spec.types if feature in entity_type.features}
+    if not found:
+        features = {entity_type.name: entity_type.features for entity_type in spec.types}
+        raise ValueError(f"sort_by={feature!r}: no entity type has this feature; choose one of {features}")
+    return found
 
 
 def describe(env: VecEnv) -> tuple[str, dict[str, Any]]:

@@ -37,6 +37,8 @@ class Settings:
     """Scores that compare like with like: the kinds that the environment declares, and (on) learned projections
     where entities attend to entities and nothing is declared between them; or only one of the two. See
     docs/relations.md."""
+    sort_by: str | None = None
+    """For flat: the feature whose ascending order the slots are put in, in every type that has it."""
     pointer: str | None = None
     """Entity type that the action chooses from (action i = slot i)."""
     presence: str | None = None
@@ -110,35 +112,58 @@ def _counts(*counts: int) -> tuple[dict[str, int], ...]:
     return tuple({"min_entities": n, "max_entities": n, "capacity": n} for n in counts)
 
 
+MOST_FORAGE = {"food": 4, "hunters": 2, "poison": 3, "walls": 3}
+
 PRESETS: dict[str, Preset] = {
     "Match": Preset(
         total_timesteps=50_000,
-        policies={"attention": {"learning_rate": 4e-3}, "deepsets": {"learning_rate": 4e-3}},
+        policies={
+            "attention": {"learning_rate": 4e-3},
+            "deepsets": {"learning_rate": 4e-3},
+            "flat": {"d_model": 58},
+        },
         transfer=_counts(16, 32),
     ),
     "Match[rule=odd]": Preset(
         total_timesteps=100_000,
         every={"normalize_advantage": False},
-        policies={"attention": {"learning_rate": 3e-3, "n_layers": 2}, "deepsets": {"learning_rate": 5e-3}},
+        policies={
+            "attention": {"learning_rate": 3e-3, "n_layers": 2},
+            "deepsets": {"learning_rate": 5e-3, "d_model": 44},
+            "flat": {"d_model": 80},
+        },
         transfer=_counts(16, 31),
     ),
     "Seek": Preset(
         every={"gamma": 0.95},
-        policies={"attention": {"learning_rate": 5e-3}, "deepsets": {"learning_rate": 5e-3}},
+        policies={"attention": {"learning_rate": 5e-3}, "deepsets": {"learning_rate": 8e-3}},
         transfer=_counts(16, 32),
     ),
     "Dodge": Preset(
-        every={"gamma": 0.97, "learning_rate": 5e-3},
+        every={"gamma": 0.97, "learning_rate": 8e-3},
         policies={"attention": {"ego_conditioning": False}},
         transfer=_counts(12, 16),
     ),
     "Boxes": Preset(
         total_timesteps=300_000,
         every={"gamma": 0.95, "pointer": "items", "ego_conditioning": False, "learning_rate": 4e-3},
+        policies={"deepsets": {"learning_rate": 5e-3}, "flat": {"d_model": 72}},
         transfer=({"min_depth": 4, "max_depth": 4, "capacity": 16},),
+    ),
+    "Forage": Preset(
+        total_timesteps=300_000,
+        every={"gamma": 0.97, "learning_rate": 5e-3},
+        policies={"flat": {"d_model": 74}},
+        transfer=({"min_entities": MOST_FORAGE, "max_entities": {name: 2 * n for name, n in MOST_FORAGE.items()}},),
     ),
     "Triage": Preset(
         every={"pointer": "enemies"},
+        policies={"flat": {"d_model": 88}},
+        transfer=({"min_entities": 6, "max_entities": 12, "capacity": 12}, *_counts(16)),
+    ),
+    "Route": Preset(every={"pointer": "cities", "gamma": 1.0}, transfer=_counts(12)),
+    "CherryPick": Preset(
+        total_timesteps=250_000, every={"pointer": "cherries", "gamma": 1.0, "learning_rate": 4e-3}
     ),
     "Tiles": Preset(total_timesteps=10_000, n_envs=64, every={"n_steps": 4, "batch_size": 64, "gamma": 0.0}),
     "MiniGrid-Fetch-8x8-N3": Preset(

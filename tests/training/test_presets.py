@@ -43,3 +43,11 @@ def test_relations_use_what_is_declared_or_what_is_learned(mode, declared, learn
 def test_make_agent_refuses_an_unknown_policy():
     with pytest.raises(ValueError, match="policy='transformer' is unknown"):
         make_agent(make_vec_env("envs:AttnRL/Seek-v0", 1), "transformer")
+
+
+def test_flat_sorts_by_a_feature_or_says_which_there_are():
+    env = make_vec_env("envs:AttnRL/Seek-v0", 3)
+    network = make_agent(env, "flat", sort_by="distance").policy.features_extractor.network
+    assert network.sort_by == {"items": 2}
+    with pytest.raises(ValueError, match=r"sort_by='speed': no entity type has this feature; .*'distance'"):
+        make_agent(env, "flat", sort_by="speed")
