@@ -42,10 +42,14 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
     "plain attention": ("attention", {"relations": "off"}),
     "deepsets": ("deepsets", {}),
+    "undeclared attention": ("attention", {"relations": "learned"}),
     "flat": ("flat", {}),
     "flat, sorted": ("flat", {"sort_by": "distance"}),
 }
-SORTED_ENVIRONMENTS = ("Seek", "Dodge")  # those whose entities have a distance
+ONLY_IN = {  # where entities have a distance; where entities attend to entities of one type
+    "flat, sorted": ("Seek", "Dodge"),
+    "undeclared attention": ("Match odd",),
+}
 SWEEP_RATES = (2e-3, 3e-3, 5e-3, 8e-3)
 SWEEP_SEED = 100
 THRESHOLDS = (0.9, 0.95)
@@ -187,7 +191,7 @@ def planned(args: Args) -> list[Cell]:
     for environment in args.envs:
         for seed in seeds:
             for policy in args.policies:
-                if policy == "flat, sorted" and environment not in SORTED_ENVIRONMENTS:
+                if environment not in ONLY_IN.get(policy, args.envs):
                     continue
                 base, _ = POLICIES[policy]
                 own = find_preset(*ENVIRONMENTS[environment]).settings(base).learning_rate
