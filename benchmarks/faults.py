@@ -125,7 +125,7 @@ ROWS: dict[str, tuple[str, Callable[[Bench], Outcome]]] = {
         "SIGTERM at a random moment, resumed: bit-equal",
         lambda bench: runs.terminated_and_resumed(bench.campaign, bench.n(10), runs.NATIVE),
     ),
-    "overhead": ("guards cost at most 2% of the training time", lambda bench: overhead.overhead(bench.n(60))),
+    "overhead": ("guards cost at most 2% of the training time", lambda bench: overhead.overhead(bench.n(40))),
     "mutants": ("mutants of the source killed by their named test", mutants),
     "soak": (
         "2 million steps of Seek: memory and handles flat",

@@ -13,8 +13,11 @@ ATTENTION, NORMALIZER = "attn_rl/nn/attention.py", "attn_rl/nn/normalizer.py"
 ENCODER, READOUT, NETWORK = "attn_rl/nn/encoder.py", "attn_rl/nn/readout.py", "attn_rl/nn/network.py"
 TRIMMING = "attn_rl/nn/trimming.py"
 HEAD, MASKABLE, EXTRACTOR = "attn_rl/sb3/action_head.py", "attn_rl/sb3/maskable.py", "attn_rl/sb3/extractor.py"
+SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/{name}.py" for name in ("saving", "resume", "snapshot"))
+TRACKED_ENV, WORKERS = "attn_rl/sb3/tracked_env.py", "attn_rl/sb3/workers.py"
 CHECKPOINT, GENERATORS = "attn_rl/training/checkpoint.py", "attn_rl/training/generators.py"
 GUARDED_ENV, GUARDS = "attn_rl/sb3/guarded_env.py", "attn_rl/training/guards.py"
+RESUME_KILLER = "tests/training/test_resume.py::test_killed_and_resumed_is_bit_equal[4]"
 GENERATORS_KILLER = "tests/training/test_generators.py::test_every_generator_goes_on_where_it_was_captured"
 
 MUTANTS = [
@@ -304,6 +307,70 @@ MUTANTS = [
         'refuse_non_finite(getattr(checkpoint, part), f"the {part} (not saved)")',
         "pass",
         "tests/training/test_checkpoint.py::test_a_state_that_is_not_finite_is_neither_saved_nor_read",
+    ),
+    Mutant(
+        "links are followed",
+        CHECKPOINT,
+        "path.is_symlink() or file.is_symlink() or not file.is_file()",
+        "not file.is_file()",
+        "tests/training/test_checkpoint.py::test_links_are_not_followed",
+    ),
+    Mutant(
+        "the oldest checkpoints are kept",
+        CHECKPOINT,
+        "list_checkpoints(folder)[keep:]",
+        "list_checkpoints(folder)[:-keep]",
+        "tests/training/test_checkpoint.py::test_only_the_newest_are_kept",
+    ),
+    # ---- going on
+    Mutant(
+        "a resumed run draws from generators of its own",
+        SAVING,
+        'set_generators(self._resumed.state["generators"])',
+        "pass",
+        RESUME_KILLER,
+    ),
+    Mutant(
+        "TensorBoard keeps what comes again",
+        RESUME,
+        'rewind_events(folder, checkpoint.state["events"])',
+        "pass",
+        RESUME_KILLER,
+    ),
+    Mutant(
+        "native environments begin new episodes",
+        SNAPSHOT,
+        'env.unwrapped.set_state(saved["batch"])',
+        "pass",
+        RESUME_KILLER,
+    ),
+    Mutant(
+        "the optimiser begins anew",
+        SNAPSHOT,
+        "    agent.policy.optimizer.load_state_dict(unpack_optimizer(checkpoint, current, parameters))\n",
+        "",
+        "tests/sb3/test_tracked_env.py::test_an_agent_resumes_in_the_middle_of_third_party_episodes",
+    ),
+    Mutant(
+        "a replay is not compared",
+        TRACKED_ENV,
+        'exact = digest(self._obs) == saved["seen"]',
+        "exact = True",
+        "tests/sb3/test_tracked_env.py::test_an_environment_that_cannot_be_put_back_says_so_and_begins_anew",
+    ),
+    Mutant(
+        "a replaced worker repeats its episodes",
+        WORKERS,
+        "first + self.num_envs * int(self.restarts[index])",
+        "first",
+        "tests/sb3/test_workers.py::test_a_failing_worker_is_replaced_and_counted[dies]",
+    ),
+    Mutant(
+        "a worker's traceback is lost",
+        WORKERS,
+        "remote.send(_Failure(traceback.format_exc()))",
+        "pass",
+        "tests/sb3/test_workers.py::test_a_failing_worker_is_named[raises]",
     ),
     Mutant(
         "torch's generator is not put back",

@@ -73,14 +73,14 @@ class Campaign:
     def stopped(self, number: signal.Signals, *argv: str) -> tuple[Path, int]:
         """A run that gets a signal at a random moment after its first checkpoint; run folder and exit code."""
         _, window = self.whole(*argv)
-        for _ in range(10):  # one that ended before the signal is no trial
+        for _ in range(10):  # one that had written its last file before the signal is no trial
             process, run = self.begin(*argv)
             wait_for_checkpoint(process, run)
             time.sleep(self.rng.uniform(0, window))
             if process.poll() is None:
                 process.send_signal(number)
                 process.communicate()
-                if process.returncode != 0:
+                if process.returncode != 0 and not (run / "evaluation.json").exists():
                     return run, process.returncode
         raise RuntimeError("ten runs in a row ended before the signal; the machine's load changes too much")
 

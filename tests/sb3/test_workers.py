@@ -51,6 +51,7 @@ def workers(how: str, **settings) -> SupervisedVecEnv:
         ("hangs", r"worker 1 hangs: no answer for 2 s"),
         ("raises", r"worker 1 raised an error; its traceback:\n(.|\n)*in fail\n(.|\n)*the road is closed"),
     ],
+    ids=["dies", "hangs", "raises"],
 )
 def test_a_failing_worker_is_named(how: str, message: str):
     env = workers(how, timeout=2.0)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -255,3 +256,10 @@ def test_the_arguments_of_the_run_are_kept(uninterrupted: Path, tmp_path: Path):
     again = train.parse(["--resume", str(uninterrupted)])
     assert again.settings.n_steps == 11
     assert again.runs_dir == uninterrupted.parent
+
+
+def test_nothing_listens_and_nothing_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("bind", "connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, lambda *args: pytest.fail("train.py uses the network"))
+    monkeypatch.setattr(train, "AttentionCallback", partial(AttentionCallback, n_scenes=5, n_pictures=1))
+    run(tmp_path, "alone", "--total-timesteps", "77")
