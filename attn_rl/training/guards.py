@@ -26,11 +26,18 @@ def keeping_what_is_refused(folder: Path) -> Iterator[None]:
     try:
         yield
     except GuardError as error:
-        path = folder / REFUSED
-        np.savez(path, **error.batch)  # type: ignore[arg-type]
+        kept = _keep(folder / REFUSED, error.batch)
         raise GuardError(
-            f"{error}. Nothing of it was learned; checkpoints are as they were, the batch is in {path}", error.batch
+            f"{error}. Nothing of it was learned; checkpoints are as they were, {kept}", error.batch
         ) from error
+
+
+def _keep(path: Path, batch: Mapping[str, np.ndarray]) -> str:
+    try:
+        np.savez(path, **batch)  # type: ignore[arg-type]
+    except OSError as error:  # the fault matters more than a full disk
+        return f"the batch could not be written ({error.strerror})"
+    return f"the batch is in {path}"
 
 
 class GuardedPPO(EntityPPO):

@@ -210,6 +210,12 @@ def test_a_fault_in_train_py_keeps_the_checkpoint_and_the_batch(tmp_path: Path, 
         assert batch["actions"].shape == (7,)
 
 
+def test_a_full_disk_does_not_hide_the_fault(tmp_path: Path):
+    message = r"^it was NaN\. .*the batch could not be written \(No such file"
+    with pytest.raises(GuardError, match=message), keeping_what_is_refused(tmp_path / "missing"):
+        raise GuardError("it was NaN", {"rewards": np.array([np.nan])})
+
+
 # ---- gates 2 and 3 ---------------------------------------------------------------------------------
 
 
