@@ -1,0 +1,122 @@
+"""The report on the learning benchmark: its statistics against independent ones, and every file it writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import intervals
+from benchmarks.results import check_one_rate, read
+
+RANDOM = np.random.default_rng(7)
+OURS = [RANDOM.uniform(0.6, 1.0, 11) for _ in range(3)]
+THEIRS = [RANDOM.uniform(0.5, 0.9, 11) for _ in range(3)]
+
+
+def test_the_interquartile_mean_is_the_mean_of_the_middle_half():
+    scores = np.array([[9.0, 1, 2, 3, 4, 5, 100], [0, 0, 0, 7, 0, 0, 0]])
+    np.testing.assert_allclose(intervals.interquartile_mean(scores), [(2 + 3 + 4 + 5 + 9) / 5, 0])
+
+
+def test_a_stratum_is_resampled_by_itself():
+    first, second = intervals.resampled([np.zeros(3), np.ones(5)], np.random.default_rng(0), draws=7)
+    assert (first.shape, second.shape) == ((7, 3), (7, 5))
+    assert not first.any()
+    assert second.all()
+
+
+def test_ties_are_half_an_improvement():
+    assert intervals.probability_of_improvement(np.array([1.0, 2]), np.array([1.0, 0])) == (0.5 + 1 + 1 + 1) / 4
+
+
+def test_the_profile_is_the_share_of_runs_above_a_threshold():
+    strata = [np.array([0.1, 0.5]), np.array([0.5, 0.9])]
+    profile = intervals.performance_profile(strata, np.array([0.0, 0.3, 0.5, 0.9]))
+    np.testing.assert_allclose(profile, [1, 0.75, 0.25, 0])
+
+
+def test_the_statistics_agree_with_scipy():
+    stats = pytest.importorskip("scipy.stats")
+    trimmed = stats.trim_mean(np.concatenate(OURS), 0.25)
+    np.testing.assert_allclose(intervals.interquartile_mean(np.concatenate(OURS)), trimmed)
+    u = np.mean([stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in zip(OURS, THEIRS, strict=True)])
+    np.testing.assert_allclose(intervals.improvement(OURS, THEIRS)[0], u)
+
+
+def test_the_statistics_agree_with_rliable():
+    library = pytest.importorskip("rliable.library", reason="needs rliable, and pandas below 3")
+    metrics = pytest.importorskip("rliable.metrics")
+    ours, theirs = np.stack(OURS, 1), np.stack(THEIRS, 1)  # (runs, environments)
+    np.testing.assert_allclose(intervals.interquartile_mean(np.concatenate(OURS)), metrics.aggregate_iqm(ours))
+    improvement = metrics.probability_of_improvement(ours, theirs)
+    np.testing.assert_allclose(intervals.improvement(OURS, THEIRS)[0], improvement)
+    thresholds = np.linspace(0, 1, 13)
+    profile = [library.run_score_deviation(ours, threshold) for threshold in thresholds]
+    np.testing.assert_allclose(intervals.performance_profile(OURS, thresholds), profile)
+
+    random = np.random.RandomState(5)
+    _, bounds = library.get_interval_estimates(
+        {"ours": ours}, lambda scores: np.array([metrics.aggregate_iqm(scores)]), reps=2000, random_state=random
+    )
+    np.testing.assert_allclose(intervals.interval(OURS), bounds["ours"][:, 0], atol=6e-3)
+    _, bounds = library.get_interval_estimates(
+        {"both": (ours, theirs)},
+        lambda x, y: np.array([metrics.probability_of_improvement(x, y)]),
+        reps=500,
+        random_state=random,
+    )
+    np.testing.assert_allclose(intervals.improvement(OURS, THEIRS)[1:], bounds["both"][:, 0], atol=2e-2)
+
+
+def write_results(folder: Path, rates: tuple[float, ...] = (0.003,)) -> None:
+    """Two environments, two policies, three seeds; the flat policy is evaluated on the trained counts alone."""
+    rows = []
+    for environment, policy, seed, rate in (
+        (e, p, s, r) for e in ("Seek", "Dodge") for p in ("flat", "attention") for s in range(3) for r in rates
+    ):
+        success = (0.9 if policy == "attention" else 0.2) + seed / 100
+        row = {"environment": environment, "policy": policy, "seed": seed, "learning_rate": rate, "parameters": 12345}
+        row |= {"total_timesteps": 2000, "cpu_seconds": 3.5, "steps_to_0.95": "", "seconds_to_0.95": ""}
+        row["curve"] = json.dumps([[1000, 1.5, success / 2], [2000, 3.0, success]])
+        row |= {"evaluated_on": "{}", "min_entities": 4, "max_entities": 8, "success_rate": success}
+        rows.append(row)
+        if policy == "attention":
+            change = {"evaluated_on": '{"min_entities": 16}', "min_entities": 16, "max_entities": 16}
+            rows.append(row | change | {"curve": "", "success_rate": 0.5})
+    with (folder / "learning.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_every_table_and_plot_is_written(tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="needs an extra: pip install 'attn_rl[bench]'")
+    from benchmarks.report import Args, main
+
+    write_results(tmp_path)
+    main(Args(tmp_path))
+    lines = (tmp_path / "tables.md").read_text().splitlines()
+    assert "|  | attention | flat |" in lines
+    assert "| Seek | **.910 [.900, .920]** | .210 [.200, .220] |" in lines
+    assert "| Seek, 16 entities | **.500 [.500, .500]** |" in lines
+    assert "| Seek | 1.00 [1.00, 1.00], above |" in lines
+    assert "| Dodge | .819 | 3 of 3 | 0 of 3 |" in lines
+    plots = ("success", "curves-steps", "curves-seconds", "transfer", "profiles", "improvement")
+    assert [name for name in plots if not (tmp_path / f"{name}.png").stat().st_size] == []
+
+
+def test_seeds_at_different_learning_rates_are_not_mixed(tmp_path: Path):
+    write_results(tmp_path, rates=(0.003, 0.005))
+    with pytest.raises(ValueError, match=r"flat on Seek was trained with learning rates \[0.003, 0.005\]"):
+        check_one_rate(read(tmp_path / "learning.csv"))
+
+
+def test_counts_by_type_are_added_up(tmp_path: Path):
+    write_results(tmp_path)
+    path = tmp_path / "learning.csv"
+    path.write_text(path.read_text().replace(",4,8,", ",\"{'food': 2, 'walls': 3}\",\"{'food': 4, 'walls': 7}\","))
+    assert read(path)[0].entities == "5-11"
