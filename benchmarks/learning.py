@@ -27,7 +27,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from attn_rl import make_agent, make_vec_env
 from attn_rl.training.evaluation import evaluate
 from attn_rl.training.loading import DoesNotFit
-from attn_rl.training.presets import find_preset
+from attn_rl.training.presets import find_preset, override
 
 ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "Match": ("envs:AttnRL/Match-v0", {}),
@@ -42,7 +42,7 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
     "plain attention": ("attention", {"relations": "off"}),
     "deepsets": ("deepsets", {}),
-    "undeclared attention": ("attention", {"relations": "learned"}),
+    "undeclared attention": ("attention", {"relations": "learned", "learning_rate": 5e-3}),
     "flat": ("flat", {}),
     "flat, sorted": ("flat", {"sort_by": "distance"}),
 }
@@ -193,9 +193,9 @@ def planned(args: Args) -> list[Cell]:
             for policy in args.policies:
                 if environment not in ONLY_IN.get(policy, args.envs):
                     continue
-                base, _ = POLICIES[policy]
-                own = find_preset(*ENVIRONMENTS[environment]).settings(base).learning_rate
-                rates = SWEEP_RATES if args.sweep else (own,)
+                base, changes = POLICIES[policy]
+                settings = override(find_preset(*ENVIRONMENTS[environment]).settings(base), changes)
+                rates = SWEEP_RATES if args.sweep else (settings.learning_rate,)
                 cells += [Cell(environment, policy, seed, rate) for rate in rates]
     return cells
 
