@@ -50,17 +50,33 @@ class Record:
     """Probe scenes."""
 
 
+@dataclass(frozen=True)
+class Presets:
+    """Print presets in the format of RL Zoo's hyperparameter files: attn-rl presets > ppo.yml."""
+
+    envs: Positional[tuple[str, ...]] = ()
+    """Gymnasium ids; none: all that this project registers."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """Arguments of the environments, as pairs: --env-kwargs rule odd."""
+
+
 Command = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Record, tyro.conf.subcommand("record")]
+    | Annotated[Presets, tyro.conf.subcommand("presets")]
 )
 
 
 def main() -> None:
     """Entry point of ``attn-rl`` and ``python -m attn_rl``."""
     command: Any = tyro.cli(Command, prog="attn-rl", description=__doc__)  # type: ignore[call-overload]
-    actions: dict[type, Callable[[Any], None]] = {Inspect: inspect, Evaluate: evaluate, Record: record}
+    actions: dict[type, Callable[[Any], None]] = {
+        Inspect: inspect,
+        Evaluate: evaluate,
+        Record: record,
+        Presets: presets,
+    }
     try:
         actions[type(command)](command)
     except ValueError as error:
@@ -102,6 +118,20 @@ def record(command: Record) -> None:
     probe = make_probe(actor, scenes, env, model.num_timesteps)
     probe.save(command.out)
     print("\n".join([*probe.verdicts, f"wrote {command.out}"]))
+
+
+def presets(command: Presets) -> None:
+    """Print YAML."""
+    import gymnasium as gym
+
+    from attn_rl.third_party import find_spec
+    from attn_rl.training.zoo import zoo_yaml
+
+    ids = command.envs
+    if not ids:
+        find_spec("envs:AttnRL/Seek-v0")  # imports the module, which registers them
+        ids = tuple(f"envs:{name}" for name in gym.registry if name.startswith("AttnRL/"))
+    print(zoo_yaml(ids, {name: literal(value) for name, value in command.env_kwargs.items()}), end="")
 
 
 def literal(text: str) -> Any:
