@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in 
 
 ATTENTION, NORMALIZER = "attn_rl/nn/attention.py", "attn_rl/nn/normalizer.py"
 ENCODER, READOUT, NETWORK = "attn_rl/nn/encoder.py", "attn_rl/nn/readout.py", "attn_rl/nn/network.py"
-TRIMMING = "attn_rl/nn/trimming.py"
+TRIMMING, BASELINES = "attn_rl/nn/trimming.py", "attn_rl/nn/baselines.py"
 HEAD, MASKABLE, EXTRACTOR = "attn_rl/sb3/action_head.py", "attn_rl/sb3/maskable.py", "attn_rl/sb3/extractor.py"
 SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/{name}.py" for name in ("saving", "resume", "snapshot"))
 TRACKED_ENV, WORKERS = "attn_rl/sb3/tracked_env.py", "attn_rl/sb3/workers.py"
@@ -128,6 +128,20 @@ MUTANTS = [
         "present.sum(1).min()",
         "tests/nn/test_trimming.py::test_relations_are_trimmed_along",
     ),
+    Mutant(
+        "a batch without padding stays sorted",
+        NETWORK,
+        "[:, 0].index_select(0, runs.order.argsort())",
+        "[:, 0]",
+        "tests/nn/test_ragged.py::test_outputs_gradients_and_statistics_are_those_of_all_slots",
+    ),
+    Mutant(
+        "the tokens' gradient forgets the scores",
+        "attn_rl/nn/ragged.py",
+        "torch.cat([q, d_mixed], 1)",
+        "torch.cat([0 * q, d_mixed], 1)",
+        "tests/nn/test_ragged.py::test_outputs_gradients_and_statistics_are_those_of_all_slots",
+    ),
     # ---- the map
     Mutant(
         "the tap sees a pattern that is not used (many queries)",
@@ -189,7 +203,7 @@ MUTANTS = [
     ),
     Mutant(
         "sorting puts absent rows first",
-        NETWORK,
+        BASELINES,
         "masked_fill(~present, torch.inf)",
         "masked_fill(~present, -torch.inf)",
         "tests/nn/test_network.py::TestFlatNetwork::test_sorting_is_ascending_with_absent_rows_last",

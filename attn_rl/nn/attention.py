@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from attn_rl.nn.ragged import MixRuns, Runs
 
 SIMILARITIES = ("dot", "cosine")
 
@@ -76,7 +79,18 @@ def attention_pattern(
         q, k = nn.functional.normalize(q, dim=-1), nn.functional.normalize(k, dim=-1)
     if scale is None:
         scale = 1.0 if similarity == "cosine" else 1.0 / math.sqrt(q.shape[-1])
-    scores = (q @ k.transpose(-2, -1)) * scale
+    return pattern_of(q @ k.transpose(-2, -1), present, scale, bias, never_empty)
+
+
+def pattern_of(
+    similarities: Tensor,
+    present: Tensor | None,
+    scale: Tensor | float,
+    bias: Tensor | None = None,
+    never_empty: bool = False,
+) -> Tensor:
+    """Turn similarities (..., Q, N) into weights; the other arguments are those of :func:`attention_pattern`."""
+    scores = similarities * scale
     if bias is not None:
         scores = scores + bias
     if present is None:
@@ -160,7 +174,7 @@ class MultiHeadAttention(nn.Module):
         self,
         queries: Tensor,
         tokens: Tensor,
-        present: Tensor,
+        present: Tensor | Runs,
         bias: Tensor | None = None,
         carry: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
@@ -169,7 +183,8 @@ class MultiHeadAttention(nn.Module):
         Args:
             queries: the rows that look, (B,Q,D); a single one that is the same for all observations: (1,1,D).
             tokens: the rows looked at, (B,N,D); absent rows hold anything finite.
-            present: boolean (B,N).
+            present: boolean (B,N). Or runs, in gradient updates: every query looks at itself and at its own rows among
+                the ``tokens`` (R,D); without ``bias`` and ``carry``, untapped.
             bias: added to the similarities before log-count scaling, broadcastable to (B,H,Q,N).
             carry: turns the pattern (B,H,Q,N) into something to add to the output (B,Q,D): what is attended to may
                 tell where it lies as seen from the query.
@@ -177,6 +192,8 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (B,Q,D)
         """
+        if isinstance(present, Runs):
+            return self.w_o(self._over_runs(queries, tokens, present))
         scale, sharpness = self._temperature(), self._sharpness(present)
         if sharpness is not None:
             scale = sharpness * scale
@@ -205,10 +222,7 @@ class MultiHeadAttention(nn.Module):
 
         q (B,1,D) or (1,1,D) -> mixed (B,1,D), pattern (B,H,1,N).
         """
-        w_k = self.w_k.weight.unflatten(0, (self.n_heads, -1))  # (H,d,D)
-        w_v = self.w_v.weight.unflatten(0, (self.n_heads, -1))
-        per_head = q.view(-1, self.n_heads, w_k.shape[1]).transpose(0, 1)  # (H,B,d)
-        absorbed = torch.bmm(per_head, w_k).transpose(0, 1)  # (B,H,D)
+        absorbed = self._absorb(q)
         pattern = attention_pattern(
             absorbed,
             tokens,
@@ -218,8 +232,29 @@ class MultiHeadAttention(nn.Module):
             never_empty=self.never_empty,
         )  # (B,H,N)
         pattern = self.tap(pattern.unsqueeze(2))
-        mixed = torch.bmm(pattern.squeeze(2), tokens).transpose(0, 1)  # (H,B,D)
-        return torch.bmm(mixed, w_v.transpose(1, 2)).transpose(0, 1).flatten(1).unsqueeze(1), pattern
+        return self._values(torch.bmm(pattern.squeeze(2), tokens)), pattern
+
+    def _over_runs(self, queries: Tensor, tokens: Tensor, runs: Runs) -> Tensor:
+        """The same over rows without padding: queries (B,1,D) or (1,1,D), tokens (R,D) -> mixed (B,1,D)."""
+        absorbed = self._absorb(self.w_q(queries)).expand(len(runs.order), -1, -1)
+        own = absorbed @ queries.transpose(1, 2)  # (B,H,1)
+        present, scale = runs.present, self._temperature()
+        if (sharpness := self._sharpness(present)) is not None:
+            scale = scale * sharpness.squeeze(-1)
+        weigh = partial(pattern_of, present=present, scale=scale, never_empty=True)
+        mixed, pattern = MixRuns.apply(absorbed, tokens, own, scale, runs, weigh)
+        return self._values(mixed + pattern[..., :1] * queries)
+
+    def _absorb(self, q: Tensor) -> Tensor:
+        """Move the key projection to the query's side: (B,1,D) -> (B,H,D)."""
+        w_k = self.w_k.weight.unflatten(0, (self.n_heads, -1))  # (H,d,D)
+        per_head = q.view(-1, self.n_heads, w_k.shape[1]).transpose(0, 1)  # (H,B,d)
+        return torch.bmm(per_head, w_k).transpose(0, 1)
+
+    def _values(self, mixed: Tensor) -> Tensor:
+        """Project what was mixed: (B,H,D) -> (B,1,D)."""
+        w_v = self.w_v.weight.unflatten(0, (self.n_heads, -1))
+        return torch.bmm(mixed.transpose(0, 1), w_v.transpose(1, 2)).transpose(0, 1).flatten(1).unsqueeze(1)
 
     def _temperature(self) -> Tensor | float:
         """Factor on the similarities: a number, or for cosine one per head (1,H,1,1)."""

@@ -1,4 +1,4 @@
-"""The networks behind the extractors: attention over entities, and its opponents DeepSets and flat."""
+"""The network behind the attention extractor, and what all networks share."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from attn_rl.nn.attention import check_heads
 from attn_rl.nn.comparisons import Group
 from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
+from attn_rl.nn.ragged import LEAST_SLOTS, Runs
 from attn_rl.nn.readout import READOUTS, Pooling
 from attn_rl.nn.relations import MODES, Relations
-from attn_rl.nn.tokenizer import Embedding, Tokenizer
+from attn_rl.nn.tokenizer import Tokenizer
 from attn_rl.nn.trimming import encode_trimmed
 
 QUERY_KEY_GAIN = 0.5
@@ -46,8 +47,12 @@ class SetNetwork(nn.Module):
             readout (B,D_out), and the entities' tokens (B,N,D) where they are asked for, else None.
         """
         if self.training and torch.is_grad_enabled() and self.trims and not self.watched:
-            return encode_trimmed(self.encode, ego, entities)
+            return self.encode_update(ego, entities)
         return self.encode(ego, entities)
+
+    def encode_update(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`encode`, without the padding."""
+        return encode_trimmed(self.encode, ego, entities)
 
     def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
         """As :meth:`forward`, on all slots."""
@@ -134,6 +139,7 @@ class AttentionNetwork(SetNetwork):
         )
         self.pooling = Pooling(d_model, (self.readout,)) if self.readout in ("mean", "max") else None
         self.entity_rows = entity_rows
+        self.similarity = similarity
         self.d_model = self.d_out = d_model
         self.relations = self._make_relations(relations, widths, groups, n_heads, n_layers)
         self.reset_parameters()
@@ -178,112 +184,39 @@ class AttentionNetwork(SetNetwork):
         scaled = self.normalizer(ego, entities)
         tokens = self.tokenizer(*scaled, self.query)
         related = None if self.relations is None else self.relations(ego, entities, scaled[1])
-        only_reader = self.pooling is None and not self.entity_rows
-        rows = self.encoder(tokens.x, tokens.present, tokens.first if only_reader else None, related)
+        rows = self.encoder(tokens.x, tokens.present, tokens.first if self._reads_first else None, related)
         entity_tokens = rows[:, self.n_lead :]
         readout = rows[:, 0] if self.pooling is None else self.pooling(entity_tokens, tokens.present[:, self.n_lead :])
         return readout, entity_tokens if self.entity_rows else None
+
+    def encode_update(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`encode`, without the padding: none at all in a large batch of one type, read by one query."""
+        simple = len(entities) == len(self.encoder.blocks) == self.n_lead == 1 and self.relations is None
+        x, present = next(iter(entities.values()))
+        if simple and self.similarity == "dot" and self._reads_first and present.numel() >= LEAST_SLOTS:
+            return self._encode_runs(ego, x, present), None
+        return super().encode_update(ego, entities)
+
+    def _encode_runs(self, ego: Tensor | None, x: Tensor, present: Tensor) -> Tensor:
+        """Encode the rows of x (B,N,F) that are present (B,N), and nothing else: readout (B,D)."""
+        runs = Runs.of(present)
+        rows, context = self.normalizer.types[0](x.flatten(0, 1).index_select(0, runs.source)), None
+        first = None if self.query is None else self.query.view(1, 1, -1)
+        if ego is not None and self.tokenizer.embed_ego is not None:
+            ego = self.normalizer.scale_ego(ego.index_select(0, runs.order))
+            first, context = self.tokenizer.embed_ego(ego).unsqueeze(1), ego.index_select(0, runs.owner)
+        tokens = self.tokenizer.embed[0].embed_rows(rows, context)  # type: ignore[operator]
+        return self.encoder(tokens, runs, first)[:, 0].index_select(0, runs.order.argsort())
+
+    @property
+    def _reads_first(self) -> bool:
+        """Nobody reads any row but the first."""
+        return self.pooling is None and not self.entity_rows
 
     @property
     def watched(self) -> bool:
         """Whether a hook listens to an attention layer or its pattern."""
         return any(block.attention.watched for block in self.encoder.blocks)  # type: ignore[union-attr]
-
-
-class DeepSetsNetwork(SetNetwork):
-    r"""DeepSets (Zaheer et al. 2017) as strong as we can make it: the opponent of attention.
-
-    .. math:: \rho\big([\mathrm{ego},\ \mathrm{mean}_i\,\phi(x_i, \mathrm{ego}),\ \max_i \phi(x_i, \mathrm{ego})]\big)
-
-    The embedding sees the ego's features, is layer-normalised and deep enough for about as many parameters
-    as the attention network; pooling is mean and max together. Without any of these it would be a straw man.
-
-    Args:
-        widths, ego_width, d_model, ego_conditioning, normalize: as for :class:`AttentionNetwork`.
-        n_layers: further hidden layers of phi after the embedding.
-        entity_rows: also return the entities' tokens (a pointer head reads them).
-    """
-
-    def __init__(
-        self,
-        widths: Mapping[str, int],
-        ego_width: int = 0,
-        *,
-        d_model: int = 32,
-        n_layers: int = 1,
-        ego_conditioning: bool = True,
-        normalize: bool = True,
-        entity_rows: bool = False,
-    ) -> None:
-        super().__init__()
-        self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize)
-        self.tokenizer = Tokenizer(widths, ego_width, d_model, ego_conditioning=ego_conditioning)
-        phi: list[nn.Module] = [nn.LayerNorm(d_model), nn.ReLU()]
-        for _ in range(n_layers):
-            phi += [nn.Linear(d_model, d_model), nn.LayerNorm(d_model), nn.ReLU()]
-        self.phi = nn.Sequential(*phi)
-        self.pooling = Pooling(d_model, ("mean", "max"))
-        self.n_lead = int(ego_width > 0)
-        pooled = (2 + self.n_lead) * d_model
-        self.rho = nn.Sequential(nn.Linear(pooled, 2 * d_model), nn.ReLU(), nn.Linear(2 * d_model, d_model))
-        self.entity_rows = entity_rows
-        self.d_model = self.d_out = d_model
-        self.reset_parameters()
-
-    def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`forward`, on all slots."""
-        x, present, _ = self.tokenizer(*self.normalizer(ego, entities))
-        rows = self.phi(x[:, self.n_lead :])
-        pooled = self.pooling(rows, present[:, self.n_lead :])
-        if self.n_lead:
-            pooled = torch.cat([x[:, 0], pooled], -1)
-        return self.rho(pooled), rows if self.entity_rows else None
-
-
-class FlatNetwork(SetNetwork):
-    """Forget that the observation is a set: concatenate everything, slot by slot, with presence flags.
-
-    Args:
-        widths, ego_width, d_model, normalize: as for :class:`AttentionNetwork`.
-        capacities: slots of each entity type.
-        sort_by: per type, the column whose ascending order the slots are put in (absent last); None = as they come.
-    """
-
-    trims = False  # a slot has weights of its own
-
-    def __init__(
-        self,
-        widths: Mapping[str, int],
-        ego_width: int = 0,
-        *,
-        capacities: Mapping[str, int],
-        d_model: int = 64,
-        normalize: bool = True,
-        sort_by: Mapping[str, int] | None = None,
-    ) -> None:
-        super().__init__()
-        self.sort_by = dict(sort_by or {})
-        self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize)
-        width = ego_width + sum((widths[name] + 1) * n for name, n in capacities.items())
-        self.hidden = Embedding(width, d_model)
-        self.d_out = d_model
-        self.reset_parameters()
-
-    def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, None]:
-        """As :meth:`forward`, without entity tokens."""
-        entities = {name: self._sorted(name, *rows) for name, rows in entities.items()}
-        ego, entities = self.normalizer(ego, entities)
-        columns = [] if ego is None else [ego]
-        for x, present in entities.values():
-            columns += [(x * present.unsqueeze(-1)).flatten(1), present.to(x.dtype)]
-        return self.hidden(torch.cat(columns, -1)), None
-
-    def _sorted(self, name: str, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        if name not in self.sort_by:
-            return x, present
-        key = x[..., self.sort_by[name]].masked_fill(~present, torch.inf)
-        order = key.argsort(dim=1, stable=True)
-        return x.gather(1, order.unsqueeze(-1).expand_as(x)), present.gather(1, order)
 
 
 def _check_readout(readout: str | None, ego_width: int) -> str:

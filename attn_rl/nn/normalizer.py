@@ -141,9 +141,11 @@ class EntityNormalizer(nn.Module):
 
     def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor | None, Entities]:
         """Return the ego's features (B,E) and, per type, features (B,N,F) with their presence, cleaned."""
-        if ego is not None and self.ego is not None:
-            ego = self.ego(ego)
         cleaned = {}
         for normalizer, (name, (x, present)) in zip(self.types, entities.items(), strict=True):
             cleaned[name] = normalizer(x.masked_fill(~present.unsqueeze(-1), 0.0), present), present
-        return ego, cleaned
+        return None if ego is None else self.scale_ego(ego), cleaned
+
+    def scale_ego(self, ego: Tensor) -> Tensor:
+        """Normalise the ego's features (B,E)."""
+        return ego if self.ego is None else self.ego(ego)

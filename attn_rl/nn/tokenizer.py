@@ -64,6 +64,13 @@ class Embedding(nn.Module):
             hidden = hidden + narrow_linear(context, self.context.weight).unsqueeze(-2)
         return self.second(torch.relu(hidden))
 
+    def embed_rows(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """The same for rows without padding, each with a context of its own: x (R,F), context (R,E) -> (R,D)."""
+        weight = self.first.weight
+        if self.context is not None and context is not None:
+            x, weight = torch.cat([x, context], 1), torch.cat([weight, self.context.weight], 1)
+        return self.second(torch.relu(narrow_linear(x, weight, self.first.bias)))
+
 
 class Tokenizer(nn.Module):
     """Embed the ego and every entity type into one set of tokens, the ego first.

@@ -17,8 +17,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from attn_rl.entities import ACTION_MASK, COMPARE, EntitySpec, Kinds
+from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
 from attn_rl.nn.comparisons import EGO, Group
-from attn_rl.nn.network import AttentionNetwork, DeepSetsNetwork, FlatNetwork, SetNetwork
+from attn_rl.nn.network import AttentionNetwork, SetNetwork
 
 
 class FeatureLayout(NamedTuple):
@@ -136,14 +137,14 @@ class EntityAttentionExtractor(EntityExtractor):
 
 class DeepSetsExtractor(EntityExtractor):
     """DeepSets over the entities: ego-conditioned, layer-normalised, mean and max; see
-    :class:`attn_rl.nn.network.DeepSetsNetwork`."""
+    :class:`attn_rl.nn.baselines.DeepSetsNetwork`."""
 
     def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
         return DeepSetsNetwork(spec.widths, _ego_width(spec), entity_rows=pointer is not None, **network)
 
 
 class FlatExtractor(EntityExtractor):
-    """The observation as one flat vector, slot by slot; see :class:`attn_rl.nn.network.FlatNetwork`.
+    """The observation as one flat vector, slot by slot; see :class:`attn_rl.nn.baselines.FlatNetwork`.
 
     ``sort_by`` may name, per type, a feature whose ascending order the slots are put in.
     """

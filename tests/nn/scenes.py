@@ -10,8 +10,9 @@ from functools import cache, wraps
 import torch
 from torch import Tensor
 
+from attn_rl.nn.baselines import DeepSetsNetwork
 from attn_rl.nn.comparisons import Group
-from attn_rl.nn.network import AttentionNetwork, DeepSetsNetwork, SetNetwork
+from attn_rl.nn.network import AttentionNetwork, SetNetwork
 
 Rows = dict[str, tuple[Tensor, Tensor]]
 GARBAGE = (float("nan"), float("inf"), float("-inf"), 1e30)

@@ -11,7 +11,8 @@ import itertools
 import pytest
 import torch
 
-from attn_rl.nn.network import AttentionNetwork, DeepSetsNetwork, FlatNetwork
+from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
+from attn_rl.nn.network import AttentionNetwork
 from tests.nn.scenes import GARBAGE, Case, both_modes, fill_absent, for_every_case, one_mode, outputs, patterns
 
 DOUBLE = torch.float64
