@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks import intervals
-from benchmarks.results import Evaluated, strata, unique
+from benchmarks.results import Evaluated, Reach, strata, unique
 from benchmarks.results import success as success_of
 
 COLOURS = {
@@ -167,6 +167,30 @@ def _points(axes: Axes, found: list[tuple[float, np.ndarray]], colour: str) -> N
     low, high = np.array([intervals.interval([scores]) for _, scores in found]).T
     axes.vlines(x, low, high, color=colour, alpha=0.4, linewidth=4)
     axes.plot(x, middle, "-o", color=colour, linewidth=1.6, markersize=4.5)
+
+
+def long_range(rows: list[Reach], path: Path) -> None:
+    """Success against chain length or number of entities, far beyond the values of training (shaded)."""
+    with panels(path, unique(row.environment for row in rows), unique(row.policy for row in rows)) as axes_of:
+        for name, axes in axes_of.items():
+            here = [row for row in rows if row.environment == name]
+            values = sorted({row.value for row in here})
+            for policy in unique(row.policy for row in here):
+                scores = [
+                    (value, np.array([r.success for r in here if (r.policy, r.value) == (policy, value)]))
+                    for value in values
+                ]
+                _points(axes, [(x, seeds) for x, seeds in scores if len(seeds)], colour_of(policy))
+            if here[0].axis == "entities":
+                axes.set_xscale("log", base=2)
+            axes.axvspan(*here[0].trained, color="#f1d77a", alpha=0.35, linewidth=0, zorder=0)
+            axes.set_xticks(values, [str(value) for value in values])
+            axes.minorticks_off()
+            axes.set(ylim=(-0.02, 1.03), xlabel=LONG_AXES[here[0].axis])
+        next(iter(axes_of.values())).set_ylabel("success, IQM [95%]")
+
+
+LONG_AXES = {"entities": "entities", "depth": "boxes on the way to the gem"}
 
 
 def profiles(rows: list[Evaluated], path: Path) -> None:

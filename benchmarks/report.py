@@ -11,14 +11,17 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that the script finds its neighbours
 
 from benchmarks import plots, tables
-from benchmarks.results import Evaluated, check_one_rate, read
+from benchmarks.results import Evaluated, Reach, check_one_rate, read, read_reach
 
+AnyRow = TypeVar("AnyRow", Evaluated, Reach)
+LEGEND = "IQM: mean of the middle half of the seeds. – : not run, or the policy cannot take so many entities."
 ORDER = ("attention", "plain attention", "undeclared attention", "deepsets", "flat", "flat, sorted")
 
 
@@ -30,13 +33,13 @@ class Args:
     """Folder of the CSV files; tables.md and the plots are written there too."""
 
 
-def in_order(rows: list[Evaluated]) -> list[Evaluated]:
+def in_order(rows: list[AnyRow]) -> list[AnyRow]:
     """The same rows, known policies first, environments as in the CSV."""
     rank = {policy: i for i, policy in enumerate(ORDER)}
     return sorted(rows, key=lambda row: rank.get(row.policy, len(rank)))
 
 
-def write_tables(rows: list[Evaluated], sweep: list[Evaluated], path: Path) -> None:
+def write_tables(rows: list[Evaluated], sweep: list[Evaluated], reach: list[Reach], path: Path) -> None:
     """All tables, each under its heading."""
     sections = {
         "Success at the trained counts (IQM, 95% interval)": tables.success_table(rows),
@@ -48,27 +51,30 @@ def write_tables(rows: list[Evaluated], sweep: list[Evaluated], path: Path) -> N
         "Worst seed": tables.worst_table(rows),
         "What was trained: parameters; learning rate; steps; seeds": tables.run_table(rows),
     }
+    if reach:
+        sections["Long range (IQM, 95% interval)"] = tables.reach_table(reach)
     if sweep:
         sections["Success by learning rate, sweep on a seed of its own"] = tables.sweep_table(sweep)
     text = "\n\n".join(f"## {heading}\n\n{table}" for heading, table in sections.items())
     path.write_text(f"# Tables\n\nWritten by `python benchmarks/report.py`. {LEGEND}\n\n{text}\n")
 
 
-LEGEND = "IQM: mean of the middle half of the seeds. – : not run, or the policy cannot take so many entities."
-
-
 def main(args: Args) -> None:
     """Write tables.md and all plots."""
-    rows = in_order(read(args.results / "learning.csv"))
-    check_one_rate(rows)
-    sweep = args.results / "sweep.csv"
-    write_tables(rows, in_order(read(sweep)) if sweep.exists() else [], args.results / "tables.md")
-    plots.success(rows, args.results / "success.png")
-    plots.curves(rows, "steps", args.results / "curves-steps.png")
-    plots.curves(rows, "CPU seconds", args.results / "curves-seconds.png")
-    plots.transfer(rows, args.results / "transfer.png")
-    plots.profiles(rows, args.results / "profiles.png")
-    plots.improvement(rows, args.results / "improvement.png")
+    folder = args.results
+    rows, sweep, far = (folder / f"{name}.csv" for name in ("learning", "sweep", "long_range"))
+    learned, swept = in_order(read(rows)), in_order(read(sweep)) if sweep.exists() else []
+    reach = in_order(read_reach(far)) if far.exists() else []
+    check_one_rate([*learned, *reach])
+    write_tables(learned, swept, reach, folder / "tables.md")
+    plots.success(learned, folder / "success.png")
+    plots.curves(learned, "steps", folder / "curves-steps.png")
+    plots.curves(learned, "CPU seconds", folder / "curves-seconds.png")
+    plots.transfer(learned, folder / "transfer.png")
+    plots.profiles(learned, folder / "profiles.png")
+    plots.improvement(learned, folder / "improvement.png")
+    if reach:
+        plots.long_range(reach, folder / "long-range.png")
 
 
 if __name__ == "__main__":

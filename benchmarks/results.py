@@ -47,18 +47,63 @@ class Evaluated:
 
 
 def read(path: Path) -> list[Evaluated]:
-    """All rows of a CSV, in its order.
+    """All rows of learning.csv or sweep.csv, in its order.
 
     Raises:
         ValueError: the file is not there.
     """
     if not path.is_file():
         raise ValueError(f"{path} is not there; python benchmarks/learning.py writes it")
+    return [_evaluated(row) for row in read_csv(path)]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """All rows of any CSV."""
     with path.open(newline="") as file:
-        return [_evaluated(row) for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
 
 
-def check_one_rate(rows: Iterable[Evaluated]) -> None:
+@dataclass(frozen=True)
+class Reach:
+    """Success of one agent at one point of a long axis.
+
+    Attributes:
+        environment, policy, seed: the agent.
+        learning_rate: it was trained with.
+        axis: "entities" or "depth".
+        value: the point.
+        trained: least and greatest value in training.
+        success: share of successful episodes.
+    """
+
+    environment: str
+    policy: str
+    seed: int
+    learning_rate: float
+    axis: str
+    value: int
+    trained: tuple[int, int]
+    success: float
+
+
+def read_reach(path: Path) -> list[Reach]:
+    """All rows of long_range.csv."""
+    return [
+        Reach(
+            environment=row["environment"],
+            policy=row["policy"],
+            seed=int(row["seed"]),
+            learning_rate=float(row["learning_rate"]),
+            axis=row["axis"],
+            value=int(row["value"]),
+            trained=(int(row["trained_from"]), int(row["trained_to"])),
+            success=float(row["success_rate"]),
+        )
+        for row in read_csv(path)
+    ]
+
+
+def check_one_rate(rows: Iterable[Evaluated | Reach]) -> None:
     """Check that seeds of one policy are not mixed over learning rates.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from benchmarks.intervals import improvement, interquartile_mean, interval
-from benchmarks.results import Evaluated, strata, success, unique
+from benchmarks.results import Evaluated, Reach, strata, success, unique
 
 NONE = "–"
 SOLVED = 0.9
@@ -172,6 +172,18 @@ def sweep_table(rows: list[Evaluated]) -> str:
         found = [[row.success for row in cells if row.learning_rate == rate] for rate in rates]
         lines.append([name, policy, *best_in_bold([number(float(np.mean(f))) if f else NONE for f in found])])
     return markdown(["", "policy", *(f"{rate:g}" for rate in rates)], lines)
+
+
+def reach_table(rows: list[Reach]) -> str:
+    """Success along the long axes."""
+    policies, lines = unique(row.policy for row in rows), []
+    for name in unique(row.environment for row in rows):
+        here = [row for row in rows if row.environment == name]
+        for value in sorted({row.value for row in here}):
+            seeds = [np.array([r.success for r in here if (r.policy, r.value) == (p, value)]) for p in policies]
+            cells = [figure([scores]) if len(scores) else NONE for scores in seeds]
+            lines.append([f"{name}, {here[0].axis} {value}", *best_in_bold(cells)])
+    return markdown(["", *policies], lines)
 
 
 def agents(rows: list[Evaluated], environment: str, policy: str) -> list[Evaluated]:
