@@ -26,6 +26,7 @@ COLOURS = {
     "deepsets": "#e07b2a",
     "flat": "#8b8f97",
     "flat, sorted": "#4b4f57",
+    "untrained, relations off": "#b8a03a",
 }
 SPARE = ("#a2469c", "#5b9a3c", "#c23b4b", "#c9a227")
 STYLE: Any = {
@@ -191,6 +192,37 @@ def long_range(rows: list[Reach], path: Path) -> None:
 
 
 LONG_AXES = {"entities": "entities", "depth": "boxes on the way to the gem"}
+
+
+def allocation(rows: list[dict[str, str]], path: Path) -> None:
+    """Weight on the decisive entity (above) and normalised entropy (below) by situation; mean over seeds, 95% band."""
+    names = unique(row["environment"] for row in rows)
+    with sheet(path, 2, len(names), 5.4, sharex="col", sharey="row") as (_, grid):
+        for column, name in zip(grid.T, names, strict=True):
+            here = [row for row in rows if row["environment"] == name]
+            for policy in unique(row["policy"] for row in here):
+                seeds = [row for row in here if row["policy"] == policy]
+                for axes, quantity in zip(column, ("mass", "entropy"), strict=True):
+                    _follow(axes, seeds, quantity, colour_of(policy), policy)
+            _follow(column[0], here, "uniform", "#3c4149", "equal weights", linestyle=(0, (4, 3)))
+            column[0].set_title(name, loc="left")
+            column[1].set_xlabel(here[0]["axis"])
+        grid[0, 0].set(ylabel="weight on the decisive entity", ylim=(0, 1.02))
+        grid[1, 0].set(ylabel="entropy of the weights\n(1 = equal)", ylim=(0, 1.02))
+        grid[0, -1].legend(loc="center right")
+
+
+def _follow(axes: Axes, rows: list[dict[str, str]], quantity: str, colour: str, label: str, **line: Any) -> None:
+    """Mean over seeds of a quantity in every bin that all seeds met, at the mean situation of the bin."""
+    by_seed = [
+        {float(row["from"]): row for row in rows if (row["seed"], row["policy"]) == key}
+        for key in dict.fromkeys((row["seed"], row["policy"]) for row in rows)
+    ]
+    bins = sorted(set.intersection(*(set(seed) for seed in by_seed)))
+    x, y = (np.array([[float(seed[b][q]) for b in bins] for seed in by_seed]) for q in ("situation", quantity))
+    middle, low, high = intervals.band(y, lambda values: values.mean(-1))
+    axes.fill_between(x.mean(0), low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(x.mean(0), middle, color=colour, label=label, linewidth=1.8, **line)
 
 
 def profiles(rows: list[Evaluated], path: Path) -> None:

@@ -18,11 +18,11 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that the script finds its neighbours
 
 from benchmarks import plots, tables
-from benchmarks.results import Evaluated, Reach, check_one_rate, read, read_reach
+from benchmarks.learning import ENVIRONMENTS, POLICIES
+from benchmarks.results import Evaluated, Reach, check_one_rate, read, read_csv, read_reach
 
 AnyRow = TypeVar("AnyRow", Evaluated, Reach)
 LEGEND = "IQM: mean of the middle half of the seeds. – : not run, or the policy cannot take so many entities."
-ORDER = ("attention", "plain attention", "undeclared attention", "deepsets", "flat", "flat, sorted")
 
 
 @dataclass
@@ -34,9 +34,10 @@ class Args:
 
 
 def in_order(rows: list[AnyRow]) -> list[AnyRow]:
-    """The same rows, known policies first, environments as in the CSV."""
-    rank = {policy: i for i, policy in enumerate(ORDER)}
-    return sorted(rows, key=lambda row: rank.get(row.policy, len(rank)))
+    """The same rows, environments and policies as the benchmark lists them."""
+    rank = {name: i for i, name in enumerate([*ENVIRONMENTS, *POLICIES])}
+    last = len(rank)
+    return sorted(rows, key=lambda row: (rank.get(row.environment, last), rank.get(row.policy, last)))
 
 
 def write_tables(rows: list[Evaluated], sweep: list[Evaluated], reach: list[Reach], path: Path) -> None:
@@ -65,7 +66,8 @@ def main(args: Args) -> None:
     rows, sweep, far = (folder / f"{name}.csv" for name in ("learning", "sweep", "long_range"))
     learned, swept = in_order(read(rows)), in_order(read(sweep)) if sweep.exists() else []
     reach = in_order(read_reach(far)) if far.exists() else []
-    check_one_rate([*learned, *reach])
+    check_one_rate(learned)
+    check_one_rate(reach)
     write_tables(learned, swept, reach, folder / "tables.md")
     plots.success(learned, folder / "success.png")
     plots.curves(learned, "steps", folder / "curves-steps.png")
@@ -75,6 +77,8 @@ def main(args: Args) -> None:
     plots.improvement(learned, folder / "improvement.png")
     if reach:
         plots.long_range(reach, folder / "long-range.png")
+    if (folder / "allocation.csv").exists():
+        plots.allocation(read_csv(folder / "allocation.csv"), folder / "allocation.png")
 
 
 if __name__ == "__main__":
