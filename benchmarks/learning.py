@@ -27,7 +27,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from attn_rl import make_agent, make_vec_env
 from attn_rl.training.evaluation import evaluate
 from attn_rl.training.loading import DoesNotFit
-from attn_rl.training.presets import find_preset, override
+from attn_rl.training.presets import Settings, find_preset, override
 
 ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "Match": ("envs:AttnRL/Match-v0", {}),
@@ -184,6 +184,12 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
+def settings_of(environment: str, policy: str) -> Settings:
+    """The settings that a policy is compared with in an environment."""
+    base, changes = POLICIES[policy]
+    return override(find_preset(*ENVIRONMENTS[environment]).settings(base), changes)
+
+
 def planned(args: Args) -> list[Cell]:
     """All cells asked for, each with its learning rate spelled out; seeds outermost, so that all policies progress."""
     seeds = [SWEEP_SEED] if args.sweep else range(args.seeds)
@@ -193,9 +199,7 @@ def planned(args: Args) -> list[Cell]:
             for policy in args.policies:
                 if environment not in ONLY_IN.get(policy, args.envs):
                     continue
-                base, changes = POLICIES[policy]
-                settings = override(find_preset(*ENVIRONMENTS[environment]).settings(base), changes)
-                rates = SWEEP_RATES if args.sweep else (settings.learning_rate,)
+                rates = SWEEP_RATES if args.sweep else (settings_of(environment, policy).learning_rate,)
                 cells += [Cell(environment, policy, seed, rate) for rate in rates]
     return cells
 

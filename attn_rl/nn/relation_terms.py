@@ -17,7 +17,7 @@ Pair = tuple[Group, Group]
 """The querying token's group and the attended token's."""
 SPEED = 4.0
 """Factor on strength parameters: Adam moves each by about the learning rate, and strengths range from 0 to 50."""
-STRONG, WEAK = 30.0, 0.1
+STRONG, WEAK = 10.0, 0.1
 """A head starts with one declared relation this strong, and with the others this weak."""
 LEARNED = 5.0
 """Strength at the start of learned projections, which first have to find out what to compare."""
@@ -71,6 +71,12 @@ class DeclaredScores(nn.Module):
             for i in range(max(len(start), len(columns))):
                 start[i % len(start), columns[i % len(columns)]] = inverse_strength(STRONG)
         self.weight.copy_(start)
+
+    @torch.no_grad()
+    def switch_off(self, name: str) -> None:
+        """Let the channel of that name have no say in any head."""
+        for i in (i for i, found in enumerate(self.names) if found == name):
+            self.weight[:, i] = -1e9 if self.is_distance[i] else 0.0  # softplus(-1e9) = 0
 
     def strengths(self) -> Tensor:
         """The weights as they enter the scores (H,C): those of distances are positive."""

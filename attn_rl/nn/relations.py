@@ -225,11 +225,11 @@ class Relations(nn.Module):
         known = dict.fromkeys(known for scores in declared for known in scores.names)
         if name not in known:
             raise ValueError(f"there is no relation {name!r}; choose one of {list(known)}")
-        kept = [scores.forms.clone() for scores in declared]
+        kept = [scores.weight.detach().clone() for scores in declared]
         try:
             for scores in declared:
-                scores.forms[[i for i, found in enumerate(scores.names) if found == name]] = 0.0
+                scores.switch_off(name)
             yield
         finally:
-            for scores, forms in zip(declared, kept, strict=True):
-                scores.forms.copy_(forms)
+            for scores, weight in zip(declared, kept, strict=True):
+                scores.weight.data.copy_(weight)
