@@ -37,6 +37,8 @@ ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "Boxes": ("envs:AttnRL/Boxes-v0", {}),
     "Forage": ("envs:AttnRL/Forage-v0", {}),
     "Triage": ("envs:AttnRL/Triage-v0", {}),
+    "Tiles": ("envs:AttnRL/Tiles-v0", {}),
+    "CherryPick": ("envs:AttnRL/CherryPick-v0", {}),
 }
 POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
