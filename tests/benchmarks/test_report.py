@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import intervals
+from benchmarks import intervals, verdicts
 from benchmarks.results import check_one_rate, read
 
 RANDOM = np.random.default_rng(7)
@@ -98,7 +99,13 @@ def test_every_table_and_plot_is_written(tmp_path: Path):
     from benchmarks.report import Args, main
 
     write_results(tmp_path)
-    main(Args(tmp_path))
+    page = tmp_path / "page.md"
+    page.write_text("Before\n\n<!-- success -->\nold\n<!-- /success -->\n\nafter\n")
+    main(Args(tmp_path, page))
+    made = page.read_text()
+    assert made.startswith("Before\n\n<!-- success -->\n\n|  | attention | flat |\n")
+    assert made.endswith("|\n\n<!-- /success -->\n\nafter\n")
+    assert "old" not in made
     lines = (tmp_path / "tables.md").read_text().splitlines()
     assert "|  | attention | flat |" in lines
     assert "| Seek | **.910 [.900, .920]** | .210 [.200, .220] |" in lines
@@ -107,6 +114,34 @@ def test_every_table_and_plot_is_written(tmp_path: Path):
     assert "| Dodge | .819 | 3 of 3 | 0 of 3 |" in lines
     plots = ("success", "curves-steps", "curves-seconds", "transfer", "profiles", "improvement")
     assert [name for name in plots if not (tmp_path / f"{name}.png").stat().st_size] == []
+
+
+def test_the_standing_and_its_exceptions_are_put_in_words(tmp_path: Path):
+    write_results(tmp_path)
+    rows = read(tmp_path / "learning.csv")
+    assert verdicts.standing(rows) == "- against **flat**: above, intervals apart: Seek, Dodge."
+    assert verdicts.not_better(rows) == "- There is no figure in which another policy is ahead of attention."
+    assert verdicts.not_better(rows, ours="flat").splitlines() == [
+        f"- {name}, 4-8 entities: attention .910 [.900, .920], flat .210 [.200, .220] (below, intervals apart)."
+        for name in ("Seek", "Dodge")
+    ]
+
+
+def test_the_share_of_steps_compares_medians(tmp_path: Path):
+    write_results(tmp_path)
+    rows = [
+        replace(row, steps_to_95=100.0 if row.policy == "flat" else 62.0) for row in read(tmp_path / "learning.csv")
+    ]
+    assert verdicts.steps_share(rows, "attention", "flat") == ["steps to 95%, of theirs: 0.62 (Seek), 0.62 (Dodge)"]
+    assert "- Seek, steps to 95% (median): attention 0k, flat 0k." in verdicts.not_better(rows, ours="flat")
+
+
+def test_a_table_that_there_is_not_is_named():
+    pytest.importorskip("matplotlib", reason="needs an extra: pip install 'attn_rl[bench]'")
+    from benchmarks.report import filled
+
+    with pytest.raises(ValueError, match=r"asks for the table 'sucess'; there are \['success'\]"):
+        filled("<!-- sucess -->\n<!-- /sucess -->", {"success": ("", "")})
 
 
 def test_seeds_at_different_learning_rates_are_not_mixed(tmp_path: Path):
