@@ -61,6 +61,8 @@ def all_tables(rows: list[Evaluated], sweep: list[Evaluated], reach: list[Reach]
         "not-better": ("Figures in which another policy is ahead", verdicts.not_better(rows)),
         "trained": ("What was trained: parameters; learning rate; steps; seeds", tables.run_table(rows)),
     }
+    if any(row.environment in tables.ANCHORS for row in rows):
+        found["anchors"] = ("A peer's anchors: IQM [95%]; seeds that reach the level", tables.anchor_table(rows))
     if reach:
         found["long-range"] = ("Long range (IQM, 95% interval)", tables.reach_table(reach))
     if sweep:

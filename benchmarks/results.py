@@ -29,6 +29,7 @@ class Evaluated:
         trained: the entity count is the one trained on, not a zero-shot one.
         entities: that count, "4-8".
         success: share of successful episodes; the deterministic policy.
+        mean_return: undiscounted, over the same episodes.
     """
 
     environment: str
@@ -44,6 +45,7 @@ class Evaluated:
     trained: bool
     entities: str
     success: float
+    mean_return: float
 
 
 def read(path: Path) -> list[Evaluated]:
@@ -153,6 +155,7 @@ def _evaluated(row: dict[str, str]) -> Evaluated:
         trained=row["evaluated_on"] == "{}",
         entities=_counts(row["min_entities"], row["max_entities"]),
         success=float(row["success_rate"]),
+        mean_return=float(row["mean_return"]),
     )
 
 

@@ -11,6 +11,10 @@ from benchmarks.results import Evaluated, Reach, strata, success, unique
 
 NONE = "–"
 SOLVED = 0.9
+ANCHORS = {  # what enn-trainer publishes for tasks with the same rules: figure, level, steps
+    "Tiles": ("success", 0.95, 10_000),
+    "CherryPick": ("mean_return", 0.99, 250_000),
+}
 
 
 def line(cells: Iterable[str]) -> str:
@@ -184,6 +188,20 @@ def reach_table(rows: list[Reach]) -> str:
             cells = [figure([scores]) if len(scores) else NONE for scores in seeds]
             lines.append([f"{name}, {here[0].axis} {value}", *best_in_bold(cells)])
     return markdown(["", *policies], lines)
+
+
+def anchor_table(rows: list[Evaluated]) -> str:
+    """A peer's published levels, and the seeds of every policy that reach them."""
+    policies, lines = unique(row.policy for row in rows), []
+    for name, (quantity, level, steps) in ANCHORS.items():
+        cells = []
+        for policy in policies:
+            figures = np.array([getattr(row, quantity) for row in agents(rows, name, policy)])
+            reached = f"{figure([figures])}; {(figures >= level).sum()} of {len(figures)}" if len(figures) else NONE
+            cells.append(reached)
+        what = quantity.replace("_", " ")
+        lines.append([f"{name}: {what} of at least {number(level)} in {thousands(steps)} steps", *best_in_bold(cells)])
+    return markdown(["published for the peer", *policies], lines)
 
 
 def agents(rows: list[Evaluated], environment: str, policy: str) -> list[Evaluated]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import intervals, verdicts
+from benchmarks import intervals, tables, verdicts
 from benchmarks.results import check_one_rate, read
 
 RANDOM = np.random.default_rng(7)
@@ -83,7 +83,7 @@ def write_results(folder: Path, rates: tuple[float, ...] = (0.003,)) -> None:
         row = {"environment": environment, "policy": policy, "seed": seed, "learning_rate": rate, "parameters": 12345}
         row |= {"total_timesteps": 2000, "cpu_seconds": 3.5, "steps_to_0.95": "", "seconds_to_0.95": ""}
         row["curve"] = json.dumps([[1000, 1.5, success / 2], [2000, 3.0, success]])
-        row |= {"evaluated_on": "{}", "min_entities": 4, "max_entities": 8, "success_rate": success}
+        row |= {"evaluated_on": "{}", "min_entities": 4, "max_entities": 8, "success_rate": success, "mean_return": 1.0}
         rows.append(row)
         if policy == "attention":
             change = {"evaluated_on": '{"min_entities": 16}', "min_entities": 16, "max_entities": 16}
@@ -134,6 +134,15 @@ def test_the_share_of_steps_compares_medians(tmp_path: Path):
     ]
     assert verdicts.steps_share(rows, "attention", "flat") == ["steps to 95%, of theirs: 0.62 (Seek), 0.62 (Dodge)"]
     assert "- Seek, steps to 95% (median): attention 0k, flat 0k." in verdicts.not_better(rows, ours="flat")
+
+
+def test_the_seeds_that_reach_a_published_level_are_counted(tmp_path: Path):
+    write_results(tmp_path)
+    rows = [replace(row, environment="Tiles", success=row.success + 0.04) for row in read(tmp_path / "learning.csv")]
+    line = tables.anchor_table([row for row in rows if row.seed > 0]).splitlines()[2]
+    assert line.startswith("| Tiles: success of at least .950 in 10k steps | ")
+    assert "; 4 of 4** |" in line
+    assert "; 0 of 4 |" in line
 
 
 def test_a_table_that_there_is_not_is_named():
