@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that the s
 
 from benchmarks import plots, tables, verdicts
 from benchmarks.learning import ENVIRONMENTS, POLICIES
+from benchmarks.levels import level_table
 from benchmarks.results import Evaluated, Reach, check_one_rate, read, read_csv, read_reach
 
 AnyRow = TypeVar("AnyRow", Evaluated, Reach)
@@ -57,6 +58,7 @@ def all_tables(rows: list[Evaluated], sweep: list[Evaluated], reach: list[Reach]
         "steps": ("Steps to 95% success while training: median (least-greatest)", tables.steps_table(rows)),
         "seconds": ("CPU seconds to 95%: median (least-greatest); of the whole run", tables.seconds_table(rows)),
         "stability": ("Stability: seeds that reach 90% of the best policy's IQM", tables.stability_table(rows)),
+        "levels": ("Levels set before measuring, and attention's seeds", level_table(rows)),
         "worst": ("Worst seed", tables.worst_table(rows)),
         "not-better": ("Figures in which another policy is ahead", verdicts.not_better(rows)),
         "trained": ("What was trained: parameters; learning rate; steps; seeds", tables.run_table(rows)),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import intervals, tables, verdicts
+from benchmarks.levels import level_table
 from benchmarks.results import check_one_rate, read
 
 RANDOM = np.random.default_rng(7)
@@ -143,6 +144,18 @@ def test_the_seeds_that_reach_a_published_level_are_counted(tmp_path: Path):
     assert line.startswith("| Tiles: success of at least .950 in 10k steps | ")
     assert "; 4 of 4** |" in line
     assert "; 0 of 4 |" in line
+
+
+def test_a_level_counts_the_seeds_that_reach_it(tmp_path: Path):
+    write_results(tmp_path)
+    rows = read(tmp_path / "learning.csv")
+    rows = [replace(row, success=row.success + 0.08, steps_to_95=60_000.0 + 9_000 * row.seed) for row in rows]
+    lines = level_table(rows).splitlines()
+    assert "| Seek, trained counts | at least .990 | 2 of 3 | .980 |" in lines
+    assert "| Seek, 16 entities | at least .980 | 0 of 3 | .580 |" in lines
+    assert "| Seek, 32 entities | at least .950 | – | – |" in lines
+    assert "| Seek, while training | 95% within 70k steps (median) | 2 of 3 | median 69k |" in lines
+    assert not any(line.startswith("| Boxes") for line in lines)
 
 
 def test_a_table_that_there_is_not_is_named():
