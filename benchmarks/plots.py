@@ -70,8 +70,7 @@ def sheet(path: Path, rows: int, columns: int, height: float, **options) -> Iter
 @contextmanager
 def panels(path: Path, names: list[str], policies: Iterable[str]) -> Iterator[dict[str, Axes]]:
     """One panel per environment and a legend of the policies in the place after the last."""
-    columns = 4 if len(names) > 3 else len(names) + 1
-    rows = -(-(len(names) + 1) // columns)
+    rows, columns = _arranged(len(names) + 1)
     with sheet(path, rows, columns, 2.6 * rows) as (_, grid):
         free = list(grid.flat)
         for axes, name in zip(free, names, strict=False):
@@ -83,13 +82,18 @@ def panels(path: Path, names: list[str], policies: Iterable[str]) -> Iterator[di
         free[len(names)].legend(handles=keys, loc="center left", fontsize=10.5)
 
 
+def _arranged(n_panels: int) -> tuple[int, int]:
+    """Rows and columns: up to four side by side, five where that saves a row."""
+    columns = min(n_panels, 5 if -(-n_panels // 5) < -(-n_panels // 4) else 4)
+    return -(-n_panels // columns), columns
+
+
 def success(rows: list[Evaluated], path: Path) -> None:
     """Interquartile mean and interval of every policy, one panel per environment and one for all together."""
     names, policies = unique(row.environment for row in rows), unique(row.policy for row in rows)
     together = {f"All {len(names)} together": names} if len(names) > 1 else {}
     groups = {name: [name] for name in names} | together
-    columns = min(len(groups), 4)
-    n_rows = -(-len(groups) // columns)
+    n_rows, columns = _arranged(len(groups))
     with sheet(path, n_rows, columns, n_rows * (0.9 + 0.24 * len(policies)), sharey=True) as (_, grid):
         for axes, (title, members) in zip(grid.flat, groups.items(), strict=False):
             axes.set_title(title, loc="left")
@@ -131,7 +135,8 @@ def curves(rows: list[Evaluated], against: str, path: Path) -> None:
 
 
 def _curve(axes: Axes, runs: list[tuple[np.ndarray, np.ndarray]], colour: str) -> None:
-    grid = np.linspace(0, np.median([x[-1] for x, _ in runs]), N_POINTS)
+    first, last = (np.median([x[i] for x, _ in runs]) for i in (0, -1))
+    grid = np.linspace(first, last, N_POINTS)
     middle, low, high = intervals.band(np.stack([np.interp(grid, x, y) for x, y in runs]))
     axes.fill_between(grid, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(grid, middle, color=colour, linewidth=1.8)
