@@ -1,4 +1,4 @@
-"""The levels that this project set itself before it measured, and how far the worst seed of attention is from each."""
+"""Levels set, after prototypes, before the benchmark was run; which seeds of attention reach them."""
 
 from __future__ import annotations
 

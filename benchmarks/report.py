@@ -58,7 +58,7 @@ def all_tables(rows: list[Evaluated], sweep: list[Evaluated], reach: list[Reach]
         "steps": ("Steps to 95% success while training: median (least-greatest)", tables.steps_table(rows)),
         "seconds": ("CPU seconds to 95%: median (least-greatest); of the whole run", tables.seconds_table(rows)),
         "stability": ("Stability: seeds that reach 90% of the best policy's IQM", tables.stability_table(rows)),
-        "levels": ("Levels set before measuring, and attention's seeds", level_table(rows)),
+        "levels": ("Levels set before the benchmark was run, and attention's seeds", level_table(rows)),
         "worst": ("Worst seed", tables.worst_table(rows)),
         "not-better": ("Figures in which another policy is ahead", verdicts.not_better(rows)),
         "trained": ("What was trained: parameters; learning rate; steps; seeds", tables.run_table(rows)),
