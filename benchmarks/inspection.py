@@ -1,7 +1,7 @@
 """Do the maps tell the truth, and what does looking cost? One command::
 
     python -m benchmarks.inspection                     # train, measure, print the tables (some minutes)
-    python -m benchmarks.inspection --envs Match Seek --seeds 3
+    python -m benchmarks.inspection --envs Match Seek --seeds 3 --models runs/learning  # agents that are there
     python -m benchmarks.inspection --envs Seek --cost  # training with and without the callback, alternately
 
 States are those that the trained deterministic policy meets on held-out seeds. Intervals are 95%: Wilson's for
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -21,7 +22,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
 
-from attn_rl import AttentionCallback, make_agent, make_vec_env, record_attention
+from attn_rl import AttentionCallback, load, make_agent, make_vec_env, record_attention
 from attn_rl.inspection import metrics
 from attn_rl.inspection.acting import Actor
 from attn_rl.inspection.checks import absent_leak, replay_error
@@ -29,6 +30,7 @@ from attn_rl.inspection.effects import Effects, measure
 from attn_rl.inspection.record import AttentionRecord
 from attn_rl.inspection.summary import verdicts
 from attn_rl.training.presets import find_preset
+from benchmarks.learning import Cell, model_path, settings_of
 
 ENVS = ("Match", "Seek", "Dodge", "Boxes")
 HELD_OUT = 2_000_000
@@ -55,6 +57,12 @@ def trained(env_id: str, seed: int, callback: bool = False, **settings: Any) -> 
         watch = AttentionCallback(gym.make(env_id, render_mode="rgb_array"), folder) if callback else None
         agent.learn(preset.total_timesteps, callback=watch)
         return agent, time.process_time() - start
+
+
+def kept(models: Path, name: str, seed: int) -> BaseAlgorithm:
+    """The attention agent that the learning benchmark kept."""
+    path = model_path(models, Cell(name, "attention", seed, settings_of(name, "attention").learning_rate))
+    return load(path, trust=True)
 
 
 def meet(agent: BaseAlgorithm, env_id: str, n_states: int = N_STATES, n_envs: int = 64) -> Measured:
@@ -125,14 +133,14 @@ def table(title: str, heading: list[str], rows: list[list[str]]) -> None:
     print(f"\n{title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines), flush=True)
 
 
-def report(envs: list[str], seeds: int) -> None:
-    """Train on each environment and print all tables."""
+def report(envs: list[str], seeds: int, models: Path | None) -> None:
+    """Train on each environment, or take the agents from ``models``, and print all tables."""
     truth, controls, areas, sentences = [], [], [], []
     for name in envs:
         env_id = f"envs:AttnRL/{name}-v0"
         for seed in range(seeds):
             label = f"{name}, seed {seed}"
-            found = meet(trained(env_id, seed)[0], env_id)
+            found = meet(kept(models, name, seed) if models else trained(env_id, seed)[0], env_id)
             truth.append(truth_row(label, found))
             areas.append(curve_row(label, found))
             sentences.append(f"{label}: {'; '.join(verdicts(found.record, found.effects))}")
@@ -162,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--envs", nargs="+", default=list(ENVS), choices=ENVS)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--models", type=Path, help="folder of agents that benchmarks/learning.py kept; none: train")
     parser.add_argument("--cost", action="store_true", help="measure what the callback costs, nothing else")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -169,7 +178,7 @@ def main() -> None:
         for name in args.envs:
             cost(f"envs:AttnRL/{name}-v0")
     else:
-        report(args.envs, args.seeds)
+        report(args.envs, args.seeds, args.models)
 
 
 if __name__ == "__main__":
