@@ -25,7 +25,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 from torch.utils.flop_counter import FlopCounterMode
 
-from attn_rl import EntityAttentionPolicy
+from attn_rl import EntityAttentionPolicy, EntitySpec, make_vec_env
 from attn_rl.sb3.policy import DEFAULT_NET_ARCH
 from attn_rl.sb3.ppo import EntityPPO
 from benchmarks.crowd import batched, one_by_one
@@ -107,6 +107,22 @@ def ours(net_arch: list[int] | None = None, **network: int) -> Callable[[Setting
     return build
 
 
+def entities(env_id: str, n_layers: int, relations: str, **env_kwargs: Any) -> Callable[[Setting], PPO]:
+    """Our policy on an environment of ours, with the setting's slots, half of them present: what relations cost."""
+
+    def build(setting: Setting) -> PPO:
+        counts = {"min_entities": setting.n_slots // 4, "max_entities": 3 * setting.n_slots // 4}
+        slots = {"capacity": setting.n_slots, **counts, **env_kwargs}
+        env = make_vec_env(env_id, setting.n_envs, env_kwargs=slots)
+        spec = EntitySpec.from_env(env)
+        told = {"names": spec.names, "kinds": None if relations == "auto" else spec.kinds}
+        network = {"d_model": setting.d_model, "n_layers": n_layers, "relations": relations}
+        return make_ppo(setting, env, EntityAttentionPolicy, EntityPPO, features_extractor_kwargs=told | network)
+
+    return build
+
+
+SEEK, MATCH = "envs:AttnRL/Seek-v0", "envs:AttnRL/Match-v0"
 ROWS: dict[str, Callable[[Setting], PPO]] = {
     "mlp": lambda setting: make_ppo(setting, one_by_one(setting.n_envs, *setting.shape), "MlpPolicy"),
     "mlp-batched": lambda setting: make_ppo(setting, batched(setting.n_envs, *setting.shape), "MlpPolicy"),
@@ -117,6 +133,11 @@ ROWS: dict[str, Callable[[Setting], PPO]] = {
     "ours-1": ours(n_layers=1),
     "ours-2": ours(n_layers=2),
     "ours-default": ours(DEFAULT_NET_ARCH, d_model=32),
+    "seek-1-plain": entities(SEEK, 1, "off"),
+    "seek-1-declared": entities(SEEK, 1, "declared"),
+    "odd-2-plain": entities(MATCH, 2, "off", rule="odd"),
+    "odd-2-declared": entities(MATCH, 2, "declared", rule="odd"),
+    "odd-2-learned": entities(MATCH, 2, "auto", rule="odd"),
 }
 
 
