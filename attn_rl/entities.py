@@ -34,6 +34,7 @@ class EntityType:
         features: names of its F features, without the presence column.
         presence_key: key of the MultiBinary that flags its rows; None = all rows exist, or a presence column.
         presence_column: column of the block that holds presence; None = there is none.
+        presence_name: what that column is called.
     """
 
     name: str
@@ -41,6 +42,7 @@ class EntityType:
     features: tuple[str, ...]
     presence_key: str | None = None
     presence_column: int | None = None
+    presence_name: str = "presence"
 
     def __post_init__(self) -> None:
         if self.capacity < 1 or not self.features:
@@ -180,7 +182,7 @@ class EntitySpec:
         for t in self.types:
             if t.presence_column is not None:
                 features = list(t.features)
-                features.insert(t.presence_column, "presence")
+                features.insert(t.presence_column, t.presence_name)
                 found[t.name] = tuple(features)
         return found
 
@@ -203,15 +205,15 @@ def _plain_type(space: spaces.Box, names: Mapping[str, Sequence[str]], presence:
         raise ValueError(f"names has keys {sorted(names)}; a plain Box is one entity type: give one key, its name")
     name, columns = next(iter(names.items())) if names else ("items", ())
     columns = _feature_names(name, space.shape[1], columns)
-    column = None
-    if presence is not None:
-        if isinstance(presence, str) and presence not in columns:
-            raise ValueError(f"presence={presence!r} is none of the features {columns}; give its index, or names=")
-        column = columns.index(presence) if isinstance(presence, str) else int(presence)
-        if not 0 <= column < len(columns):
-            raise ValueError(f"presence={presence} is no column of a Box of shape {space.shape}; columns start at 0")
-        columns = columns[:column] + columns[column + 1 :]
-    return EntityType(name, space.shape[0], columns, presence_column=column)
+    if presence is None:
+        return EntityType(name, space.shape[0], columns)
+    if isinstance(presence, str) and presence not in columns:
+        raise ValueError(f"presence={presence!r} is none of the features {columns}; give its index, or names=")
+    column = columns.index(presence) if isinstance(presence, str) else int(presence)
+    if not 0 <= column < len(columns):
+        raise ValueError(f"presence={presence} is no column of a Box of shape {space.shape}; columns start at 0")
+    features = columns[:column] + columns[column + 1 :]
+    return EntityType(name, space.shape[0], features, presence_column=column, presence_name=columns[column])
 
 
 def _from_dict(space: spaces.Dict, names: Mapping[str, Sequence[str]]) -> EntitySpec:

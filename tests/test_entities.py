@@ -71,6 +71,8 @@ class TestFromSpace:
         assert spec.types[0].features == ("x", "y")
         assert spec.types[0].presence_column == 1
         assert spec.widths == {"cars": 2}
+        assert spec.names == {"cars": ("x", "there", "y")}
+        assert EntitySpec.from_space(box(5, 3), spec.names, presence=presence) == spec
 
     def test_kinds_are_normalised_to_groups(self):
         names = {"enemies": ("dx", "dy", "hp"), "ego": ("x", "y")}

@@ -53,6 +53,11 @@ def test_the_zip_loads_with_plain_ppo_and_the_folder_with_load(run_folder: Path)
     assert ours.num_timesteps == plain.num_timesteps
 
 
+def test_presence_is_a_name_or_an_index():
+    given = {text: train.parse(["--presence", text]).settings.presence for text in ("0", "there")}
+    assert given == {"0": 0, "there": "there"}
+
+
 def test_training_can_start_from_a_run_with_fewer_slots(run_folder: Path, tmp_path: Path):
     more = ["--env-kwargs", "max_entities", "12", "capacity", "20", "--load", str(run_folder)]
     args = train.parse(["--env", "envs:AttnRL/Match-v0", "--runs-dir", str(tmp_path), *SHORT, *more])

@@ -41,8 +41,8 @@ class Settings:
     """For flat: the feature whose ascending order the slots are put in, in every type that has it."""
     pointer: str | None = None
     """Entity type that the action chooses from (action i = slot i)."""
-    presence: str | None = None
-    """For a plain Box (N,F) observation: the column that says which rows exist."""
+    presence: int | str | None = None
+    """For a plain Box (N,F) observation: the column (name or index) that says which rows exist."""
 
     # --- PPO ---
     learning_rate: float = 3e-3

@@ -1,4 +1,7 @@
+import gymnasium as gym
+import numpy as np
 import pytest
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import make_agent, make_vec_env
 from attn_rl.training.presets import PRESETS, Settings, find_preset, override
@@ -51,3 +54,28 @@ def test_flat_sorts_by_a_feature_or_says_which_there_are():
     assert network.sort_by == {"items": 2}
     with pytest.raises(ValueError, match=r"sort_by='speed': no entity type has this feature; .*'distance'"):
         make_agent(env, "flat", sort_by="speed")
+
+
+class Table(gym.Env):
+    """A plain Box whose columns are named by nobody, or by the metadata."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2, 3), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    metadata = {}
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((2, 3), np.float32), {}
+
+    def step(self, action):
+        return np.zeros((2, 3), np.float32), 0.0, False, False, {}
+
+
+class NamedTable(Table):
+    metadata = {"entities": {"cars": ("x", "there", "y")}}
+
+
+@pytest.mark.parametrize(("table", "presence"), [(Table, 1), (Table, "f1"), (NamedTable, "there"), (NamedTable, 1)])
+def test_a_presence_column_may_have_any_name(table: type[Table], presence: str | int):
+    spec = make_agent(DummyVecEnv([table]), presence=presence).policy.features_extractor.spec
+    assert spec.types[0].presence_column == 1
+    assert spec.widths == {spec.types[0].name: 2}
