@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 from attn_rl.entities import EntitySpec
 
@@ -75,8 +75,8 @@ class GuardedVecEnv(VecEnvWrapper):
     """Stop at the first observation or reward that cannot be: before anything is learned from it.
 
     Checked at every reset and step: keys, shapes, dtypes; presence flags and action masks in {0, 1}; the ego and
-    present rows finite and inside the bounds of their space (absent rows may hold anything); rewards finite and no
-    larger than ``max_abs_reward``. Costs two reductions per key and step.
+    present rows finite and inside the bounds of their space (absent rows may hold anything; what ``VecNormalize``
+    scales has no bounds); rewards finite and no larger than ``max_abs_reward``. Costs two reductions per key and step.
 
     Args:
         env: any SB3 vector environment.
@@ -92,6 +92,8 @@ class GuardedVecEnv(VecEnvWrapper):
         self.steps = 0
         spec = spec or EntitySpec.from_env(env)
         self._blocks = _blocks(env.observation_space, spec)
+        for key in _normalized_keys(env):
+            self._blocks[key].low, self._blocks[key].high = -MAX_ABS_OBSERVATION, MAX_ABS_OBSERVATION
         self._actions: np.ndarray | None = None
 
     def reset(self):
@@ -174,6 +176,16 @@ def _blocks(space: spaces.Space, spec: EntitySpec) -> dict[str, Block]:
         block = blocks["" if spec.plain else entity_type.name]
         block.presence_key, block.presence_column = entity_type.presence_key, entity_type.presence_column
     return blocks
+
+
+def _normalized_keys(env: VecEnv) -> set[str]:
+    """The keys of a Dict that a VecNormalize scales: their spaces still state the bounds of before."""
+    keys: set[str] = set()
+    while isinstance(env, VecEnvWrapper):
+        if isinstance(env, VecNormalize) and env.norm_obs and isinstance(env.observation_space, spaces.Dict):
+            keys |= set(env.norm_obs_keys or ())
+        env = env.venv
+    return keys
 
 
 def _block(space: spaces.Space, binary: bool) -> Block:

@@ -9,6 +9,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 from attn_rl import EntityAttentionPolicy, make_agent
+from attn_rl.sb3.guarded_env import GuardError
 from attn_rl.sb3.wrapper_check import check_wrappers
 from tests.toys import Toy
 
@@ -64,6 +65,16 @@ def test_stable_baselines3_itself_refuses_presence_flags():
 def test_make_agent_checks():
     with pytest.raises(ValueError, match=r"VecNormalize scales \['items'\]"):
         make_agent(VecNormalize(make_env(), norm_obs_keys=["items"]))
+
+
+def test_make_agent_learns_from_a_normalised_ego():
+    """Its values leave the bounds that the space still states."""
+    env = VecNormalize(make_env(), norm_obs_keys=["ego"])
+    agent = make_agent(env, n_steps=32, batch_size=32).learn(64)
+    assert agent.num_timesteps == 64
+    env.obs_rms["ego"].mean[:] = np.nan
+    with pytest.raises(GuardError, match=r"'ego'\[0\] is nan, not finite"):
+        agent.env.reset()
 
 
 def test_normalised_rewards_and_egos_leave_entities_interchangeable():
