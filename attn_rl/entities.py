@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
 from gymnasium import spaces
 from torch import Tensor
+
+from attn_rl.kinds import Kinds, check_kinds
 
 PRESENT = "_present"
 ACTION_MASK = "action_mask"
@@ -18,10 +20,6 @@ ALLOWED = (
     "1-D Boxes (global or ego features) and 'action_mask'. "
     "Wrap other observations (attn_rl.wrappers) or leave the key out."
 )
-Kinds = Mapping[str, Mapping[str, Any]]
-"""Kind -> type (or "ego") -> feature names of one group, or a sequence of groups; and ``"compare"`` -> how."""
-COMPARE = "compare"
-COMPARISONS = ("value", "position", "category")
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ class EntitySpec:
         known = {entity_type.name for entity_type in spec.types} | {key for key, _ in spec.ego}
         if unknown := sorted(set(names) - known - {ACTION_MASK}):
             raise ValueError(f"names given for {unknown}, but the space holds {sorted(known)}; rename or remove them")
-        return spec if not kinds else cls(spec.types, spec.ego, spec.action_mask, _check_kinds(spec, kinds), spec.plain)
+        return replace(spec, kinds=check_kinds(spec.features, spec.ego_features, kinds)) if kinds else spec
 
     @classmethod
     def from_env(cls, env: Any, presence: str | int | None = None) -> EntitySpec:
@@ -154,6 +152,11 @@ class EntitySpec:
             entities={entity_type.name: _rows(entity_type, blocks) for entity_type in self.types},
             action_mask=blocks[ACTION_MASK] > 0.5 if self.action_mask else None,
         )
+
+    @property
+    def features(self) -> dict[str, tuple[str, ...]]:
+        """Feature names per entity type."""
+        return {t.name: t.features for t in self.types}
 
     @property
     def widths(self) -> dict[str, int]:
@@ -254,39 +257,6 @@ def _feature_names(key: str, width: int, given: Sequence[str] | None) -> tuple[s
     if len(given) != width or len(set(given)) != width:
         raise ValueError(f"{key!r} has {width} features; got names {tuple(given)}: give one distinct name per column")
     return tuple(given)
-
-
-def _check_kinds(spec: EntitySpec, kinds: Kinds) -> dict[str, dict[str, Any]]:
-    """Normalise to kind -> owner -> groups (and "compare" where it is given) and check every name and width."""
-    features = {t.name: t.features for t in spec.types} | {"ego": spec.ego_features}
-    checked: dict[str, dict[str, Any]] = {}
-    for kind, owners in kinds.items():
-        if (compare := owners.get(COMPARE, COMPARISONS[0])) not in COMPARISONS:
-            raise ValueError(f"kinds[{kind!r}][{COMPARE!r}] is {compare!r}; choose one of {COMPARISONS}")
-        groups = {
-            owner: _check_groups(f"kinds[{kind!r}][{owner!r}]", given, features.get(owner), features)
-            for owner, given in owners.items()
-            if owner != COMPARE
-        }
-        widths = {len(group) for of_owner in groups.values() for group in of_owner}
-        if len(widths) > 1:
-            raise ValueError(f"kinds[{kind!r}] mixes groups of {sorted(widths)} features; same kind means same width")
-        checked[kind] = groups | ({COMPARE: compare} if COMPARE in owners else {})
-    return checked
-
-
-def _check_groups(
-    where: str, given: Sequence, features: Sequence[str] | None, known: Mapping[str, Any]
-) -> tuple[tuple[str, ...], ...]:
-    if features is None:
-        raise ValueError(f"{where}: there is no such entity type; expected one of {sorted(known)}")
-    if isinstance(given, str) or not given:
-        raise ValueError(f"{where} is {given!r}; give a tuple of feature names, or of such tuples")
-    groups = (given,) if isinstance(given[0], str) else given
-    for group in groups:
-        if missing := [name for name in group if name not in features]:
-            raise ValueError(f"{where}: {missing} not among {tuple(features)}; check the names")
-    return tuple(tuple(group) for group in groups)
 
 
 def _rows(entity_type: EntityType, blocks: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -81,6 +81,32 @@ class TestFromSpace:
         assert spec.kinds == {"place": {"ego": (("x", "y"),), "enemies": (("dx", "dy"),)}}
         assert EntitySpec.from_space(TWO_TYPES, names, spec.kinds) == spec
 
+    @pytest.mark.parametrize(
+        ("kinds", "message"),
+        [
+            (["f0"], r"kinds is \['f0'\]; expected a mapping of mappings"),
+            ({"k": ("f0",)}, r"kinds\['k'\] is \('f0',\); expected a mapping of mappings"),
+            ({"k": {"enemies": "f0"}}, "is 'f0'; give a tuple of feature names"),
+            ({"k": {"enemies": (0, 1)}}, r"is \(0, 1\); give a tuple of feature names"),
+            ({"k": {"enemies": 0}}, "is 0; give a tuple of feature names"),
+            ({"k": {"enemies": ("f0", ("f1",))}}, r"is \('f0', \('f1',\)\); give a tuple of feature names"),
+            ({"k": {"enemies": (("f0", "f1"), "f2")}}, "'f2'.; give a tuple of feature names"),
+            ({"k": {"enemies": ((), ())}}, "give a tuple of feature names"),
+            ({"k": {"enemies": ("f0", "f0")}}, r"\('f0', 'f0'\) names a feature twice"),
+        ],
+    )
+    def test_kinds_of_another_form_are_refused(self, kinds, message):
+        with pytest.raises(ValueError, match=message):
+            EntitySpec.from_space(TWO_TYPES, kinds=kinds)
+
+    def test_kinds_are_not_guessed_where_names_are_ambiguous(self):
+        kinds = {"k": {"ego": ("f0",), "items": ("f0",)}}
+        two = spaces.Dict({"me": box(2), "weather": box(2), "items": box(5, 3)})
+        with pytest.raises(ValueError, match=r"\['f0'\] occur in several 1-D Boxes; give their features distinct"):
+            EntitySpec.from_space(two, kinds=kinds)
+        with pytest.raises(ValueError, match="kinds calls the 1-D Boxes together 'ego'; rename the entity type 'ego'"):
+            EntitySpec.from_space(spaces.Dict({"ego": box(1, 3), "items": box(5, 3)}), kinds=kinds)
+
     def test_plain_data_goes_through_json(self):
         spec = EntitySpec.from_space(TWO_TYPES, {"enemies": ("dx", "dy", "hp")}, {"k": {"enemies": ("dx", "dy")}})
         assert json.loads(json.dumps(spec.as_dict()))["types"][0]["features"] == ["dx", "dy", "hp"]

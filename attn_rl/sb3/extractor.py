@@ -16,7 +16,8 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
-from attn_rl.entities import ACTION_MASK, COMPARE, EntitySpec, Kinds
+from attn_rl.entities import ACTION_MASK, EntitySpec
+from attn_rl.kinds import COMPARE, Kinds
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
 from attn_rl.nn.comparisons import EGO, Group
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
