@@ -83,8 +83,9 @@ def refuse_changes(stored: Mapping[str, Any], wanted: Mapping[str, Any], allowed
     Raises:
         ValueError: naming the first argument that differs and must not.
     """
+    stored, wanted = ({**args, **args.get("settings", {})} for args in (stored, wanted))
     for name, value in stored.items():
-        if name not in allowed and wanted.get(name) != value:
+        if name not in (*allowed, "settings") and wanted.get(name) != value:
             raise ValueError(
                 f"--resume goes on with {name}={value!r}, got {wanted.get(name)!r}; leave it out, or start a new run "
                 "(--load takes over the weights)"
