@@ -30,6 +30,8 @@ class Evaluate:
 
     run: Positional[Path]
     """Run folder."""
+    env: str | None = None
+    """The run's own --env, repeated: needed where it imports a module of yours."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Changes of the environment, as pairs: --env-kwargs min_entities 32 max_entities 32 capacity 32."""
     episodes: int = 1000
@@ -44,6 +46,8 @@ class Record:
     """Run folder."""
     out: Path = Path("probe.npz")
     """File to write; its format: attn_rl/inspection/archive.py."""
+    env: str | None = None
+    """The run's own --env, repeated: needed where it imports a module of yours."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Changes of the environment, as pairs."""
     n_scenes: int = 32
@@ -95,7 +99,7 @@ def evaluate(command: Evaluate) -> None:
     from attn_rl.training import evaluation
     from attn_rl.training.loading import load
 
-    env_id, env_kwargs = _environment(command.run, command.env_kwargs)
+    env_id, env_kwargs = _environment(command)
     row = evaluation.evaluate(load(command.run), env_id, env_kwargs, episodes=command.episodes)
     print(json.dumps(vars(row), indent=2))
 
@@ -109,7 +113,7 @@ def record(command: Record) -> None:
     from attn_rl.third_party import make_env
     from attn_rl.training.loading import load
 
-    env_id, env_kwargs = _environment(command.run, command.env_kwargs)
+    env_id, env_kwargs = _environment(command)
     model = load(command.run, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
     actor = Actor(model, detached=True)
     env = make_env(env_id, render_mode="rgb_array", **env_kwargs)
@@ -142,9 +146,19 @@ def literal(text: str) -> Any:
         return text
 
 
-def _environment(run: Path, changes: dict[str, str]) -> tuple[str, dict[str, Any]]:
-    """The run's environment and its arguments, changed."""
-    if not (run / "args.json").is_file():
-        raise ValueError(f"{run} is no run folder: it has no args.json; give a folder below runs/")
-    args = json.loads((run / "args.json").read_text())
-    return args["env"], args["env_kwargs"] | {name: literal(value) for name, value in changes.items()}
+def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
+    """The run's environment and its arguments, changed.
+
+    Raises:
+        ValueError: no run folder, another environment, or one whose module nobody asked for.
+    """
+    from attn_rl.third_party import find_spec
+    from attn_rl.training.resume import read_args, refuse_foreign_module
+
+    args = read_args(command.run)
+    if command.env not in (None, args["env"]):
+        raise ValueError(f"--env {command.env}: the run's is {args['env']}; only --env-kwargs may differ")
+    if command.env is None:
+        refuse_foreign_module(args["env"])
+    find_spec(args["env"])  # imports the module
+    return args["env"], args["env_kwargs"] | {name: literal(value) for name, value in command.env_kwargs.items()}

@@ -102,5 +102,5 @@ def refuse_foreign_module(env_id: str) -> None:
     if module and module.split(".")[0] not in TRUSTED_MODULES and module not in sys.modules:
         raise ValueError(
             f"the file names the environment {env_id!r}: making it imports {module!r}, which runs that module's code. "
-            f"If you trust it, import {module} first or pass env=; with train.py --resume, repeat --env {env_id}"
+            f"If you trust it, import {module} first or pass env=; on the command line, repeat --env {env_id}"
         )
