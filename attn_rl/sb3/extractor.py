@@ -165,9 +165,11 @@ def comparable_groups(spec: EntitySpec) -> list[Group]:
     groups = []
     for kind, owners in spec.kinds.items():
         for owner, given in owners.items():
-            for names in given if owner != COMPARE else ():
+            own = () if owner == COMPARE else given
+            short = [_shared_prefix(names) or kind for names in own]
+            for names, called in zip(own, short, strict=True):
                 columns = tuple(features[owner].index(name) for name in names)
-                label = f"{owner}.{_shared_prefix(names) or kind}"
+                label = f"{owner}.{called if short.count(called) == 1 else ','.join(names)}"
                 groups.append(Group(kind, owners.get(COMPARE, "value"), owner, label, columns))
     return groups
 

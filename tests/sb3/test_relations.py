@@ -23,6 +23,13 @@ def test_relations_are_named_after_the_features():
     assert {"ego.key = boxes.lock", "ego.key = boxes.content", "ego.size -> boxes.size: offset 0"} <= names
 
 
+def test_groups_of_a_kind_that_share_no_prefix_get_names_of_their_own():
+    kinds = {"colour": {"ego": ("key_r", "key_g"), "boxes": (("lock_r", "content_g"), ("content_r", "lock_g"))}}
+    extractor = EntityAttentionExtractor(SPACE, names=NAMES, kinds=kinds, relations="declared")
+    names = [strength.name for strength in extractor.network.relations.strengths() if strength.head == 0]
+    assert names == ["ego.key = boxes.lock_r,content_g", "ego.key = boxes.content_r,lock_g"]
+
+
 def test_kinds_survive_a_second_reading():
     spec = EntitySpec.from_space(SPACE, NAMES, KINDS)
     assert spec.kinds["colour"]["boxes"] == (("lock_r", "lock_g"), ("content_r", "content_g"))
