@@ -51,7 +51,13 @@ def make_agent(
 
     Raises:
         ValueError: an unknown policy or setting, or an observation that holds no entities.
+        TypeError: an environment that is not an SB3 vector environment.
     """
+    if not isinstance(env, str | VecEnv):
+        raise TypeError(
+            f"env is a {type(env).__name__}, expected an SB3 VecEnv or an id: "
+            "make_vec_env(id, n_envs), or DummyVecEnv([lambda: your_env])"
+        )
     if policy not in EXTRACTORS:
         raise ValueError(f"policy={policy!r} is unknown; choose one of {sorted(EXTRACTORS)}")
     env_id, env_kwargs = (env, {}) if isinstance(env, str) else describe(env)

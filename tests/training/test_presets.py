@@ -24,6 +24,11 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name():
         override(Settings(), {"n_head": 2})
 
 
+def test_make_agent_says_what_it_takes():
+    with pytest.raises(TypeError, match=r"env is a Table, expected an SB3 VecEnv or an id: .*DummyVecEnv\(\[lambda"):
+        make_agent(Table())
+
+
 def test_make_agent_takes_the_preset_of_its_environment_and_lets_settings_overrule_it():
     env = make_vec_env("envs:AttnRL/Seek-v0", 3)
     agent = make_agent(env, d_model=16, n_heads=2)
