@@ -96,7 +96,7 @@ class Args:
     worker_restarts: int = 0
     """Dead or hung environment processes to replace before giving up."""
     eval_episodes: int = 1000
-    """Episodes per row of the final table; 0 skips it."""
+    """Episodes per row of the final table, rounded up to a multiple of 100 (slow environments: 8); 0 skips it."""
     record_every: int = 20
     """Rollouts between two recordings of the attention; the first and the last are always recorded."""
     settings: Annotated[Settings, OmitArgPrefixes] = field(default_factory=Settings)

@@ -35,7 +35,7 @@ class Evaluate:
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Changes of the environment, as pairs: --env-kwargs min_entities 32 max_entities 32 capacity 32."""
     episodes: int = 1000
-    """How many episodes."""
+    """How many episodes; rounded up to a multiple of the environments played side by side (100, slow ones 8)."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from attn_rl import load, make_vec_env
+from attn_rl.training.evaluation import Row, evaluate
+from attn_rl.training.report import print_table
 
 SHORT = ["--total-timesteps", "4000", "--n-envs", "16", "--eval-episodes", "100"]
 
@@ -37,6 +39,22 @@ def test_evaluation_json_has_the_trained_row_first_and_then_the_transfer(run_fol
     assert all(row["episodes"] == 100 and 0 <= row["top1_relevant"] <= 1 for row in evaluation["results"])
     assert evaluation["total_timesteps"] == 4096
     assert evaluation["parameters"] > 1000
+
+
+def test_the_table_says_what_was_played(capsys: pytest.CaptureFixture[str]):
+    config = {"policy": "attention", "env": "Mine-v0", "eval_episodes": 20}
+    print_table([Row(None, None, 100, mean_return=1.0), Row(16, 16, 100), Row(5, 9)], config)
+    said = capsys.readouterr().out
+    assert "100 episodes a row" in said
+    assert "16 (zero-shot)" in said
+    assert "5-9 (zero-shot)" in said
+    assert "trained" in said
+    assert "None" not in said
+
+
+def test_no_episodes_are_no_evaluation(run_folder: Path):
+    with pytest.raises(ValueError, match="episodes=0, expected at least 1"):
+        evaluate(load(run_folder), "envs:AttnRL/Match-v0", episodes=0)
 
 
 def test_scalars_can_be_read_back_from_the_run_folder_itself(run_folder: Path):

@@ -62,7 +62,13 @@ def evaluate(
         episodes: how many to play, rounded up to a multiple of ``n_envs``.
         n_envs: sub-environments side by side; None: 100, or 8 where each is a process of its own.
         seed: of the first sub-environment; the others follow.
+
+    Raises:
+        DoesNotFit: the policy cannot take the environment's observations.
+        ValueError: no episodes.
     """
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes}, expected at least 1")
     family = family_of(find_spec(env_id))
     n_envs = n_envs or (8 if family is not None and family.slow else 100)
     env = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=dict(env_kwargs or {}))

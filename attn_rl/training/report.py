@@ -56,13 +56,14 @@ def evaluate_or_null(agent: BaseAlgorithm, config: Mapping[str, Any], env_kwargs
 
 def print_table(rows: list[Row], config: Mapping[str, Any]) -> None:
     """The table that a run ends with."""
-    episodes = config["eval_episodes"]
+    episodes = max((row.episodes for row in rows), default=0)
     table = Table(title=f"{config['policy']} on {config['env']}, {episodes} episodes a row, deterministic")
     for heading in ("entities", "success", "mean return", "looks at the right one"):
         table.add_column(heading, justify="right")
     for i, row in enumerate(rows):
         counts = f"{row.min_entities}-{row.max_entities}" if row.min_entities != row.max_entities else row.max_entities
-        name = f"{counts} (trained)" if i == 0 else f"{counts} (zero-shot)"
+        kind = "trained" if i == 0 else "zero-shot"
+        name = kind if counts is None else f"{counts} ({kind})"
         table.add_row(name, *map(show, (row.success_rate, row.mean_return, row.top1_relevant)))
     Console().print(table)
 
