@@ -118,6 +118,7 @@ class _TopEntity:
         if isinstance(extractor, EntityExtractor):
             self._n_slots = sum(extractor.spec.capacities.values())
             layers = [module for module in extractor.modules() if isinstance(module, MultiHeadAttention)]
+            self._pooled = getattr(extractor.network, "pooling", None) is not None
             self._hooks = [layer.tap.register_forward_hook(self._keep) for layer in layers[-1:]]
         self.active = bool(self._hooks)
 
@@ -125,8 +126,15 @@ class _TopEntity:
         self._pattern = pattern.detach()
 
     def top(self) -> np.ndarray:
-        """Slot with the largest weight in the reader's row, averaged over heads: (B,)."""
-        return self._pattern[:, :, 0, -self._n_slots :].mean(1).argmax(-1).cpu().numpy()
+        """Slot with the largest weight in the row that is read out, averaged over heads: (B,).
+
+        Of pooled rows, their mean over present slots, as in :meth:`AttentionRecord.readout`.
+        """
+        pattern = self._pattern.mean(1)[..., -self._n_slots :]  # (B,Q,N)
+        if not self._pooled:
+            return pattern[:, 0].argmax(-1).cpu().numpy()
+        present = pattern.amax(1) > 0  # absent slots have no weight in any row
+        return (pattern[:, -self._n_slots :] * present.unsqueeze(-1)).sum(1).argmax(-1).cpu().numpy()
 
     def close(self) -> None:
         """Stop watching."""
