@@ -111,7 +111,8 @@ def entities(env_id: str, n_layers: int, relations: str, **env_kwargs: Any) -> C
     """Our policy on an environment of ours, with the setting's slots, half of them present: what relations cost."""
 
     def build(setting: Setting) -> PPO:
-        counts = {"min_entities": setting.n_slots // 4, "max_entities": 3 * setting.n_slots // 4}
+        least = max(setting.n_slots // 4, 3)  # Match's odd needs three
+        counts = {"min_entities": least, "max_entities": max(3 * setting.n_slots // 4, least)}
         slots = {"capacity": setting.n_slots, **counts, **env_kwargs}
         env = make_vec_env(env_id, setting.n_envs, env_kwargs=slots)
         spec = EntitySpec.from_env(env)

@@ -270,6 +270,7 @@ class TestSplit:
         observation = {
             key: torch.as_tensor(TWO_TYPES[key].sample()).float()[None] for key in reversed(list(TWO_TYPES.keys()))
         }
+        observation["enemies_present"] = torch.arange(observation["enemies_present"].shape[1])[None] % 2.0
         split = spec.split(observation)
         assert torch.equal(split.ego, torch.cat([observation["ego"], observation["team"]], -1))
         assert list(split.entities) == ["enemies", "walls"]

@@ -80,7 +80,12 @@ def test_a_head_that_writes_nothing_is_free_to_drop(seek_scenes):
     kept = effects.head_importance(actor, record, keep=True)[:, 0].mean(0)
     assert dropped[1] < 1e-9
     assert (np.delete(dropped, 1) > 1e-4).all()
-    assert kept.argmax() == 1
+    with torch.no_grad():
+        actor.attention[0].w_o.weight.zero_()  # to keep that head alone is to keep none
+    silent = record_attention(actor, seek_scenes.batch())
+    divergence = (np.exp(record.policy) * (record.policy - silent.policy)).sum(-1).mean()
+    assert kept[1] == pytest.approx(divergence, rel=1e-3)
+    assert kept[1] > 1e-4
 
 
 # ---- planted truth -----------------------------------------------------------------------------------------------

@@ -67,9 +67,11 @@ class TestConstruction:
         policy = PPO(EntityAttentionPolicy, make_env(), policy_kwargs=kwargs).policy
         extractors = {policy.pi_features_extractor, policy.vf_features_extractor}
         assert len(extractors) == (1 if share else 2)
-        for linear in [m for e in extractors for m in e.network.modules() if isinstance(m, nn.Linear)]:
+        modules = [named for e in extractors for named in e.network.named_modules()]
+        for name, linear in [(name, m) for name, m in modules if isinstance(m, nn.Linear)]:
             weight = linear.weight if linear.in_features >= linear.out_features else linear.weight.T
-            torch.testing.assert_close(weight @ weight.T, 2 * torch.eye(len(weight)), atol=1e-5, rtol=0)
+            square = 0.25 if name.endswith(("w_q", "w_k")) else 2.0  # of the gain
+            torch.testing.assert_close(weight @ weight.T, square * torch.eye(len(weight)), atol=1e-5, rtol=0)
             assert linear.bias is None or not linear.bias.any()
 
     def test_a_new_policy_is_nearly_indifferent(self):
