@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks import intervals
-from benchmarks.results import Evaluated, Reach, strata, unique
+from benchmarks.results import Evaluated, Reach, common, strata, unique
 from benchmarks.results import success as success_of
 
 COLOURS = {
@@ -91,7 +91,8 @@ def _arranged(n_panels: int) -> tuple[int, int]:
 def success(rows: list[Evaluated], path: Path) -> None:
     """Interquartile mean and interval of every policy, one panel per environment and one for all together."""
     names, policies = unique(row.environment for row in rows), unique(row.policy for row in rows)
-    together = {f"All {len(names)} together": names} if len(names) > 1 else {}
+    shared = common(rows)
+    together = {f"{len(shared)} together": shared} if len(shared) > 1 else {}
     groups = {name: [name] for name in names} | together
     n_rows, columns = _arranged(len(groups))
     with sheet(path, n_rows, columns, n_rows * (0.9 + 0.24 * len(policies)), sharey=True) as (_, grid):
@@ -231,8 +232,8 @@ def _follow(axes: Axes, rows: list[dict[str, str]], quantity: str, colour: str, 
 
 
 def profiles(rows: list[Evaluated], path: Path) -> None:
-    """Share of runs (all environments) whose success is above a threshold: the higher curve is better throughout."""
-    names, thresholds = unique(row.environment for row in rows), np.linspace(0, 1, 201)
+    """Share of runs (environments shared by the usual policies) with success above a threshold: higher is better."""
+    names, thresholds = common(rows), np.linspace(0, 1, 201)
     with sheet(path, 1, 1, 3.6) as (_, grid):
         axes = grid[0, 0]
         for policy in unique(row.policy for row in rows):

@@ -127,6 +127,16 @@ def unique(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
+def common(rows: Iterable[Evaluated]) -> list[str]:
+    """The environments that all the usual policies were run in: those found in more than three quarters of them."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.environment, []).append(row.policy)
+    policies = unique(policy for names in found.values() for policy in names)
+    usual = [policy for policy in policies if sum(policy in names for names in found.values()) > 0.75 * len(found)]
+    return [environment for environment, names in found.items() if set(usual) <= set(names)]
+
+
 def success(rows: Iterable[Evaluated], environment: str, policy: str, entities: str | None = None) -> np.ndarray:
     """Success of each seed (R,), in the order of seeds; at the trained counts where no others are given."""
     chosen = [row for row in rows if (row.environment, row.policy) == (environment, policy)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from benchmarks.intervals import improvement, interquartile_mean, interval
-from benchmarks.results import Evaluated, Reach, strata, success, unique
+from benchmarks.results import Evaluated, Reach, common, strata, success, unique
 
 NONE = "–"
 SOLVED = 0.9
@@ -47,8 +47,9 @@ def success_table(rows: list[Evaluated]) -> str:
     table = by_environment(rows, lambda cells: figure([scores_of(cells)]), bold=True)
     if len(environments) == 1:
         return table
-    together = [figure(strata(rows, policy, environments)) for policy in unique(row.policy for row in rows)]
-    return table + "\n" + line(["**all together**", *best_in_bold(together)])
+    shared = common(rows)
+    together = [figure(strata(rows, policy, shared)) for policy in unique(row.policy for row in rows)]
+    return table + "\n" + line([f"**{len(shared)} together**", *best_in_bold(together)])
 
 
 def transfer_table(rows: list[Evaluated]) -> str:
@@ -98,8 +99,9 @@ def improvement_table(rows: list[Evaluated], ours: str = "attention") -> str:
     """How one policy stands against every other: probability of improvement, and whether the intervals are apart."""
     others, environments = unique(row.policy for row in rows if row.policy != ours), unique(r.environment for r in rows)
     lines = [[name, *(against(rows, ours, policy, [name]) for policy in others)] for name in environments]
-    together = [against(rows, ours, policy, environments) for policy in others]
-    return markdown([f"{ours} against", *others], [*lines, ["**all together**", *together]])
+    shared = common(rows)
+    together = [against(rows, ours, policy, shared) for policy in others]
+    return markdown([f"{ours} against", *others], [*lines, [f"**{len(shared)} together**", *together]])
 
 
 def against(rows: list[Evaluated], ours: str, theirs: str, environments: list[str]) -> str:
