@@ -146,7 +146,7 @@ class EntitySpec:
             observation: tensors with a leading batch dimension, as Stable-Baselines3 hands them to an extractor.
         """
         blocks = observation if isinstance(observation, Mapping) else {self.types[0].name: observation}
-        ego = [blocks[key].flatten(1) for key, _ in self.ego]
+        ego = [blocks[key].float().flatten(1) for key, _ in self.ego]
         return SplitObservation(
             ego=None if not ego else ego[0] if len(ego) == 1 else torch.cat(ego, -1),
             entities={entity_type.name: _rows(entity_type, blocks) for entity_type in self.types},
@@ -260,7 +260,7 @@ def _feature_names(key: str, width: int, given: Sequence[str] | None) -> tuple[s
 
 
 def _rows(entity_type: EntityType, blocks: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    x = blocks[entity_type.name]
+    x = blocks[entity_type.name].float()
     if entity_type.presence_key is not None:
         return x, blocks[entity_type.presence_key] > 0.5
     if (column := entity_type.presence_column) is not None:

@@ -161,13 +161,13 @@ class Stopwatch:
 
     @contextmanager
     def backward(self) -> Iterator[None]:
-        """Count ``Tensor.backward`` as network time."""
-        plain = torch.Tensor.backward
-        torch.Tensor.backward = self.wrap("network", plain)  # type: ignore[method-assign]
+        """Count ``torch.autograd.backward``, which ``Tensor.backward`` calls, as network time."""
+        plain = torch.autograd.backward
+        torch.autograd.backward = self.wrap("network", plain)
         try:
             yield
         finally:
-            torch.Tensor.backward = plain  # type: ignore[method-assign]
+            torch.autograd.backward = plain
 
 
 class Contender:

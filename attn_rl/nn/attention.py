@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-
-from attn_rl.nn.ragged import MixRuns, Runs
 
 SIMILARITIES = ("dot", "cosine")
 
@@ -79,7 +76,8 @@ def attention_pattern(
         q, k = nn.functional.normalize(q, dim=-1), nn.functional.normalize(k, dim=-1)
     if scale is None:
         scale = 1.0 if similarity == "cosine" else 1.0 / math.sqrt(q.shape[-1])
-    return pattern_of(q @ k.transpose(-2, -1), present, scale, bias, never_empty)
+    product = torch.bmm if q.ndim == k.ndim == 3 and len(q) == len(k) else torch.matmul  # bmm is the quicker to call
+    return pattern_of(product(q, k.transpose(-2, -1)), present, scale, bias, never_empty)
 
 
 def pattern_of(
@@ -97,7 +95,7 @@ def pattern_of(
         return scores.softmax(dim=-1)
     present = present.unsqueeze(-2)
     if never_empty:
-        return scores.masked_fill(~present, -torch.inf).softmax(dim=-1)
+        return torch.where(present, scores, -torch.inf).softmax(dim=-1)
     return _masked_softmax(scores, present)
 
 
@@ -174,7 +172,7 @@ class MultiHeadAttention(nn.Module):
         self,
         queries: Tensor,
         tokens: Tensor,
-        present: Tensor | Runs,
+        present: Tensor,
         bias: Tensor | None = None,
         carry: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
@@ -183,8 +181,7 @@ class MultiHeadAttention(nn.Module):
         Args:
             queries: the rows that look, (B,Q,D); a single one that is the same for all observations: (1,1,D).
             tokens: the rows looked at, (B,N,D); absent rows hold anything finite.
-            present: boolean (B,N). Or runs, in gradient updates: every query looks at itself and at its own rows among
-                the ``tokens`` (R,D); without ``bias`` and ``carry``, untapped.
+            present: boolean (B,N).
             bias: added to the similarities before log-count scaling, broadcastable to (B,H,Q,N).
             carry: turns the pattern (B,H,Q,N) into something to add to the output (B,Q,D): what is attended to may
                 tell where it lies as seen from the query.
@@ -192,9 +189,7 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (B,Q,D)
         """
-        if isinstance(present, Runs):
-            return self.w_o(self._over_runs(queries, tokens, present))
-        scale, sharpness = self._temperature(), self._sharpness(present)
+        scale, sharpness = self._temperature(), self.sharpness(present)
         if sharpness is not None:
             scale = sharpness * scale
             bias = None if bias is None else bias * sharpness
@@ -234,17 +229,6 @@ class MultiHeadAttention(nn.Module):
         pattern = self.tap(pattern.unsqueeze(2))
         return self._values(torch.bmm(pattern.squeeze(2), tokens)), pattern
 
-    def _over_runs(self, queries: Tensor, tokens: Tensor, runs: Runs) -> Tensor:
-        """The same over rows without padding: queries (B,1,D) or (1,1,D), tokens (R,D) -> mixed (B,1,D)."""
-        absorbed = self._absorb(self.w_q(queries)).expand(len(runs.order), -1, -1)
-        own = absorbed @ queries.transpose(1, 2)  # (B,H,1)
-        present, scale = runs.present, self._temperature()
-        if (sharpness := self._sharpness(present)) is not None:
-            scale = scale * sharpness.squeeze(-1)
-        weigh = partial(pattern_of, present=present, scale=scale, never_empty=True)
-        mixed, pattern = MixRuns.apply(absorbed, tokens, own, scale, runs, weigh)
-        return self._values(mixed + pattern[..., :1] * queries)
-
     def _absorb(self, q: Tensor) -> Tensor:
         """Move the key projection to the query's side: (B,1,D) -> (B,H,D)."""
         w_k = self.w_k.weight.unflatten(0, (self.n_heads, -1))  # (H,d,D)
@@ -262,12 +246,12 @@ class MultiHeadAttention(nn.Module):
             return self.log_temperature.exp()[None]
         return 1.0 / math.sqrt(self.w_q.in_features // self.n_heads)
 
-    def _sharpness(self, present: Tensor) -> Tensor | None:
+    def sharpness(self, present: Tensor) -> Tensor | None:
         """Log-count scaling: a factor on the scores that grows with the number of present tokens (B,1,1,1)."""
         if self.count_reference is None:
             return None
-        n_present = present.sum(dim=-1, dtype=self.w_q.weight.dtype)
-        return (torch.log1p(n_present) / math.log1p(self.count_reference))[:, None, None, None]
+        n_present = present.sum(dim=-1, dtype=self.w_q.weight.dtype).view(-1, 1, 1, 1)
+        return torch.log1p(n_present) / math.log1p(self.count_reference)
 
     def _split(self, x: Tensor) -> Tensor:
         """(B,M,D) -> (B,H,M,d)."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from attn_rl.nn.attention import MultiHeadAttention
-from attn_rl.nn.ragged import Runs
 from attn_rl.nn.relations import UNRELATED, Related
 
 
@@ -44,14 +43,12 @@ class Block(nn.Module):
         self.norm_feedforward = nn.LayerNorm(d_model)
         self.feedforward = FeedForward(d_model, d_feedforward)
 
-    def forward(
-        self, x: Tensor, present: Tensor | Runs, rows: Tensor | None = None, related: Related = UNRELATED
-    ) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor, rows: Tensor | None = None, related: Related = UNRELATED) -> Tensor:
         """Compute the block's output for ``rows``.
 
         Args:
             x: (B,N,D).
-            present: boolean (B,N); or runs, with x (R,D): every one of ``rows`` then also looks at itself.
+            present: boolean (B,N).
             rows: the rows of ``x`` that anybody reads, (B,Q,D), or (1,Q,D) where they are the same for all
                 observations; the others are not computed. None = all.
             related: what relations add to the scores and to the output.

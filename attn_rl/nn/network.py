@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from attn_rl.nn import fused
 from attn_rl.nn.attention import check_heads
 from attn_rl.nn.comparisons import Group
 from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
-from attn_rl.nn.ragged import LEAST_SLOTS, Runs
 from attn_rl.nn.readout import READOUTS, Pooling
 from attn_rl.nn.relations import MODES, Relations
 from attn_rl.nn.tokenizer import Tokenizer
@@ -76,7 +77,7 @@ class SetNetwork(nn.Module):
                     nn.init.zeros_(module.bias)
 
 
-class AttentionNetwork(SetNetwork):
+class AttentionNetwork(SetNetwork, fused.FusedUpdates):
     """Self-attention over the ego and the entities, read out where the ego stands.
 
     Args:
@@ -190,23 +191,40 @@ class AttentionNetwork(SetNetwork):
         return readout, entity_tokens if self.entity_rows else None
 
     def encode_update(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`encode`, without the padding: none at all in a large batch of one type, read by one query."""
-        simple = len(entities) == len(self.encoder.blocks) == self.n_lead == 1 and self.relations is None
-        x, present = next(iter(entities.values()))
-        if simple and self.similarity == "dot" and self._reads_first and present.numel() >= LEAST_SLOTS:
-            return self._encode_runs(ego, x, present), None
-        return super().encode_update(ego, entities)
+        """As :meth:`encode`, without the padding: none at all where the fused kernels take it."""
+        return (
+            self._encode_packed(ego, entities)
+            if self._fits_kernels(ego, entities)
+            else super().encode_update(ego, entities)
+        )
 
-    def _encode_runs(self, ego: Tensor | None, x: Tensor, present: Tensor) -> Tensor:
-        """Encode the rows of x (B,N,F) that are present (B,N), and nothing else: readout (B,D)."""
-        runs = Runs.of(present)
-        rows, context = self.normalizer.types[0](x.flatten(0, 1).index_select(0, runs.source)), None
-        first = None if self.query is None else self.query.view(1, 1, -1)
-        if ego is not None and self.tokenizer.embed_ego is not None:
-            ego = self.normalizer.scale_ego(ego.index_select(0, runs.order))
-            first, context = self.tokenizer.embed_ego(ego).unsqueeze(1), ego.index_select(0, runs.owner)
-        tokens = self.tokenizer.embed[0].embed_rows(rows, context)  # type: ignore[operator]
-        return self.encoder(tokens, runs, first)[:, 0].index_select(0, runs.order.argsort())
+    def _fits_kernels(self, ego: Tensor | None, entities: Entities) -> bool:
+        x, _ = next(iter(entities.values()))
+        observed = x.requires_grad or (ego is not None and ego.requires_grad)  # they hand no gradient to observations
+        plain = self.similarity == "dot" and x.device.type == "cpu" and x.dtype == torch.float32
+        return self.fused and plain and not observed and (self.relations is None or self.relations.factorizes)
+
+    def _encode_packed(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+        """Embed and encode the rows that are present and nothing else."""
+        there = torch.cat([present for _, present in entities.values()], 1)
+        present = pad(there, (self.n_lead, 0), value=True)
+        query = None if self.query is None else self.query.expand(len(present), -1)
+        sources = self.tokenizer.sources(*self.normalizer.packed(ego, entities), query)
+        lead = [torch.ones(len(present), dtype=torch.int64)] * self.n_lead
+        counts = torch.stack([*lead, *(present.sum(1) for _, present in entities.values())])
+        sharpness = self.encoder.blocks[0].attention.sharpness(present)  # type: ignore[union-attr, operator]
+        sharpness = torch.ones(len(present)) if sharpness is None else sharpness.flatten()
+        factors = (
+            self.relations.factors(ego, entities, present) if self.relations else [None] * len(self.encoder.blocks)
+        )
+        out = fused.encode(self.encoder, sources, fused.Rows(counts, sharpness, self._reads_first), factors)
+        if self._reads_first:
+            return out, None
+        tokens = out.new_zeros(present.numel(), self.d_model)
+        tokens = tokens.index_copy(0, present.flatten().nonzero().squeeze(1), out).unflatten(0, present.shape)
+        entity_tokens = tokens[:, self.n_lead :]
+        readout = tokens[:, 0] if self.pooling is None else self.pooling(entity_tokens, there)
+        return readout, entity_tokens if self.entity_rows else None
 
     @property
     def _reads_first(self) -> bool:

@@ -143,8 +143,15 @@ class EntityNormalizer(nn.Module):
         """Return the ego's features (B,E) and, per type, features (B,N,F) with their presence, cleaned."""
         cleaned = {}
         for normalizer, (name, (x, present)) in zip(self.types, entities.items(), strict=True):
-            cleaned[name] = normalizer(x.masked_fill(~present.unsqueeze(-1), 0.0), present), present
+            cleaned[name] = normalizer(torch.where(present.unsqueeze(-1), x, 0.0), present), present
         return None if ego is None else self.scale_ego(ego), cleaned
+
+    def packed(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor | None, list[Tensor]]:
+        """Return the ego's features (B,E) and, per type, those of the rows that are present (R_t,F), cleaned."""
+        rows = []
+        for normalizer, (x, present) in zip(self.types, entities.values(), strict=True):
+            rows.append(normalizer(x.flatten(0, 1).index_select(0, present.flatten().nonzero().squeeze(1))))
+        return None if ego is None else self.scale_ego(ego), rows
 
     def scale_ego(self, ego: Tensor) -> Tensor:
         """Normalise the ego's features (B,E)."""

@@ -88,10 +88,13 @@ class DeclaredScores(nn.Module):
         Args:
             shown: what every token shows (B,M,Z).
         """
-        forms = torch.einsum("hc,czy->hyz", self.strengths(), self.forms)
-        left = linear(shown[:, :n_rows], forms.flatten(0, 1)).unflatten(-1, forms.shape[:2])  # (B,Q,H,Z)
-        left = left.transpose(1, 2)
+        left = self.left(shown[:, :n_rows]).transpose(1, 2)  # (B,H,Q,Z)
         return (left.flatten(1, 2) @ shown.transpose(1, 2)).unflatten(1, left.shape[1:3])
+
+    def left(self, shown: Tensor) -> Tensor:
+        """What to multiply with what the attended tokens show: rows (...,Z) -> (...,H,Z)."""
+        forms = torch.einsum("hc,czy->hyz", self.strengths(), self.forms)
+        return linear(shown, forms.flatten(0, 1)).unflatten(-1, forms.shape[:2])
 
 
 class AutoScores(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from attn_rl.nn.comparisons import EGO, Group, KindScale, comparable, show
+from attn_rl.nn.fused import Relation
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.relation_terms import AutoScores, CarriedPositions, DeclaredScores
 
@@ -94,6 +95,17 @@ class LayerRelations(nn.Module):
         if self.carried is not None:
             carry = partial(self.carried, shown=shown)
         return Related(bias, carry)
+
+    def factors(self, shown: Tensor, rows: Tensor) -> Relation | None:
+        """The scores of :meth:`forward` as a product, for rows without padding.
+
+        Args:
+            shown: what every token shows (B,M,Z).
+            rows: the present ones of these (R,Z).
+        """
+        if not isinstance(self.declared, DeclaredScores):
+            return None
+        return Relation(self.declared.left(rows if self.n_rows is None else shown[:, 0]), rows)
 
 
 def places(groups: Sequence[Group]) -> dict[Group, slice]:
@@ -177,6 +189,17 @@ class Relations(nn.Module):
         """
         shown = self._shown(ego, entities) if self.columns else None
         return [layer(shown, scaled) for layer in self.layers]
+
+    @property
+    def factorizes(self) -> bool:
+        """Whether all that is added are products of what two tokens show."""
+        return all(layer.auto is None and layer.carried is None for layer in self.layers)
+
+    def factors(self, ego: Tensor | None, entities: Entities, present: Tensor) -> list[Relation | None]:
+        """The scores of :meth:`forward` as products, where ``factorizes``; ``present`` (B,M): which tokens."""
+        shown = self._shown(ego, entities)
+        rows = shown[present]
+        return [layer.factors(shown, rows) for layer in self.layers]  # type: ignore[operator]
 
     def _shown(self, ego: Tensor | None, entities: Entities) -> Tensor:
         """What every token shows (B,M,Z): zeros where it carries nothing, as the learned query."""

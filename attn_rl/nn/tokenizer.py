@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import linear, pad
 
+from attn_rl.nn.fused import Source
 from attn_rl.nn.normalizer import Entities
 
 
@@ -38,6 +39,8 @@ def narrow_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
         weight: (D,F).
         bias: (D,).
     """
+    if not torch.is_grad_enabled():
+        return linear(x, weight, bias)
     wide = weight.t().contiguous()
     rows = x.flatten(0, -2)
     product = rows @ wide if bias is None else torch.addmm(bias, rows, wide)
@@ -63,13 +66,6 @@ class Embedding(nn.Module):
         if self.context is not None and context is not None:
             hidden = hidden + narrow_linear(context, self.context.weight).unsqueeze(-2)
         return self.second(torch.relu(hidden))
-
-    def embed_rows(self, x: Tensor, context: Tensor | None) -> Tensor:
-        """The same for rows without padding, each with a context of its own: x (R,F), context (R,E) -> (R,D)."""
-        weight = self.first.weight
-        if self.context is not None and context is not None:
-            x, weight = torch.cat([x, context], 1), torch.cat([weight, self.context.weight], 1)
-        return self.second(torch.relu(narrow_linear(x, weight, self.first.bias)))
 
 
 class Tokenizer(nn.Module):
@@ -112,6 +108,19 @@ class Tokenizer(nn.Module):
             rows.insert(0, first.expand(len(rows[0]), -1, -1))
         present = _joined([present for _, present in entities.values()])
         return Tokens(_joined(rows), pad(present, (len(rows) - len(entities), 0), value=True), first)
+
+    def sources(self, ego: Tensor | None, rows: Sequence[Tensor], query: Tensor | None = None) -> list[Source]:
+        """The same tokens, in the same order, for the fused kernels to embed.
+
+        Args:
+            ego, query: as for :meth:`forward`; the query once per observation (B,D).
+            rows: per type, features of the rows that are present (R_t,F).
+        """
+        found = [] if query is None else [Source(query)]
+        if self.embed_ego is not None and ego is not None:
+            found.append(Source(ego, self.embed_ego))
+        types = zip(rows, self.embed, strict=True)
+        return found + [Source(x, embed, ego if embed.context is not None else None) for x, embed in types]
 
 
 def _joined(rows: list[Tensor]) -> Tensor:

@@ -14,6 +14,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
+from attn_rl.nn.fused import fused_updates
 from attn_rl.nn.normalizer import collect_statistics
 
 
@@ -58,13 +59,18 @@ class Samples(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What one minibatch says: four scalars, and the log of the probability ratio per sample (S,)."""
+    """What one minibatch says, without a graph: four scalars, and the log of the probability ratio per sample (S,).
+
+    Attributes:
+        gradients: of ``total``, per output of the policy that has one.
+    """
 
     policy: Tensor
     value: Tensor
     entropy: Tensor
     total: Tensor
     log_ratio: Tensor
+    gradients: list[tuple[Tensor, Tensor]]
 
 
 @dataclass
@@ -81,8 +87,8 @@ class UpdateLog:
 
     def add(self, losses: Losses) -> None:
         """Keep a minibatch's figures."""
-        self.losses.append(torch.stack(losses[:4]).detach())
-        self.log_ratios.append(losses.log_ratio.detach())
+        self.losses.append(torch.stack(losses[:4]))
+        self.log_ratios.append(losses.log_ratio)
         self.n_samples += len(losses.log_ratio)
 
     def figures(self, clip_range: float) -> dict[str, float]:
@@ -119,7 +125,7 @@ class EntityPPO(PPO):
         rollout = Samples.from_buffer(self.rollout_buffer, self.device)
         for epoch in range(self.n_epochs):
             log.begin_epoch()
-            with collect_statistics(self.policy, epoch == 0):
+            with collect_statistics(self.policy, epoch == 0), fused_updates(self.policy):
                 near = all(self._minibatch(samples, log) for samples in rollout.minibatches(self.batch_size))
             self._n_updates += 1
             if not near:
@@ -130,45 +136,66 @@ class EntityPPO(PPO):
         """Take one gradient step; False (and no step) where the policy has moved beyond ``target_kl``."""
         losses = self.losses(samples)
         log.add(losses)
-        if self.target_kl is not None and approximate_kl(losses.log_ratio.detach()) > 1.5 * self.target_kl:
+        if self.target_kl is not None and approximate_kl(losses.log_ratio) > 1.5 * self.target_kl:
             return False
-        self.optimize(losses.total)
+        self.optimize(losses)
         return True
 
     def losses(self, samples: Samples) -> Losses:
-        """Compute PPO's clipped losses (Schulman et al. 2017, equations 7 and 9) of a minibatch."""
+        """Compute PPO's clipped losses (Schulman et al. 2017, equations 7 and 9) of a minibatch.
+
+        Their derivatives are written down rather than traced: some dozens of tensor operations less.
+        """
         observations = samples.observations.get("", samples.observations)
         values, log_prob, entropy = self.policy.evaluate_actions(observations, samples.actions)  # type: ignore[arg-type]
+        with torch.no_grad():
+            policy_loss, d_log_prob, log_ratio = self._policy_loss(log_prob, samples)
+            value_loss, d_values = self._value_loss(values.flatten(), samples)
+            weight = self.ent_coef / len(log_prob)
+            if entropy is None:
+                entropy_loss, d_log_prob = log_prob.mean(), d_log_prob + weight
+            else:
+                entropy_loss = -entropy.mean()
+            total = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+            gradients = [(log_prob, d_log_prob), (values, (self.vf_coef * d_values).view_as(values))]
+            if entropy is not None:
+                gradients.append((entropy, torch.full_like(entropy, -weight)))
+        return Losses(policy_loss, value_loss, entropy_loss, total, log_ratio, gradients)
+
+    def _policy_loss(self, log_prob: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss, its gradient and the log of the probability ratio (S,)."""
         advantages = samples.advantages
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         clip = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
         log_ratio = log_prob - samples.log_probs
         ratio = log_ratio.exp()
-        policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean()
-        value_loss = torch.nn.functional.mse_loss(samples.returns, self._clipped(values.flatten(), samples.values))
-        entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
-        total = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
-        return Losses(policy_loss, value_loss, entropy_loss, total, log_ratio)
+        gain, clipped = advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)
+        d_log_prob = gain.masked_fill(clipped < gain, 0.0) / -len(gain)
+        return -torch.min(gain, clipped).mean(), d_log_prob, log_ratio
 
-    def _clipped(self, values: Tensor, old_values: Tensor) -> Tensor:
+    def _value_loss(self, values: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
+        """The loss and its gradient (S,)."""
         if self.clip_range_vf is None:
-            return values
+            error = values - samples.returns
+            return error.square().mean(), error * (2.0 / len(error))
         clip = self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
-        return old_values + (values - old_values).clamp(-clip, clip)
+        moved = values - samples.values
+        error = samples.values + moved.clamp(-clip, clip) - samples.returns
+        return error.square().mean(), error.masked_fill(moved.abs() > clip, 0.0) * (2.0 / len(error))
 
-    def optimize(self, loss: Tensor) -> Tensor:
-        """Take one optimiser step on ``loss``; return the norm of the gradient before clipping."""
-        norm = self.backward(loss)
+    def optimize(self, losses: Losses) -> Tensor:
+        """Take one optimiser step; return the norm of the gradient before clipping."""
+        norm = self.backward(losses)
         self.policy.optimizer.step()
         return norm
 
-    def backward(self, loss: Tensor) -> Tensor:
+    def backward(self, losses: Losses) -> Tensor:
         """Compute and clip the gradient; return its norm before clipping."""
         parameters = self.policy.optimizer.param_groups[0]["params"]
         for parameter in parameters:
             parameter.grad = None
-        loss.backward()
+        torch.autograd.backward(*zip(*losses.gradients, strict=True))  # type: ignore[arg-type]
         return clip_gradients([p.grad for p in parameters if p.grad is not None], self.max_grad_norm)
 
     def _record(self, log: UpdateLog) -> None:
@@ -195,8 +222,8 @@ def approximate_kl(log_ratio: Tensor) -> float:
 def clip_gradients(gradients: list[Tensor], max_norm: float) -> Tensor:
     """Scale ``gradients`` in place to a common norm of at most ``max_norm``; return their norm before.
 
-    ``torch.nn.utils.clip_grad_norm_`` without its grouping by device, half of its time.
+    ``torch.nn.utils.clip_grad_norm_`` in a third of its time: one norm of all instead of a norm of norms.
     """
-    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm

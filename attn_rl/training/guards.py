@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from attn_rl.sb3.guarded_env import GuardError
-from attn_rl.sb3.ppo import EntityPPO, Samples, UpdateLog
+from attn_rl.sb3.ppo import EntityPPO, Losses, Samples, UpdateLog
 
 REFUSED = "refused.npz"
 """File in the run folder that keeps what a gate refused."""
@@ -55,14 +55,14 @@ class GuardedPPO(EntityPPO):
         self._samples = samples
         return super()._minibatch(samples, log)
 
-    def optimize(self, loss: Tensor) -> Tensor:
-        """Take one optimiser step on ``loss`` if it is sound; return the norm of the gradient before clipping.
+    def optimize(self, losses: Losses) -> Tensor:
+        """Take one optimiser step if ``losses`` are sound; return the norm of the gradient before clipping.
 
         Raises:
             GuardError: naming what is not finite, with the minibatch.
         """
-        norm = self.backward(loss)
-        if not (np.isfinite(float(norm)) and np.isfinite(float(loss.detach()))):
+        norm, loss = self.backward(losses), float(losses.total)
+        if not (np.isfinite(float(norm)) and np.isfinite(loss)):
             self._refuse("gradient", {n: p.grad for n, p in self.policy.named_parameters() if p.grad is not None}, loss)
         self.policy.optimizer.step()
         weights = [p.detach() for p in self.policy.optimizer.param_groups[0]["params"]]
@@ -70,12 +70,12 @@ class GuardedPPO(EntityPPO):
             self._refuse("weight", dict(self.policy.named_parameters()), loss)
         return norm
 
-    def _refuse(self, what: str, tensors: Mapping[str, Tensor], loss: Tensor) -> None:
+    def _refuse(self, what: str, tensors: Mapping[str, Tensor], loss: float) -> None:
         names = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
         batch = {f"observations.{key}": block for key, block in self._samples.observations.items()}
         batch |= {name: getattr(self._samples, name) for name in Samples._fields[1:]}
         where = f", and the {what} of {len(names)} tensors is not finite, first {names[0]}" if names else ""
         raise GuardError(
-            f"update {self._n_updates} at {self.num_timesteps} steps: loss {float(loss.detach()):g}{where}",
+            f"update {self._n_updates} at {self.num_timesteps} steps: loss {loss:g}{where}",
             {name: tensor.detach().cpu().numpy() for name, tensor in batch.items()},
         )
