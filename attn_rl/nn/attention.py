@@ -198,7 +198,7 @@ class MultiHeadAttention(nn.Module):
         else:
             q, k, v = self._split(self.w_q(queries)), self._split(self.w_k(tokens)), self._split(self.w_v(tokens))
             pattern = attention_pattern(
-                q, k, present[:, None], self.similarity, scale=scale, bias=bias, never_empty=self.never_empty
+                q, k, present.unsqueeze(1), self.similarity, scale=scale, bias=bias, never_empty=self.never_empty
             )
             pattern = self.tap(pattern)
             mixed = (pattern @ v).transpose(1, 2).flatten(2)  # (B,Q,D)
@@ -231,13 +231,14 @@ class MultiHeadAttention(nn.Module):
 
     def _absorb(self, q: Tensor) -> Tensor:
         """Move the key projection to the query's side: (B,1,D) -> (B,H,D)."""
-        w_k = self.w_k.weight.unflatten(0, (self.n_heads, -1))  # (H,d,D)
-        per_head = q.view(-1, self.n_heads, w_k.shape[1]).transpose(0, 1)  # (H,B,d)
-        return torch.bmm(per_head, w_k).transpose(0, 1)
+        weight, n_heads = self.w_k.weight, self.n_heads
+        w_k = weight.view(n_heads, -1, weight.shape[1])  # (H,d,D)
+        return torch.bmm(q.view(len(q), n_heads, -1).transpose(0, 1), w_k).transpose(0, 1)
 
     def _values(self, mixed: Tensor) -> Tensor:
         """Project what was mixed: (B,H,D) -> (B,1,D)."""
-        w_v = self.w_v.weight.unflatten(0, (self.n_heads, -1))
+        weight = self.w_v.weight
+        w_v = weight.view(self.n_heads, -1, weight.shape[1])
         return torch.bmm(mixed.transpose(0, 1), w_v.transpose(1, 2)).transpose(0, 1).flatten(1).unsqueeze(1)
 
     def _temperature(self) -> Tensor | float:
@@ -255,7 +256,7 @@ class MultiHeadAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(B,M,D) -> (B,H,M,d)."""
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
 
 
 def check_heads(d_model: int, n_heads: int) -> None:

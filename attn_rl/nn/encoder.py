@@ -94,6 +94,6 @@ class Encoder(nn.Module):
         for i, block in enumerate(self.blocks):
             last = first is not None and i == len(self.blocks) - 1
             x = block(x, present, first if last else None, related[i] if related else UNRELATED)
-            if first is not None:
+            if first is not None and not last:
                 first = x[:, : first.shape[1]]
         return self.norm(x)

@@ -185,7 +185,9 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates):
         scaled = self.normalizer(ego, entities)
         tokens = self.tokenizer(*scaled, self.query)
         related = None if self.relations is None else self.relations(ego, entities, scaled[1])
-        rows = self.encoder(tokens.x, tokens.present, tokens.first if self._reads_first else None, related)
+        if self._reads_first:
+            return self.encoder(tokens.x, tokens.present, tokens.first, related).squeeze(1), None
+        rows = self.encoder(tokens.x, tokens.present, None, related)
         entity_tokens = rows[:, self.n_lead :]
         readout = rows[:, 0] if self.pooling is None else self.pooling(entity_tokens, tokens.present[:, self.n_lead :])
         return readout, entity_tokens if self.entity_rows else None
