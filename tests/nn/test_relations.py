@@ -373,9 +373,10 @@ def test_inverse_strength():
     assert nn.functional.softplus(torch.tensor(4.0 * inverse_strength(0.1))).item() == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("inner", [False, True])
 @pytest.mark.parametrize("n_queries", [1, 3])
-def test_log_count_scaling_sharpens_relations_too(n_queries):
-    attention = MultiHeadAttention(6, 2)
+def test_log_count_scaling_sharpens_relations_too(n_queries, inner):
+    attention = MultiHeadAttention(6, 2, inner=inner)
     nn.init.zeros_(attention.w_q.weight)
     nn.init.zeros_(attention.w_q.bias)  # only the bias argument speaks
     patterns: list[torch.Tensor] = []
@@ -385,3 +386,19 @@ def test_log_count_scaling_sharpens_relations_too(n_queries):
     attention(tokens[:, :n_queries], tokens, present, bias)
     expected = (bias[..., :5] * math.log(6) / math.log(9)).softmax(-1)
     torch.testing.assert_close(patterns[0][..., :5], expected)
+
+
+@pytest.mark.parametrize("n_queries", [1, 3])
+def test_an_inner_layer_weighs_like_against_neutral_the_same_among_few_and_many(n_queries):
+    attention = MultiHeadAttention(6, 2, inner=True).eval()
+    patterns: list[torch.Tensor] = []
+    attention.tap.register_forward_hook(lambda module, inputs, output: patterns.append(output))
+    tokens, bias = torch.randn(1, 41, 6), torch.full((1, 2, n_queries, 41), -1e4)
+    bias[..., :4] = 0.0  # a neutral token and three that are alike
+    for n in (5, 41):
+        attention(tokens[:, :n_queries], tokens[:, :n], torch.ones(1, n, dtype=torch.bool), bias[..., :n])
+        attention(tokens[:, :n_queries], tokens[:, :n], torch.ones(1, n, dtype=torch.bool))
+    few, few_plain, many, many_plain = (pattern[..., :4] for pattern in patterns)
+    torch.testing.assert_close(many, few)
+    ratios = [(plain / plain[..., :1]).log() for plain in (few_plain, many_plain)]
+    torch.testing.assert_close(ratios[1], ratios[0] * math.log(42) / math.log(6))  # without relations: all sharpens
