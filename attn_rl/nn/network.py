@@ -94,9 +94,9 @@ class AttentionNetwork(SetNetwork):
         normalize: keep running feature statistics inside the network.
         entity_rows: also compute the entities' rows in the last block (a pointer head reads them).
         relations: scores that compare like with like (``docs/relations.md``): ``"declared"`` compares ``groups``,
-            ``"auto"`` also learned projections where entities attend to entities and nothing is declared between them;
-            ``"off"``: neither.
-        groups: the features that are declared comparable.
+            ``"auto"`` also every feature with itself where entities attend to entities and nothing is declared between
+            them; ``"off"``: neither.
+        groups: the features that are declared comparable; for ``"auto"`` also :func:`own_features` of every type.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class AttentionNetwork(SetNetwork):
         """As :meth:`forward`, on all slots."""
         scaled = self.normalizer(ego, entities)
         tokens = self.tokenizer(*scaled, self.query)
-        related = None if self.relations is None else self.relations(ego, entities, scaled[1])
+        related = None if self.relations is None else self.relations(ego, entities)
         rows = self.encoder(tokens.x, tokens.present, tokens.first if self._reads_first else None, related)
         entity_tokens = rows[:, self.n_lead :]
         readout = rows[:, 0] if self.pooling is None else self.pooling(entity_tokens, tokens.present[:, self.n_lead :])
