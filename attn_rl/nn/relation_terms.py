@@ -10,18 +10,23 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, softplus
+from torch.nn.functional import linear
 
 from attn_rl.nn.comparisons import Group, channel_forms, channel_names
 
 Pair = tuple[Group, Group]
 """The querying token's group and the attended token's."""
 SPEED = 4.0
-"""Factor on strength parameters: Adam moves each by about the learning rate, and strengths range from 0 to 50."""
+"""Factor on all parameters: Adam moves each by about the learning rate, the logarithm of a strength by four times it.
+
+A strength is ``exp(SPEED * parameter)``, since what is needed ranges from 0.1 to 100. Where it was the parameter's
+softplus, 400 updates moved it from 10 to 11 and never far from where it started."""
 STRONG, WEAK = 10.0, 0.1
 """A head starts with one declared relation this strong, and with the others this weak."""
 UNDECLARED = 5.0
 """Strength at the start of all features of a type together, where it has to be found out which ones to compare."""
+STRONGEST = 1000.0
+"""Beyond this the rounding of a distance begins to count."""
 
 
 class DeclaredScores(nn.Module):
@@ -78,11 +83,13 @@ class DeclaredScores(nn.Module):
     def switch_off(self, name: str) -> None:
         """Let the channel of that name have no say in any head."""
         for i in (i for i, found in enumerate(self.names) if found == name):
-            self.weight[:, i] = -1e9 if self.is_distance[i] else 0.0  # softplus(-1e9) = 0
+            self.weight[:, i] = -1e9 if self.is_distance[i] else 0.0  # exp(-1e9) = 0
 
     def strengths(self) -> Tensor:
         """The weights as they enter the scores (H,C): those of distances are positive."""
-        return torch.where(self.is_distance, softplus(SPEED * self.weight), SPEED * self.weight)
+        weight = SPEED * self.weight
+        log = weight.masked_fill(~self.is_distance, 0.0).clamp(max=math.log(STRONGEST))
+        return torch.where(self.is_distance, log.exp(), weight)
 
     def forward(self, shown: Tensor, n_rows: int | None = None) -> Tensor:
         """What is added to the scores (B,H,Q,M) of the first ``n_rows`` rows (all where None).
@@ -140,5 +147,5 @@ def _positions(shown: Tensor, groups: Sequence[slice]) -> tuple[Tensor, Tensor]:
 
 
 def inverse_strength(strength: float) -> float:
-    """The parameter whose ``softplus(SPEED * parameter)`` is ``strength``."""
-    return math.log(math.expm1(strength)) / SPEED
+    """The parameter whose strength, ``exp(SPEED * parameter)``, is this."""
+    return math.log(strength) / SPEED

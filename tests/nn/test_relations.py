@@ -9,7 +9,7 @@ from torch import nn
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.comparisons import EGO, Group, KindScale, own_features
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.relation_terms import UNDECLARED, DeclaredScores, _positions, inverse_strength
+from attn_rl.nn.relation_terms import STRONGEST, UNDECLARED, DeclaredScores, _positions, inverse_strength
 from attn_rl.nn.relations import Relations, places
 
 B, N, N_HEADS, N_LAYERS, D_MODEL = 3, 7, 5, 2, 10
@@ -401,6 +401,15 @@ def test_inverse_strength():
     scores = declared_scores([(LOCK, LOCK)], 1)
     nn.init.constant_(scores.weight, inverse_strength(0.1))
     assert scores.strengths().item() == pytest.approx(0.1)
+
+
+def test_a_strength_is_bounded_and_no_weight_of_another_channel_overflows_into_its_gradient():
+    scores = DeclaredScores([(SPOT, SPOT)], places([SPOT]), 1)
+    nn.init.constant_(scores.weight, 1000.0)
+    strengths = scores.strengths()
+    strengths.sum().backward()
+    assert strengths[0].tolist() == pytest.approx([STRONGEST, 4000.0, 4000.0])
+    assert scores.weight.grad[0].tolist() == [0.0, 4.0, 4.0]
 
 
 @pytest.mark.parametrize("inner", [False, True])
