@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -197,19 +198,20 @@ class Relations(nn.Module):
         return found
 
     @contextmanager
-    def without(self, name: str) -> Iterator[None]:
-        """Switch one named relation off in the scores of all layers and heads, as long as the block lasts.
+    def without(self, *names: str) -> Iterator[None]:
+        """Switch named relations off in the scores of all layers and heads, as long as the block lasts.
 
         Raises:
-            ValueError: there is no relation of that name.
+            ValueError: there is no relation of one of these names.
         """
         declared = [layer.declared for layer in self.layers if isinstance(layer.declared, DeclaredScores)]
         known = dict.fromkeys(known for scores in declared for known in scores.names)
-        if name not in known:
-            raise ValueError(f"there is no relation {name!r}; choose one of {list(known)}")
+        for name in names:
+            if name not in known:
+                raise ValueError(f"there is no relation {name!r}; choose one of {list(known)}")
         kept = [scores.weight.detach().clone() for scores in declared]
         try:
-            for scores in declared:
+            for scores, name in product(declared, names):
                 scores.switch_off(name)
             yield
         finally:

@@ -374,6 +374,9 @@ class TestNetwork:
         with torch.no_grad():
             weight[:, index] = -1e9
         torch.testing.assert_close(module(ego, entities)[0], cut)
+        with module.relations.without("ego.key = boxes.lock", "boxes.lock = ego.key"):
+            off = {s.name for s in module.relations.strengths() if s.value == 0}
+        assert off == {"boxes.lock = boxes.content", "ego.key = boxes.lock", "boxes.lock = ego.key"}
         known = r"there is no relation 'lock'; choose one of \['boxes.lock = boxes.lock'"
         with pytest.raises(ValueError, match=known), module.relations.without("lock"):
             pass
