@@ -20,7 +20,7 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that the script finds its neighbours
 
 from benchmarks import plots, tables, verdicts
-from benchmarks.learning import ENVIRONMENTS, POLICIES
+from benchmarks.learning import ENVIRONMENTS, LONGER, POLICIES
 from benchmarks.levels import level_table
 from benchmarks.results import Evaluated, Reach, check_one_rate, read, read_csv, read_reach
 
@@ -45,8 +45,10 @@ def in_order(rows: list[AnyRow]) -> list[AnyRow]:
     return sorted(rows, key=lambda row: (rank.get(row.environment, last), rank.get(row.policy, last)))
 
 
-def all_tables(rows: list[Evaluated], sweep: list[Evaluated], reach: list[Reach]) -> dict[str, tuple[str, str]]:
-    """Name -> heading and Markdown."""
+def all_tables(
+    rows: list[Evaluated], longer: list[Evaluated], sweep: list[Evaluated], reach: list[Reach]
+) -> dict[str, tuple[str, str]]:
+    """Name -> heading and Markdown; ``longer``: what is no part of the comparison at equal steps."""
     found = {
         "standing": ("Where attention stands", verdicts.standing(rows)),
         "success": ("Success at the trained counts (IQM, 95% interval)", tables.success_table(rows)),
@@ -65,6 +67,8 @@ def all_tables(rows: list[Evaluated], sweep: list[Evaluated], reach: list[Reach]
     }
     if any(row.environment in tables.ANCHORS for row in rows):
         found["anchors"] = ("A peer's anchors: IQM [95%]; seeds that reach the level", tables.anchor_table(rows))
+    if longer:
+        found["longer"] = ("With five times the steps (IQM, 95% interval)", tables.longer_table(longer))
     if reach:
         found["long-range"] = ("Long range (IQM, 95% interval)", tables.reach_table(reach))
     if sweep:
@@ -106,11 +110,13 @@ def main(args: Args) -> None:
     """Write tables.md, the page's tables and all plots."""
     folder = args.results
     sweep, far = folder / "sweep.csv", folder / "long_range.csv"
-    rows = in_order(read(folder / "learning.csv"))
+    everything = in_order(read(folder / "learning.csv"))
+    rows = [row for row in everything if row.environment not in LONGER]
+    longer = [row for row in everything if row.environment in LONGER]
     reach = in_order(read_reach(far)) if far.exists() else []
-    check_one_rate(rows)
+    check_one_rate(everything)
     check_one_rate(reach)
-    found = all_tables(rows, in_order(read(sweep)) if sweep.exists() else [], reach)
+    found = all_tables(rows, longer, in_order(read(sweep)) if sweep.exists() else [], reach)
     text = "\n\n".join(f"## {heading}\n\n{table}" for heading, table in found.values())
     (folder / "tables.md").write_text(f"# Tables\n\nWritten by `python benchmarks/report.py`. {LEGEND}\n\n{text}\n")
     if args.page is not None:

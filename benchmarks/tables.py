@@ -57,6 +57,11 @@ def transfer_table(rows: list[Evaluated]) -> str:
     return by_count([row for row in rows if not row.trained], lambda scores: figure([scores]))
 
 
+def longer_table(rows: list[Evaluated]) -> str:
+    """Success after more steps, at the trained and at other counts."""
+    return by_count(rows, lambda scores: figure([scores]))
+
+
 def worst_table(rows: list[Evaluated]) -> str:
     """The worst seed, at trained and at other counts."""
     return by_count(rows, lambda scores: number(scores.min()))

@@ -141,6 +141,8 @@ class MultiHeadAttention(nn.Module):
         count_reference: scale scores by ``log(n + 1) / log(count_reference + 1)`` with n present tokens, so that
             the softmax stays as sharp among many as among few (Chiang & Cholak 2022, there as log n on
             sequence length); None switches it off.
+        inner: further layers follow. Where relations are given, only they are scaled then: in an inner layer a token
+            weighs itself and its like against a neutral one, and that balance must be the same among few and many.
         never_empty: something is always present (a leading token, say): nothing needs to be done for the empty set.
     """
 
@@ -151,6 +153,7 @@ class MultiHeadAttention(nn.Module):
         *,
         similarity: str = "dot",
         count_reference: float | None = 8.0,
+        inner: bool = False,
         never_empty: bool = False,
     ) -> None:
         super().__init__()
@@ -158,7 +161,7 @@ class MultiHeadAttention(nn.Module):
         if similarity not in SIMILARITIES:
             raise ValueError(f"similarity={similarity!r} is unknown; choose one of {SIMILARITIES}")
         self.n_heads, self.similarity, self.count_reference = n_heads, similarity, count_reference
-        self.never_empty = never_empty
+        self.inner, self.never_empty = inner, never_empty
         self.w_q = nn.Linear(d_model, d_model)
         self.w_k = nn.Linear(d_model, d_model, bias=False)
         self.w_v = nn.Linear(d_model, d_model, bias=False)
@@ -182,7 +185,7 @@ class MultiHeadAttention(nn.Module):
             queries: the rows that look, (B,Q,D); a single one that is the same for all observations: (1,1,D).
             tokens: the rows looked at, (B,N,D); absent rows hold anything finite.
             present: boolean (B,N).
-            bias: added to the similarities before log-count scaling, broadcastable to (B,H,Q,N).
+            bias: added to the similarities before log-count scaling, broadcastable to (B,H,Q,N); see ``inner``.
             carry: turns the pattern (B,H,Q,N) into something to add to the output (B,Q,D): what is attended to may
                 tell where it lies as seen from the query.
 
@@ -191,7 +194,8 @@ class MultiHeadAttention(nn.Module):
         """
         scale, sharpness = self._temperature(), self.sharpness(present)
         if sharpness is not None:
-            scale = sharpness * scale
+            if bias is None or not self.inner:
+                scale = sharpness * scale
             bias = None if bias is None else bias * sharpness
         if queries.shape[1] == 1 and self.similarity == "dot":
             mixed, pattern = self._single_query(self.w_q(queries), tokens, present, scale, bias)

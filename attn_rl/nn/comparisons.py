@@ -28,10 +28,11 @@ class Group(NamedTuple):
 
     Attributes:
         kind: groups of the same kind may be compared.
-        compare: how: ``"value"``, ``"position"`` or ``"category"``.
+        compare: how: ``"value"``, ``"position"``, ``"category"`` or ``"feature"``: each feature on its own.
         owner: an entity type, or ``"ego"``.
         name: what a relation calls it, e.g. ``"items.colour"``.
         columns: where its w features stand among the owner's.
+        features: their names, where they are compared on their own.
     """
 
     kind: str
@@ -39,17 +40,26 @@ class Group(NamedTuple):
     owner: str
     name: str
     columns: tuple[int, ...]
+    features: tuple[str, ...] = ()
 
     @property
     def n_shown(self) -> int:
         """Columns Z that a token shows of it."""
-        return len(self.columns) + (0 if self.compare == "category" else 2)
+        width = len(self.columns)
+        return {"category": width, "feature": 2 * width + 1}.get(self.compare, width + 2)
+
+
+def own_features(owner: str, features: Sequence[str]) -> Group:
+    """All features of a type, each to be compared with itself: what is left where nothing is declared."""
+    return Group(f"features of {owner}", "feature", owner, owner, tuple(range(len(features))), tuple(features))
 
 
 def show(group: Group, u: Tensor) -> Tensor:
     """What tokens show of a group's features: (B,N,w) -> (B,N,Z)."""
     if group.compare == "category":
         return u
+    if group.compare == "feature":
+        return torch.cat([u, u.square(), torch.ones_like(u[..., :1])], -1)
     return torch.cat([u, u.square().sum(-1, keepdim=True), torch.ones_like(u[..., :1])], -1)
 
 
@@ -63,6 +73,8 @@ def channel_names(a: Group, b: Group) -> list[str]:
     width = range(len(a.columns))
     if a.compare == "category":
         return [f"{a.name} {i} - {b.name} {j}" for i in width for j in width]
+    if a.compare == "feature":
+        return [f"{a.name}.{name} = {b.name}.{name}" for name in a.features]
     offsets = [f"{a.name} -> {b.name}: offset {i}" for i in width] if a.compare == "position" else []
     return [f"{a.name} = {b.name}", *offsets]
 
@@ -71,11 +83,17 @@ def channel_forms(a: Group, b: Group) -> Tensor:
     """The matrices (C,Z_a,Z_b) between what two tokens show.
 
     Value: minus half the mean squared difference; features of unit variance are 1 apart on average. Position: that and
-    the offset v - u, feature by feature. Category: one entry for each pair of categories.
+    the offset v - u, feature by feature. Category: one entry for each pair of categories. Feature: minus half the
+    squared difference, feature by feature.
     """
     w = len(a.columns)
     if a.compare == "category":
         return torch.eye(w * w).reshape(w * w, w, w)
+    if a.compare == "feature":
+        forms = torch.zeros(w, 2 * w + 1, 2 * w + 1)
+        for i in range(w):
+            forms[i, i, i], forms[i, w + i, -1], forms[i, -1, w + i] = 1.0, -0.5, -0.5
+        return forms
     forms = torch.zeros(1 + w * (a.compare == "position"), w + 2, w + 2)
     square, one = w, w + 1
     forms[0, :w, :w] = torch.eye(w) / w
@@ -90,17 +108,21 @@ class KindScale(nn.Module):
 
     Features are centred on each observation's own mean and divided by one running standard deviation *within*
     observations. So positions may be absolute: neighbours 1 apart at x = 1000 keep all their digits.
+
+    Args:
+        n_scales: 1, shared by the w features of a group, or w, where each is compared on its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_scales: int = 1) -> None:
         super().__init__()
-        self.normalizer = RunningNormalizer(1)
+        self.n_scales = n_scales
+        self.normalizer = RunningNormalizer(n_scales)
 
     def forward(self, rows: Sequence[Tensor], presence: Sequence[Tensor]) -> list[Tensor]:
         """Scale each group's features (B,N,w), zero where not ``presence`` (B,N), with the same statistics."""
         x, present = torch.cat(list(rows), 1), torch.cat(list(presence), 1)
         weight = present.unsqueeze(-1).to(x.dtype)
         centre = (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1.0)
-        centred = ((x - centre) * weight).unsqueeze(-1)
-        scaled = self.normalizer(centred, present.unsqueeze(-1).expand_as(x)).squeeze(-1)
+        centred = ((x - centre) * weight).unflatten(-1, (-1, self.n_scales))
+        scaled = self.normalizer(centred, present.unsqueeze(-1).expand(centred.shape[:-1])).flatten(-2)
         return list(scaled.split([group.shape[1] for group in rows], 1))

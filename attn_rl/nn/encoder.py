@@ -70,7 +70,9 @@ class Encoder(nn.Module):
 
     def __init__(self, d_model: int, n_heads: int, n_layers: int, d_feedforward: int, **attention) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(d_model, n_heads, d_feedforward, **attention) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(
+            Block(d_model, n_heads, d_feedforward, inner=i < n_layers - 1, **attention) for i in range(n_layers)
+        )
         self.norm = nn.LayerNorm(d_model)
 
     def forward(

@@ -95,9 +95,9 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates):
         normalize: keep running feature statistics inside the network.
         entity_rows: also compute the entities' rows in the last block (a pointer head reads them).
         relations: scores that compare like with like (``docs/relations.md``): ``"declared"`` compares ``groups``,
-            ``"auto"`` also learned projections where entities attend to entities and nothing is declared between them;
-            ``"off"``: neither.
-        groups: the features that are declared comparable.
+            ``"auto"`` also every feature with itself where entities attend to entities and nothing is declared between
+            them; ``"off"``: neither.
+        groups: the features that are declared comparable; for ``"auto"`` also :func:`own_features` of every type.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates):
         """As :meth:`forward`, on all slots."""
         scaled = self.normalizer(ego, entities)
         tokens = self.tokenizer(*scaled, self.query)
-        related = None if self.relations is None else self.relations(ego, entities, scaled[1])
+        related = None if self.relations is None else self.relations(ego, entities)
         if self._reads_first:
             return self.encoder(tokens.x, tokens.present, tokens.first, related).squeeze(1), None
         rows = self.encoder(tokens.x, tokens.present, None, related)

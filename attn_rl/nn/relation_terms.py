@@ -1,26 +1,32 @@
-"""The terms that relations add to one attention layer: declared scores, learned scores, carried positions.
+"""The terms that relations add to one attention layer: scores, and carried positions.
 
 Shapes: B batch, H heads, Q queries, M tokens, C channels, Z columns that tokens show.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad, softplus
+from torch.nn.functional import linear
 
 from attn_rl.nn.comparisons import Group, channel_forms, channel_names
 
 Pair = tuple[Group, Group]
 """The querying token's group and the attended token's."""
 SPEED = 4.0
-"""Factor on strength parameters: Adam moves each by about the learning rate, and strengths range from 0 to 50."""
+"""Factor on all parameters: Adam moves each by about the learning rate, the logarithm of a strength by four times it.
+
+A strength is ``exp(SPEED * parameter)``, since what is needed ranges from 0.1 to 100. Where it was the parameter's
+softplus, 400 updates moved it from 10 to 11 and never far from where it started."""
 STRONG, WEAK = 10.0, 0.1
 """A head starts with one declared relation this strong, and with the others this weak."""
-LEARNED = 5.0
-"""Strength at the start of learned projections, which first have to find out what to compare."""
+UNDECLARED = 5.0
+"""Strength at the start of all features of a type together, where it has to be found out which ones to compare."""
+STRONGEST = 1000.0
+"""Beyond this the rounding of a distance begins to count."""
 
 
 class DeclaredScores(nn.Module):
@@ -45,7 +51,7 @@ class DeclaredScores(nn.Module):
         n_shown = max(place.stop for place in columns.values())
         for a, b in pairs:
             self.names += channel_names(a, b)
-            start = STRONG if a.compare == "value" else WEAK
+            start = {"value": STRONG, "feature": UNDECLARED / len(a.columns)}.get(a.compare, WEAK)
             for form in channel_forms(a, b):
                 forms.append(torch.zeros(n_shown, n_shown))
                 forms[-1][columns[a], columns[b]] = form
@@ -59,13 +65,14 @@ class DeclaredScores(nn.Module):
     def reset_parameters(self) -> None:
         """Heads start on different relations: each strong on one distance per querying owner, weak on the others.
 
-        Distances of positions start weak, offsets and categories at zero.
+        Distances of positions start weak, those of undeclared features alike, offsets and categories at zero.
         """
         start = torch.zeros_like(self.weight)
-        start[:, self.is_distance] = inverse_strength(WEAK)
         strong: dict[str, list[int]] = {}
         for column, (owner, strength) in enumerate(self.starts):
-            if self.is_distance[column] and strength == STRONG:
+            if self.is_distance[column]:
+                start[:, column] = inverse_strength(WEAK if strength == STRONG else strength)
+            if strength == STRONG:
                 strong.setdefault(owner, []).append(column)
         for columns in strong.values():
             for i in range(max(len(start), len(columns))):
@@ -76,11 +83,13 @@ class DeclaredScores(nn.Module):
     def switch_off(self, name: str) -> None:
         """Let the channel of that name have no say in any head."""
         for i in (i for i, found in enumerate(self.names) if found == name):
-            self.weight[:, i] = -1e9 if self.is_distance[i] else 0.0  # softplus(-1e9) = 0
+            self.weight[:, i] = -1e9 if self.is_distance[i] else 0.0  # exp(-1e9) = 0
 
     def strengths(self) -> Tensor:
         """The weights as they enter the scores (H,C): those of distances are positive."""
-        return torch.where(self.is_distance, softplus(SPEED * self.weight), SPEED * self.weight)
+        weight = SPEED * self.weight
+        log = weight.masked_fill(~self.is_distance, 0.0).clamp(max=math.log(STRONGEST))
+        return torch.where(self.is_distance, log.exp(), weight)
 
     def forward(self, shown: Tensor, n_rows: int | None = None) -> Tensor:
         """What is added to the scores (B,H,Q,M) of the first ``n_rows`` rows (all where None).
@@ -95,50 +104,6 @@ class DeclaredScores(nn.Module):
         """What to multiply with what the attended tokens show: rows (...,Z) -> (...,H,Z)."""
         forms = torch.einsum("hc,czy->hyz", self.strengths(), self.forms)
         return linear(shown, forms.flatten(0, 1)).unflatten(-1, forms.shape[:2])
-
-
-class AutoScores(nn.Module):
-    r"""One layer's distances between learned projections of whole entities; nothing needs declaring.
-
-    .. math:: b_{hij} = -\frac{s_h}{2m} |P_h x_i - P_h x_j|^2
-
-    The same projection on both sides: the prior is that like is compared with like.
-
-    Args:
-        widths: number of features F of each entity type, in slot order.
-        n_heads: heads H.
-        n_dims: dimensions m of the projection.
-    """
-
-    def __init__(self, widths: Mapping[str, int], n_heads: int, n_dims: int = 4) -> None:
-        super().__init__()
-        self.n_heads, self.n_dims = n_heads, n_dims
-        self.project = nn.ParameterList(torch.empty(n_heads * n_dims, width) for width in widths.values())
-        self.weight = nn.Parameter(torch.empty(n_heads))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Orthogonal projections, each head its own; strengths equal."""
-        for weight in self.project:
-            for head in weight.data.split(self.n_dims):
-                nn.init.orthogonal_(head, 1.0 / SPEED)
-        nn.init.constant_(self.weight, inverse_strength(LEARNED))
-
-    def forward(self, rows: Sequence[Tensor], n_lead: int) -> Tensor:
-        """What is added to the scores (B,H,M,M) of M = ``n_lead`` + N tokens; the leading ones are neutral.
-
-        Args:
-            rows: normalised features (B,N_t,F_t) per type.
-            n_lead: tokens before the entities.
-        """
-        p = torch.cat([x @ (SPEED * w).T for x, w in zip(rows, self.project, strict=True)], 1)
-        p = p.unflatten(-1, (self.n_heads, self.n_dims)).transpose(1, 2)  # (B,H,N,m)
-        p = p * (softplus(SPEED * self.weight) / (2.0 * self.n_dims)).sqrt()[:, None, None]
-        square = p.square().sum(-1, keepdim=True)
-        one = torch.ones_like(square)
-        left, right = torch.cat([2.0 * p, -square, -one], -1), torch.cat([p, one, square], -1)
-        lead = (0, 0, n_lead, 0)  # rows of zeros: neutral
-        return pad(left, lead) @ pad(right, lead).transpose(-2, -1)
 
 
 class CarriedPositions(nn.Module):
@@ -185,5 +150,5 @@ def _positions(shown: Tensor, groups: Sequence[slice]) -> tuple[Tensor, Tensor]:
 
 
 def inverse_strength(strength: float) -> float:
-    """The parameter whose ``softplus(SPEED * parameter)`` is ``strength``."""
-    return float(torch.log(torch.expm1(torch.tensor(strength, dtype=torch.float64)))) / SPEED
+    """The parameter whose strength, ``exp(SPEED * parameter)``, is this."""
+    return math.log(strength) / SPEED

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn.functional import pad
 from attn_rl.nn.comparisons import EGO, Group, KindScale, comparable, show
 from attn_rl.nn.fused import Relation
 from attn_rl.nn.normalizer import Entities
-from attn_rl.nn.relation_terms import AutoScores, CarriedPositions, DeclaredScores
+from attn_rl.nn.relation_terms import CarriedPositions, DeclaredScores, Pair
 
 MODES = ("auto", "declared", "off")
 
@@ -50,51 +51,32 @@ class LayerRelations(nn.Module):
     """What one layer adds to its scores.
 
     Args:
-        widths, d_model, n_heads, n_lead: as for :class:`Relations`.
+        pairs: what is compared: (group of the querying token, group of the attended token).
         columns: the groups and where each stands among the columns that tokens show.
-        queries: owners whose rows somebody reads in this layer.
+        d_model, n_heads: as for :class:`Relations`.
         full: all rows are computed, not only the first.
-        auto: learned projections where entities attend to entities and nothing is declared between them.
     """
 
     def __init__(
         self,
-        widths: Mapping[str, int],
+        pairs: Sequence[Pair],
         columns: Mapping[Group, slice],
         d_model: int,
         n_heads: int,
-        n_lead: int,
         *,
-        queries: Sequence[str],
         full: bool,
-        auto: bool,
     ) -> None:
         super().__init__()
-        self.n_lead, self.n_rows = n_lead, None if full else 1
-        pairs = [(a, b) for a in columns for b in columns if a.owner in queries and comparable(a, b)]
+        self.n_rows = None if full else 1
         kinds = dict.fromkeys(a.kind for a, _ in pairs if a.compare == "position")
         positions = [[place for g, place in columns.items() if g.kind == kind] for kind in kinds]
-        told = any(EGO not in (a.owner, b.owner) for a, b in pairs)  # what is declared says it better
         self.declared = DeclaredScores(pairs, columns, n_heads) if pairs else None
-        self.auto = AutoScores(widths, n_heads) if auto and set(widths) <= set(queries) and not told else None
         self.carried = CarriedPositions(positions, n_heads, d_model) if positions else None
 
-    def forward(self, shown: Tensor | None, scaled: Entities) -> Related:
-        """What this layer adds to its scores and to its output.
-
-        Args:
-            shown: what every token shows (B,M,Z).
-            scaled: normalised features and presence per type.
-        """
-        bias = carry = None
-        if self.auto is not None:
-            bias = self.auto([x for x, _ in scaled.values()], self.n_lead)
-        if self.declared is not None:
-            found = self.declared(shown, self.n_rows)
-            bias = found if bias is None else bias + found
-        if self.carried is not None:
-            carry = partial(self.carried, shown=shown)
-        return Related(bias, carry)
+    def forward(self, shown: Tensor) -> Related:
+        """What this layer adds to its scores and to its output; tokens show (B,M,Z)."""
+        bias = None if self.declared is None else self.declared(shown, self.n_rows)
+        return Related(bias, None if self.carried is None else partial(self.carried, shown=shown))
 
     def factors(self, shown: Tensor, rows: Tensor) -> Relation | None:
         """The scores of :meth:`forward` as a product, for rows without padding.
@@ -106,6 +88,14 @@ class LayerRelations(nn.Module):
         if not isinstance(self.declared, DeclaredScores):
             return None
         return Relation(self.declared.left(rows if self.n_rows is None else shown[:, 0]), rows)
+
+
+def asked(groups: Sequence[Group], queries: Sequence[str], auto: bool) -> list[Pair]:
+    """The pairs that a layer compares whose ``queries`` are read; what is declared says it better than features do."""
+    pairs = [(a, b) for a in groups for b in groups if a.owner in queries and comparable(a, b)]
+    declared = [(a, b) for a, b in pairs if a.compare != "feature"]
+    told = any(EGO not in (a.owner, b.owner) for a, b in declared)
+    return pairs if auto and not told else declared
 
 
 def places(groups: Sequence[Group]) -> dict[Group, slice]:
@@ -122,14 +112,15 @@ class Relations(nn.Module):
 
     Args:
         widths: number of features F of each entity type, in slot order.
-        groups: the declared features; none: only ``auto``.
+        groups: what may be compared.
         d_model: width D of the tokens.
         n_heads: heads H.
         n_layers: layers.
         n_lead: tokens before the entities: learned query, ego.
         ego_reads: the ego's row is the one read out.
         entities_read: the last layer's entity rows are read too.
-        auto: also compare learned projections where entities attend to entities and nothing is declared between them.
+        auto: also compare groups feature by feature (``compare="feature"``) where entities attend to entities and
+            nothing else is declared between them.
     """
 
     def __init__(
@@ -146,27 +137,20 @@ class Relations(nn.Module):
         auto: bool,
     ) -> None:
         super().__init__()
+        groups = sorted(groups, key=lambda g: g.owner)
         last = (EGO,) * ego_reads + tuple(widths) * entities_read
         queries = [(EGO, *widths)] * (n_layers - 1) + [last]
-        asking = {owner for layer in queries for owner in layer}
-        pairs = [(a, b) for a in groups for b in groups if a.owner in asking and comparable(a, b)]
-        self.columns = places([g for g in groups if any(g in pair for pair in pairs)])
+        pairs = [asked(groups, owners, auto) for owners in queries]
+        used = {group for layer in pairs for pair in layer for group in pair}
+        self.columns = places([g for g in groups if g in used])
         self.n_lead = n_lead
         self.layers = nn.ModuleList(
-            LayerRelations(
-                widths,
-                self.columns,
-                d_model,
-                n_heads,
-                n_lead,
-                queries=queries[i],
-                full=i < n_layers - 1 or entities_read,
-                auto=auto,
-            )
+            LayerRelations(pairs[i], self.columns, d_model, n_heads, full=i < n_layers - 1 or entities_read)
             for i in range(n_layers)
         )
-        self.scaled_kinds = list(dict.fromkeys(g.kind for g in self.columns if g.compare != "category"))
-        self.scales = nn.ModuleList(KindScale() for _ in self.scaled_kinds)
+        n_scales = {g.kind: len(g.features) or 1 for g in self.columns if g.compare != "category"}
+        self.scaled_kinds = list(n_scales)
+        self.scales = nn.ModuleList(KindScale(n) for n in n_scales.values())
 
     @property
     def compares(self) -> bool:
@@ -176,24 +160,23 @@ class Relations(nn.Module):
     def reset_parameters(self) -> None:
         """Draw all weights anew, as the constructor does."""
         for module in self.modules():
-            if isinstance(module, DeclaredScores | AutoScores):
+            if isinstance(module, DeclaredScores):
                 module.reset_parameters()
 
-    def forward(self, ego: Tensor | None, entities: Entities, scaled: Entities) -> list[Related]:
+    def forward(self, ego: Tensor | None, entities: Entities) -> list[Related]:
         """What each layer adds to its scores and to its output.
 
         Args:
             ego: raw (B,E), None without an ego.
             entities: per type, raw features (B,N_t,F_t) and presence (B,N_t); absent rows may hold anything.
-            scaled: the same, cleaned and normalised per type.
         """
-        shown = self._shown(ego, entities) if self.columns else None
-        return [layer(shown, scaled) for layer in self.layers]
+        shown = self._shown(ego, entities)
+        return [layer(shown) for layer in self.layers]
 
     @property
     def factorizes(self) -> bool:
         """Whether all that is added are products of what two tokens show."""
-        return all(layer.auto is None and layer.carried is None for layer in self.layers)
+        return all(layer.carried is None for layer in self.layers)
 
     def factors(self, ego: Tensor | None, entities: Entities, present: Tensor) -> list[Relation | None]:
         """The scores of :meth:`forward` as products, where ``factorizes``; ``present`` (B,M): which tokens."""
@@ -238,19 +221,20 @@ class Relations(nn.Module):
         return found
 
     @contextmanager
-    def without(self, name: str) -> Iterator[None]:
-        """Switch one named relation off in the scores of all layers and heads, as long as the block lasts.
+    def without(self, *names: str) -> Iterator[None]:
+        """Switch named relations off in the scores of all layers and heads, as long as the block lasts.
 
         Raises:
-            ValueError: there is no relation of that name.
+            ValueError: there is no relation of one of these names.
         """
         declared = [layer.declared for layer in self.layers if isinstance(layer.declared, DeclaredScores)]
         known = dict.fromkeys(known for scores in declared for known in scores.names)
-        if name not in known:
-            raise ValueError(f"there is no relation {name!r}; choose one of {list(known)}")
+        for name in names:
+            if name not in known:
+                raise ValueError(f"there is no relation {name!r}; choose one of {list(known)}")
         kept = [scores.weight.detach().clone() for scores in declared]
         try:
-            for scores in declared:
+            for scores, name in product(declared, names):
                 scores.switch_off(name)
             yield
         finally:

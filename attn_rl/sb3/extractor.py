@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.kinds import COMPARE, Kinds
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
-from attn_rl.nn.comparisons import EGO, Group
+from attn_rl.nn.comparisons import EGO, Group, own_features
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
 
 
@@ -130,7 +130,7 @@ class EntityAttentionExtractor(EntityExtractor):
     """
 
     def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
-        groups = comparable_groups(spec)
+        groups = comparable_groups(spec) + [own_features(t.name, t.features) for t in spec.types]
         return AttentionNetwork(
             spec.widths, _ego_width(spec), entity_rows=pointer is not None, groups=groups, **network
         )

@@ -34,7 +34,7 @@ class Settings:
     normalize: bool = True
     """Normalise features inside the network: per type, shared over slots, present rows only."""
     relations: Literal["on", "declared", "learned", "off"] = "on"
-    """Scores that compare like with like: the kinds that the environment declares, and (on) learned projections
+    """Scores that compare like with like: the kinds that the environment declares, and (on) every feature with itself
     where entities attend to entities and nothing is declared between them; or only one of the two. See
     docs/relations.md."""
     sort_by: str | None = None
@@ -162,9 +162,7 @@ PRESETS: dict[str, Preset] = {
         transfer=({"min_entities": 6, "max_entities": 12, "capacity": 12}, *_counts(16)),
     ),
     "Route": Preset(every={"pointer": "cities", "gamma": 1.0}, transfer=_counts(12)),
-    "CherryPick": Preset(
-        total_timesteps=250_000, every={"pointer": "cherries", "gamma": 1.0, "learning_rate": 4e-3}
-    ),
+    "CherryPick": Preset(total_timesteps=250_000, every={"pointer": "cherries", "gamma": 1.0, "learning_rate": 4e-3}),
     "Tiles": Preset(total_timesteps=10_000, n_envs=64, every={"n_steps": 4, "batch_size": 64, "gamma": 0.0}),
     "MiniGrid-Fetch-8x8-N3": Preset(
         n_envs=32,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import intervals, tables, verdicts
+from benchmarks.learning import Args, planned
 from benchmarks.levels import level_table
 from benchmarks.results import check_one_rate, read
 
@@ -97,12 +98,12 @@ def write_results(folder: Path, rates: tuple[float, ...] = (0.003,)) -> None:
 
 def test_every_table_and_plot_is_written(tmp_path: Path):
     pytest.importorskip("matplotlib", reason="needs an extra: pip install 'attn_rl[bench]'")
-    from benchmarks.report import Args, main
+    from benchmarks import report
 
     write_results(tmp_path)
     page = tmp_path / "page.md"
     page.write_text("Before\n\n<!-- success -->\nold\n<!-- /success -->\n\nafter\n")
-    main(Args(tmp_path, page))
+    report.main(report.Args(tmp_path, page))
     made = page.read_text()
     assert made.startswith("Before\n\n<!-- success -->\n\n|  | attention | flat |\n")
     assert made.endswith("|\n\n<!-- /success -->\n\nafter\n")
@@ -177,3 +178,29 @@ def test_counts_by_type_are_added_up(tmp_path: Path):
     path = tmp_path / "learning.csv"
     path.write_text(path.read_text().replace(",4,8,", ",\"{'food': 2, 'walls': 3}\",\"{'food': 4, 'walls': 7}\","))
     assert read(path)[0].entities == "5-11"
+
+
+def test_longer_runs_are_no_part_of_the_comparison(tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="needs an extra: pip install 'attn_rl[bench]'")
+    from benchmarks import report
+
+    write_results(tmp_path)
+    report.main(report.Args(tmp_path, None))
+    before = (tmp_path / "tables.md").read_text()
+    path = tmp_path / "learning.csv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text(
+        "\n".join([head, *rows, *(row.replace("Seek", '"Match odd, 500k"') for row in rows if "Seek" in row)])
+    )
+    report.main(report.Args(tmp_path, None))
+    after = (tmp_path / "tables.md").read_text()
+    added = after[len(before.rstrip()) :]
+    assert after.startswith(before.rstrip())
+    assert "| Match odd, 500k, 4-8 entities | **.910 [.900, .920]** | .210 [.200, .220] |" in added
+
+
+def test_longer_runs_are_made_of_the_policies_that_might_need_them():
+    cells = planned(Args(envs=("Match odd", "Match odd, 500k"), seeds=2))
+    longer = [(cell.policy, cell.seed) for cell in cells if cell.environment == "Match odd, 500k"]
+    assert longer == [("plain attention", 0), ("deepsets", 0), ("plain attention", 1), ("deepsets", 1)]
+    assert len(cells) == 2 * 5 + len(longer)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attn_rl.nn.baselines import DeepSetsNetwork
-from attn_rl.nn.comparisons import Group
+from attn_rl.nn.comparisons import Group, own_features
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
 
 Rows = dict[str, tuple[Tensor, Tensor]]
@@ -89,7 +89,9 @@ def assemble(case: Case) -> SetNetwork:
 
 
 def groups(case: Case) -> list[Group]:
-    """Every owner's first feature is comparable by value, the last two of those that have two by position."""
+    """Auto: all features. Else every owner's first one by value, the last two of those that have two by position."""
+    if case.relations == "auto":
+        return [own_features(name, [f"f{i}" for i in range(width)]) for name, width in case.widths]
     owners = dict(case.widths) | ({"ego": case.ego_width} if case.ego_width else {})
     found = [Group("a", "value", owner, f"{owner}.a", (0,)) for owner in owners]
     return found + [

@@ -14,6 +14,7 @@ from tests.nn.scenes import CASES, GARBAGE, Case, fill_absent, for_every_case, o
 from tests.nn.test_network import apart, present_only
 
 needs_compiler = pytest.mark.skipif(build.library() is None, reason="no C++ compiler")
+POSITIONS = [Group("b", "position", owner, f"{owner}.b", (1, 2)) for owner in ("ego", "items")]
 
 
 def run(network: AttentionNetwork, ego, rows, fuse: bool) -> list[torch.Tensor]:
@@ -110,7 +111,7 @@ def test_what_is_not_finite_is_not_hidden():
 
 
 @needs_compiler
-@pytest.mark.parametrize("settings", [{"similarity": "cosine"}, {"relations": "auto", "entity_rows": True}])
+@pytest.mark.parametrize("settings", [{"similarity": "cosine"}, {"relations": "declared", "groups": POSITIONS}])
 def test_what_the_kernels_do_not_compute_goes_the_other_way(settings):
     rows = {"items": (torch.randn(7, 11, 3), torch.rand(7, 11) < 0.5)}
     assert fits(AttentionNetwork({"items": 3}, 5), rows)

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from attn_rl.nn.attention import MultiHeadAttention
-from attn_rl.nn.comparisons import EGO, Group, KindScale
+from attn_rl.nn.comparisons import EGO, Group, KindScale, own_features
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.relation_terms import AutoScores, DeclaredScores, _positions, inverse_strength
+from attn_rl.nn.relation_terms import STRONGEST, UNDECLARED, DeclaredScores, _positions, inverse_strength
 from attn_rl.nn.relations import Relations, places
 
 B, N, N_HEADS, N_LAYERS, D_MODEL = 3, 7, 5, 2, 10
@@ -21,6 +21,7 @@ CONTENT = Group("colour", "value", "boxes", "boxes.content", (2, 3))
 SPOT = Group("place", "position", "boxes", "boxes.place", (3, 4))
 CORNER = Group("place", "position", "walls", "walls.place", (0, 2))
 GROUPS = (KEY, LOCK, CONTENT, SPOT, CORNER)
+FEATURES = (own_features("boxes", "abcde"), own_features("walls", "xyz"))
 CAPACITY = {"boxes": N, "walls": 2}
 
 
@@ -50,7 +51,7 @@ def trained(module: nn.Module) -> nn.Module:
     return module
 
 
-MODES = [{"relations": "declared", "groups": GROUPS}, {"relations": "auto", "groups": ()}]
+MODES = [{"relations": "declared", "groups": GROUPS}, {"relations": "auto", "groups": FEATURES}]
 
 
 def network(dtype=torch.float64, **keywords) -> AttentionNetwork:
@@ -105,7 +106,7 @@ class TestDeclared:
         module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
         ego, entities = crowded(observation())
         tokens = [(EGO, 0)] + [(name, row) for name in WIDTHS for row in range(CAPACITY[name])]
-        for layer, (bias, _) in enumerate(module(ego, entities, entities)):
+        for layer, (bias, _) in enumerate(module(ego, entities)):
             assert bias.shape == (B, N_HEADS, len(tokens), len(tokens))
             for i, query in enumerate(tokens):
                 for j, key in enumerate(tokens):
@@ -115,7 +116,7 @@ class TestDeclared:
     def test_only_the_readers_row_is_computed_where_only_it_is_read(self):
         module = relations().eval()
         ego, entities = observation()
-        inner, last = module(ego, entities, entities)
+        inner, last = module(ego, entities)
         assert inner.bias.shape[2] == 1 + sum(CAPACITY.values())
         assert last.bias.shape[2] == 1
         assert {name.split(".")[0] for name in module.layers[-1].declared.names} == {EGO}
@@ -123,7 +124,7 @@ class TestDeclared:
     def test_a_token_without_the_feature_is_neutral(self):
         module = relations(n_lead=2, ego_reads=False, entities_read=True).eval()
         ego, entities = observation()
-        bias = module(ego, entities, entities)[0].bias
+        bias = module(ego, entities)[0].bias
         assert (bias[:, :, 0] == 0).all()  # the learned query
         assert (bias[:, :, :, 0] == 0).all()
         assert (bias[:, :, 1, -2:] == 0).all()  # an ego without a place meets walls without a colour
@@ -147,7 +148,7 @@ class TestDeclared:
         module.layers[0].declared.strengths = lambda: table
         teams = torch.tensor([[2, 0, 1, 1]])
         entities = {"boxes": (nn.functional.one_hot(teams, 3).float(), torch.ones(1, 4, dtype=torch.bool))}
-        bias = module(None, entities, entities)[0].bias
+        bias = module(None, entities)[0].bias
         assert bias[0, 1, 1 + 0, 1 + 3] == table[1, 2 * 3 + 1]
         assert bias[0, 0, 1 + 1, 1 + 2] == table[0, 0 * 3 + 1]
         assert (bias[:, :, 0] == 0).all()
@@ -160,7 +161,7 @@ class TestCarriedPositions:
         ego, entities = crowded(observation())
         size = 2 + sum(CAPACITY.values())
         pattern = torch.rand(B, N_HEADS, size, size, dtype=torch.float64)
-        carried = module(ego, entities, entities)[0].carry(pattern)
+        carried = module(ego, entities)[0].carry(pattern)
         assert (carried[:, :2] == 0).all()  # the learned query and an ego without a place
         here = torch.cat([features(g, ego, entities, 1, slice(None)) for g in (SPOT, CORNER)])  # of boxes and walls
         row, seen = 3, []
@@ -189,28 +190,48 @@ class TestCarriedPositions:
         assert has[..., 0].sum(1).tolist() == [N] * B
 
 
-class TestAuto:
+class TestFeatures:
     def test_equals_the_reference(self):
-        scores = trained(AutoScores(WIDTHS, N_HEADS, n_dims=2).double())
-        _, entities = observation()
-        rows = [x for x, _ in entities.values()]
-        bias = scores(rows, n_lead=2)
-        strength = nn.functional.softplus(4.0 * scores.weight)
-        p = torch.cat([x @ (4.0 * w).T for x, w in zip(rows, scores.project, strict=True)], 1)
-        for i, j, head in ((0, 0, 0), (1, 2, 1), (3, 8, 4), (8, 3, 2)):
-            parts = slice(2 * head, 2 * head + 2)
-            expected = -strength[head] / 4 * (p[:, i, parts] - p[:, j, parts]).square().sum(-1)
-            torch.testing.assert_close(bias[:, head, 2 + i, 2 + j], expected)
+        module = Relations(WIDTHS, FEATURES, 6, 2, 1, n_lead=2, ego_reads=False, entities_read=True, auto=True)
+        module = trained(module.double()).eval()
+        module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
+        ego, entities = crowded(observation())
+        bias = module(ego, entities)[0].bias
+        names, strengths = module.layers[0].declared.names, module.layers[0].declared.strengths()
+        starts = {"boxes": 0, "walls": N}
+        for owner, i, j, head in (("boxes", 0, 0, 0), ("boxes", 1, 2, 1), ("walls", 1, 0, 0)):
+            x = entities[owner][0]
+            weight = torch.stack(
+                [
+                    strengths[head, names.index(f"{owner}.{f} = {owner}.{f}")]
+                    for f in FEATURES[owner == "walls"].features
+                ]
+            )
+            expected = -0.5 * (weight * (x[:, i] - x[:, j]).square()).sum(-1)
+            torch.testing.assert_close(bias[:, head, 2 + starts[owner] + i, 2 + starts[owner] + j], expected)
         assert (bias[:, :, :2] == 0).all()
         assert (bias[:, :, :, :2] == 0).all()
+        assert (bias[:, :, 2 : 2 + N, 2 + N :] == 0).all()  # of different types
+
+    def test_all_start_alike_and_as_strong_together_whatever_their_number(self):
+        scores = AttentionNetwork(WIDTHS, E, n_layers=2, relations="auto", groups=FEATURES).relations.layers[0].declared
+        strengths = dict(zip(scores.names, scores.strengths().T.tolist(), strict=True))
+        assert strengths["boxes.a = boxes.a"] == pytest.approx([UNDECLARED / 5] * 4)
+        assert strengths["walls.z = walls.z"] == pytest.approx([UNDECLARED / 3] * 4)
 
     def test_only_where_entities_attend_to_entities_and_nothing_is_declared(self):
-        made = AttentionNetwork(WIDTHS, E, n_layers=2, n_heads=4, relations="auto").relations
-        assert [layer.auto is not None for layer in made.layers] == [True, False]
-        made = AttentionNetwork(WIDTHS, E, n_layers=2, n_heads=4, relations="auto", groups=GROUPS).relations
-        assert [layer.auto for layer in made.layers] == [None, None]
-        assert AttentionNetwork(WIDTHS, E, n_layers=1, relations="auto").relations is None
-        assert AttentionNetwork(WIDTHS, E, n_layers=1, relations="auto", entity_rows=True).relations is not None
+        def compared(**keywords):
+            made = AttentionNetwork(WIDTHS, E, **keywords).relations
+            return made and [layer.declared and layer.declared.names[0] for layer in made.layers]
+
+        both = GROUPS + FEATURES
+        assert compared(n_layers=2, relations="auto", groups=FEATURES) == ["boxes.a = boxes.a", None]
+        assert compared(n_layers=2, relations="auto", groups=both) == compared(
+            n_layers=2, relations="auto", groups=GROUPS
+        )
+        assert compared(n_layers=2, relations="declared", groups=FEATURES) is None
+        assert compared(n_layers=1, relations="auto", groups=FEATURES) is None
+        assert compared(n_layers=1, relations="auto", groups=FEATURES, entity_rows=True) == ["boxes.a = boxes.a"]
 
 
 class TestKindScale:
@@ -225,6 +246,13 @@ class TestKindScale:
         torch.testing.assert_close(ratio, torch.full_like(ratio, ratio[0, 0]))
         both = torch.cat([scaled_small, scaled_large], 1)
         assert both.var(1, unbiased=False).mean() == pytest.approx(1.0, rel=1e-3)
+
+    def test_features_that_are_compared_on_their_own_have_a_scale_each(self):
+        scale = KindScale(2).double()
+        x, everybody = torch.randn(B, 5, 2, dtype=torch.float64) * torch.tensor([1.0, 10.0]), torch.ones(B, 5).bool()
+        scale([x], [everybody])
+        (scaled,) = scale.eval()([x], [everybody])
+        torch.testing.assert_close(scaled.square().mean((0, 1)), torch.ones(2).double(), rtol=0.02, atol=0)
 
     def test_neighbours_far_from_the_origin_keep_their_digits(self):
         scale = KindScale()
@@ -346,6 +374,9 @@ class TestNetwork:
         with torch.no_grad():
             weight[:, index] = -1e9
         torch.testing.assert_close(module(ego, entities)[0], cut)
+        with module.relations.without("ego.key = boxes.lock", "boxes.lock = ego.key"):
+            off = {s.name for s in module.relations.strengths() if s.value == 0}
+        assert off == {"boxes.lock = boxes.content", "ego.key = boxes.lock", "boxes.lock = ego.key"}
         known = r"there is no relation 'lock'; choose one of \['boxes.lock = boxes.lock'"
         with pytest.raises(ValueError, match=known), module.relations.without("lock"):
             pass
@@ -370,12 +401,24 @@ class TestNetwork:
 
 
 def test_inverse_strength():
-    assert nn.functional.softplus(torch.tensor(4.0 * inverse_strength(0.1))).item() == pytest.approx(0.1)
+    scores = declared_scores([(LOCK, LOCK)], 1)
+    nn.init.constant_(scores.weight, inverse_strength(0.1))
+    assert scores.strengths().item() == pytest.approx(0.1)
 
 
+def test_a_strength_is_bounded_and_no_weight_of_another_channel_overflows_into_its_gradient():
+    scores = DeclaredScores([(SPOT, SPOT)], places([SPOT]), 1)
+    nn.init.constant_(scores.weight, 1000.0)
+    strengths = scores.strengths()
+    strengths.sum().backward()
+    assert strengths[0].tolist() == pytest.approx([STRONGEST, 4000.0, 4000.0])
+    assert scores.weight.grad[0].tolist() == [0.0, 4.0, 4.0]
+
+
+@pytest.mark.parametrize("inner", [False, True])
 @pytest.mark.parametrize("n_queries", [1, 3])
-def test_log_count_scaling_sharpens_relations_too(n_queries):
-    attention = MultiHeadAttention(6, 2)
+def test_log_count_scaling_sharpens_relations_too(n_queries, inner):
+    attention = MultiHeadAttention(6, 2, inner=inner)
     nn.init.zeros_(attention.w_q.weight)
     nn.init.zeros_(attention.w_q.bias)  # only the bias argument speaks
     patterns: list[torch.Tensor] = []
@@ -385,3 +428,19 @@ def test_log_count_scaling_sharpens_relations_too(n_queries):
     attention(tokens[:, :n_queries], tokens, present, bias)
     expected = (bias[..., :5] * math.log(6) / math.log(9)).softmax(-1)
     torch.testing.assert_close(patterns[0][..., :5], expected)
+
+
+@pytest.mark.parametrize("n_queries", [1, 3])
+def test_an_inner_layer_weighs_like_against_neutral_the_same_among_few_and_many(n_queries):
+    attention = MultiHeadAttention(6, 2, inner=True).eval()
+    patterns: list[torch.Tensor] = []
+    attention.tap.register_forward_hook(lambda module, inputs, output: patterns.append(output))
+    tokens, bias = torch.randn(1, 41, 6), torch.full((1, 2, n_queries, 41), -1e4)
+    bias[..., :4] = 0.0  # a neutral token and three that are alike
+    for n in (5, 41):
+        attention(tokens[:, :n_queries], tokens[:, :n], torch.ones(1, n, dtype=torch.bool), bias[..., :n])
+        attention(tokens[:, :n_queries], tokens[:, :n], torch.ones(1, n, dtype=torch.bool))
+    few, few_plain, many, many_plain = (pattern[..., :4] for pattern in patterns)
+    torch.testing.assert_close(many, few)
+    ratios = [(plain / plain[..., :1]).log() for plain in (few_plain, many_plain)]
+    torch.testing.assert_close(ratios[1], ratios[0] * math.log(42) / math.log(6))  # without relations: all sharpens

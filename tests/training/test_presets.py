@@ -38,14 +38,14 @@ def test_make_agent_takes_the_preset_of_its_environment_and_lets_settings_overru
 
 
 @pytest.mark.parametrize(
-    ("mode", "declared", "learned"), [("on", 2, 0), ("declared", 2, 0), ("learned", 0, 2), ("off", 0, 0)]
+    ("mode", "compared"),
+    [("on", "items.colour"), ("declared", "items.colour"), ("learned", "items.r"), ("off", None)],
 )
-def test_relations_use_what_is_declared_or_what_is_learned(mode, declared, learned):
+def test_relations_use_what_is_declared_or_every_feature(mode, compared):
     env = make_vec_env("envs:AttnRL/Match-v0", 3, env_kwargs={"rule": "odd"})
     relations = make_agent(env, relations=mode, n_layers=3).policy.features_extractor.network.relations
-    layers = [] if relations is None else relations.layers
-    assert sum(layer.declared is not None for layer in layers) == declared
-    assert sum(layer.auto is not None for layer in layers) == learned
+    names = [] if relations is None else [strength.name for strength in relations.strengths() if strength.head == 0]
+    assert names[:1] == ([] if compared is None else [f"{compared} = {compared}"])
 
 
 def test_make_agent_refuses_an_unknown_policy():

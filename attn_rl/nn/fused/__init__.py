@@ -229,7 +229,8 @@ class _Call:
     def _relation(self, relation: Relation | None) -> _Relation:
         if relation is None:
             return _Relation(0)
-        return _Relation(relation.left.shape[2], self._point(relation.left), self._point(relation.right))
+        left, right = relation
+        return _Relation(left.shape[2], self._point(left), self._point(right))
 
     def _source(self, source: Source) -> _Source:
         if source.embedding is None:

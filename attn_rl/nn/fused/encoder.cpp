@@ -267,6 +267,9 @@ struct Encoder {
     int64_t R() const { return starts[B]; }
     const int64_t* counts(int t) const { return a.counts + t * B; }
     bool single(int block) const { return s.first_only && block == L - 1; }
+    float factor(int block, int b) const {  // beside relations, the products of an inner block keep their scale
+        return a.relations[block].columns && block < L - 1 ? scale : scale * a.sharpness[b];
+    }
     const float* parameter(int block, int which) const { return a.parameters[block * PER_BLOCK + which]; }
     Norm norm(int block, int weight) const { return {parameter(block, weight), parameter(block, weight + 1)}; }
 
@@ -429,7 +432,7 @@ struct Encoder {
                 float* pattern = k.pattern + full_at[b] + h * n * wide;
                 transpose(n, d, own + D + h * d, 3 * D, keys.data(), wide);
                 product(n, wide, d, {own + h * d, 3 * D}, keys.data(), wide, pattern, wide);
-                for (int64_t j = 0; j < n * wide; j++) pattern[j] *= scale * a.sharpness[b];
+                for (int64_t j = 0; j < n * wide; j++) pattern[j] *= factor(i, b);
                 if (a.relations[i].columns) relate(i, b, h, start, n, pattern, keys.data());
                 softmax(n, n, pattern);
                 product(n, d, n, {pattern, wide}, own + 2 * D + h * d, 3 * D, k.mixed + start * D + h * d, D);
@@ -462,7 +465,7 @@ struct Encoder {
             keys.resize(std::max<int64_t>(D, a.relations[i].columns) * wide);
             transpose(n, D, rows, D, keys.data(), wide);
             product(H, wide, D, {k.absorbed + o * H * D, D}, keys.data(), wide, pattern, wide);
-            for (int64_t j = 0; j < H * wide; j++) pattern[j] *= scale * a.sharpness[o];
+            for (int64_t j = 0; j < H * wide; j++) pattern[j] *= factor(i, o);
             if (a.relations[i].columns)
                 for (int h = 0; h < H; h++) relate(i, o, h, o, 1, pattern + h * wide, keys.data());
             softmax(H, n, pattern);
@@ -572,7 +575,7 @@ struct Encoder {
                 product(n, d, n, {pattern, 1, wide}, d_own_mixed + h * d, D, d_own + 2 * D + h * d, 3 * D);
                 softmax_backward(n, n, pattern, d_scores.data());
                 if (a.relations[i].columns) relate_backward(i, o, h, start, n, d_scores.data());
-                for (int64_t j = 0; j < n * wide; j++) d_scores[j] *= scale * a.sharpness[o];
+                for (int64_t j = 0; j < n * wide; j++) d_scores[j] *= factor(i, o);
                 product(n, d, n, {d_scores.data(), wide}, own + D + h * d, 3 * D, d_own + h * d, 3 * D);
                 product(n, d, n, {d_scores.data(), 1, wide}, own + h * d, 3 * D, d_own + D + h * d, 3 * D);
             }
@@ -618,7 +621,7 @@ struct Encoder {
             softmax_backward(H, n, pattern, d_scores.data());
             if (a.relations[i].columns)
                 for (int h = 0; h < H; h++) relate_backward(i, o, h, o, 1, &d_scores[h * wide]);
-            for (float& x : d_scores) x *= scale * a.sharpness[o];
+            for (float& x : d_scores) x *= factor(i, o);
             product(H, D, n, {d_scores.data(), wide}, rows, D, &d_absorbed[(o - b) * H * D], D);
             product(n, D, H, {d_scores.data(), 1, wide}, k.absorbed + o * H * D, D, d_rows, D, ADD);
         }
