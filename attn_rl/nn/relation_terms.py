@@ -34,7 +34,7 @@ class DeclaredScores(nn.Module):
 
     .. math:: b_{hij} = z_i^\top \Big(\sum_c w_{hc} F_c\Big) z_j
 
-    with z what tokens show and :math:`F_c` the channel's form (:func:`channel_forms`).
+    with z what tokens show and :math:`F_c` the channel's form (:func:`channel_forms`), kept transposed, in a row each.
 
     Args:
         pairs: (group of the querying token, group of the attended token), of the same kind.
@@ -56,7 +56,7 @@ class DeclaredScores(nn.Module):
                 forms.append(torch.zeros(n_shown, n_shown))
                 forms[-1][columns[a], columns[b]] = form
                 self.starts.append((a.owner, start))
-        self.register_buffer("forms", torch.stack(forms), persistent=False)
+        self.register_buffer("forms", torch.stack(forms).transpose(1, 2).flatten(1), persistent=False)
         self.register_buffer("is_distance", torch.tensor([" = " in name for name in self.names]), persistent=False)
         self.weight = nn.Parameter(torch.zeros(n_heads, len(forms)))
         self.reset_parameters()
@@ -102,8 +102,9 @@ class DeclaredScores(nn.Module):
 
     def left(self, shown: Tensor) -> Tensor:
         """What to multiply with what the attended tokens show: rows (...,Z) -> (...,H,Z)."""
-        forms = torch.einsum("hc,czy->hyz", self.strengths(), self.forms)
-        return linear(shown, forms.flatten(0, 1)).unflatten(-1, forms.shape[:2])
+        n_shown = shown.shape[-1]
+        forms = (self.strengths() @ self.forms).view(-1, n_shown)  # (H Z,Z)
+        return linear(shown, forms).view(*shown.shape[:-1], -1, n_shown)
 
 
 class CarriedPositions(nn.Module):

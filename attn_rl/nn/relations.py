@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from attn_rl.nn.comparisons import EGO, Group, KindScale, comparable, show
 from attn_rl.nn.fused import Relation
@@ -190,20 +189,20 @@ class Relations(nn.Module):
         if ego is not None:
             tokens = {EGO: (ego.unsqueeze(1), torch.ones_like(ego[:, :1], dtype=torch.bool))} | tokens
         features = self._features(tokens)
-        width = max(place.stop for place in self.columns.values())
-        rows = []
+        start = {}
+        n_tokens = self.n_lead - (ego is not None)
         for owner, (x, _) in tokens.items():
-            mine = [g for g in self.columns if g.owner == owner]
-            if not mine:
-                rows.append(x.new_zeros(*x.shape[:2], width))
-                continue
-            columns = torch.cat([show(g, features[g]) for g in mine], -1)
-            rows.append(pad(columns, (self.columns[mine[0]].start, width - self.columns[mine[-1]].stop)))
-        return pad(torch.cat(rows, 1), (0, 0, self.n_lead - (ego is not None), 0))
+            start[owner], n_tokens = n_tokens, n_tokens + x.shape[1]
+        width = max(place.stop for place in self.columns.values())
+        shown = next(iter(features.values())).new_zeros(len(x), n_tokens, width)
+        for group, place in self.columns.items():
+            rows = slice(start[group.owner], start[group.owner] + features[group].shape[1])
+            shown[:, rows, place] = show(group, features[group])
+        return shown
 
     def _features(self, tokens: Mapping[str, tuple[Tensor, Tensor]]) -> dict[Group, Tensor]:
         """Every group's features (B,N,w), groups of a kind on one scale."""
-        features = {g: tokens[g.owner][0][..., list(g.columns)] for g in self.columns}
+        features = {g: _select(tokens[g.owner][0], g.columns) for g in self.columns}
         for kind, scale in zip(self.scaled_kinds, self.scales, strict=True):
             same = [g for g in self.columns if g.kind == kind]
             rows = scale([features[g] for g in same], [tokens[g.owner][1] for g in same])
@@ -240,3 +239,9 @@ class Relations(nn.Module):
         finally:
             for scores, weight in zip(declared, kept, strict=True):
                 scores.weight.data.copy_(weight)
+
+
+def _select(x: Tensor, columns: Sequence[int]) -> Tensor:
+    """Some columns of x (B,N,F): a view where they stand side by side."""
+    first, n = columns[0], len(columns)
+    return x.narrow(-1, first, n) if list(columns) == list(range(first, first + n)) else x[..., list(columns)]

@@ -175,3 +175,23 @@ def test_the_lean_distribution_has_the_gradient_of_stable_baselines3s():
             torch.autograd.grad(outputs, leaf, [torch.arange(11.0).double().cos(), torch.ones(11).double()])[0]
         )
     assert torch.allclose(*found, rtol=0, atol=1e-12)
+
+
+def rollout_with_cuts(algorithm: type[PPO]) -> tuple[PPO, list[int]]:
+    """After a rollout: the agent, and the sizes of all passes but those over all environments."""
+    env, passes = make_vec_env("envs:AttnRL/Seek-v0", 16, seed=3), []
+    agent = algorithm(EntityAttentionPolicy, env, n_steps=70, batch_size=1120, seed=5)
+    agent.policy.features_extractor.register_forward_pre_hook(lambda _module, args: passes.append(len(args[0]["ego"])))
+    _, callback = agent._setup_learn(1120)
+    agent.collect_rollouts(env, callback, agent.rollout_buffer, agent.n_steps)
+    return agent, [size for size in passes if size < 16]
+
+
+def test_rollouts_are_stable_baselines3s_with_episodes_cut_off_valued_in_one_pass():
+    (theirs, one_by_one), (ours, together) = map(rollout_with_cuts, (PPO, EntityPPO))
+    assert sum(one_by_one) == sum(together) == len(one_by_one) > 10
+    assert len(together) < len(one_by_one) / 2
+    theirs, ours = theirs.rollout_buffer, ours.rollout_buffer
+    assert all(np.array_equal(theirs.observations[key], ours.observations[key]) for key in theirs.observations)
+    for name in ("rewards", "values", "log_probs", "returns"):
+        assert np.allclose(getattr(theirs, name), getattr(ours, name), rtol=0, atol=1e-5)
