@@ -1,7 +1,8 @@
 """What people write today: attention in a Stable-Baselines3 features extractor out of PyTorch's own modules.
 
-Both take a Box (N,F) with presence in the last column, mean-pool the present rows and are as fast as their modules
-allow: no ``need_weights``, and for the encoder a feed-forward of the width measured, not its default of 2048.
+Both take a Box (N,F) with presence in the last column, or a Dict of ``ego``, ``items`` and ``items_present``, whose ego
+stands in every row. They mean-pool the present rows and are as fast as their modules allow: no ``need_weights``, and
+for the encoder a feed-forward of the width measured, not its default of 2048.
 """
 
 from __future__ import annotations
@@ -15,13 +16,22 @@ from torch import Tensor, nn
 class SetExtractor(BaseFeaturesExtractor):
     """Embed rows, encode them, average the present ones."""
 
-    def __init__(self, observation_space: spaces.Box, d_model: int = 64) -> None:
+    def __init__(self, observation_space: spaces.Box | spaces.Dict, d_model: int = 64) -> None:
         super().__init__(observation_space, d_model)
-        self.embed = nn.Linear(observation_space.shape[1], d_model)
+        keyed = isinstance(observation_space, spaces.Dict)
+        width = (
+            sum(observation_space[key].shape[-1] for key in ("ego", "items")) if keyed else observation_space.shape[1]
+        )
+        self.embed = nn.Linear(width, d_model)
 
-    def forward(self, observations: Tensor) -> Tensor:
-        """(B,N,F) -> (B,D)."""
-        absent = observations[..., -1] < 0.5
+    def forward(self, observations: Tensor | dict[str, Tensor]) -> Tensor:
+        """(B,N,F), or a dict of blocks -> (B,D)."""
+        if isinstance(observations, dict):
+            absent, items = observations["items_present"] < 0.5, observations["items"]
+            ego = observations["ego"].unsqueeze(1).expand(-1, items.shape[1], -1)
+            observations = torch.cat([items, ego], -1)
+        else:
+            absent = observations[..., -1] < 0.5
         absent[:, 0] &= ~absent.all(1)  # an all-masked row would be NaN
         rows = self.encode(torch.relu(self.embed(observations)), absent)
         weight = (~absent).unsqueeze(-1).to(rows.dtype)
@@ -37,7 +47,7 @@ class TransformerEncoderExtractor(SetExtractor):
 
     def __init__(
         self,
-        observation_space: spaces.Box,
+        observation_space: spaces.Box | spaces.Dict,
         d_model: int = 64,
         n_heads: int = 4,
         n_layers: int = 2,
@@ -59,7 +69,7 @@ class MultiheadAttentionExtractor(SetExtractor):
 
     def __init__(
         self,
-        observation_space: spaces.Box,
+        observation_space: spaces.Box | spaces.Dict,
         d_model: int = 64,
         n_heads: int = 4,
         n_layers: int = 2,
