@@ -72,6 +72,13 @@ MUTANTS = [
         "tests/nn/test_relations.py::test_log_count_scaling_sharpens_relations_too",
     ),
     Mutant(
+        "the balance of an inner layer shifts with the number of entities",
+        ATTENTION,
+        "if bias is None or not self.inner:",
+        "if True:",
+        "tests/nn/test_relations.py::test_an_inner_layer_weighs_like_against_neutral_the_same_among_few_and_many",
+    ),
+    Mutant(
         "groups of a kind on scales of their own",
         "attn_rl/nn/relations.py",
         "same = [g for g in self.columns if g.kind == kind]",
