@@ -169,8 +169,11 @@ PRESETS: dict[str, Preset] = {
         every={"gamma": 0.95, "learning_rate": 2e-3, "batch_size": 256},
         transfer=({"numObjs": 6}, {"numObjs": 12}),
     ),
-    # A process for each environment, so few of them and a short rollout. Not tuned for learning.
-    **dict.fromkeys(("highway", "highway-fast", "intersection"), Preset(50_000, 8, every={"batch_size": 64})),
+    # Steps are dear here (20 to 60 a second), so few environments, short rollouts and many passes over each; untuned.
+    **dict.fromkeys(
+        ("highway", "highway-fast", "intersection"),
+        Preset(50_000, 8, every={"batch_size": 64, "n_epochs": 10, "gamma": 0.9, "learning_rate": 2e-3}),
+    ),
 }
 
 
