@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from attn_rl.nn.fused.build import library
 from tests.mutation import Mutant, mutated, run_jobs
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
@@ -17,6 +18,8 @@ SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/{name}.py" for name in ("saving",
 TRACKED_ENV, WORKERS = "attn_rl/sb3/tracked_env.py", "attn_rl/sb3/workers.py"
 CHECKPOINT, GENERATORS = "attn_rl/training/checkpoint.py", "attn_rl/training/generators.py"
 GUARDED_ENV, GUARDS = "attn_rl/sb3/guarded_env.py", "attn_rl/training/guards.py"
+PPO = "attn_rl/sb3/ppo.py"
+UPDATE_KILLER = "tests/sb3/test_ppo.py::test_one_update_gives_the_weights_and_the_log_of_stable_baselines3"
 RESUME_KILLER = "tests/training/test_resume.py::test_killed_and_resumed_is_bit_equal[4]"
 GENERATORS_KILLER = "tests/training/test_generators.py::test_every_generator_goes_on_where_it_was_captured"
 
@@ -40,7 +43,7 @@ MUTANTS = [
         "softmax of nothing is NaN",
         ATTENTION,
         "torch.where(present, scores, fill).softmax(dim=-1) * some",
-        "scores.masked_fill(~present, -torch.inf).softmax(dim=-1)",
+        "torch.where(present, scores, -torch.inf).softmax(dim=-1)",
         "tests/nn/test_attention.py::TestAttend::test_nothing_present_gives_zeros",
     ),
     Mutant(
@@ -109,7 +112,7 @@ MUTANTS = [
     Mutant(
         "no mask where something is always present",
         ATTENTION,
-        "scores.masked_fill(~present, -torch.inf).softmax(dim=-1)",
+        "torch.where(present, scores, -torch.inf).softmax(dim=-1)",
         "scores.softmax(dim=-1)",
         "tests/nn/test_trimming.py::test_relations_are_trimmed_along",
     ),
@@ -135,19 +138,34 @@ MUTANTS = [
         "present.sum(1).min()",
         "tests/nn/test_trimming.py::test_relations_are_trimmed_along",
     ),
+    # ---- PPO's derivatives, written down
     Mutant(
-        "a batch without padding stays sorted",
-        NETWORK,
-        "[:, 0].index_select(0, runs.order.argsort())",
-        "[:, 0]",
-        "tests/nn/test_ragged.py::test_outputs_gradients_and_statistics_are_those_of_all_slots",
+        "clipped ratios have a gradient",
+        PPO,
+        "gain.masked_fill(clipped < gain, 0.0)",
+        "gain",
+        UPDATE_KILLER,
     ),
     Mutant(
-        "the tokens' gradient forgets the scores",
-        "attn_rl/nn/ragged.py",
-        "torch.cat([q, d_mixed], 1)",
-        "torch.cat([0 * q, d_mixed], 1)",
-        "tests/nn/test_ragged.py::test_outputs_gradients_and_statistics_are_those_of_all_slots",
+        "half the gradient of the value loss",
+        PPO,
+        "return error.square().mean(), error * (2.0 / len(error))",
+        "return error.square().mean(), error * (1.0 / len(error))",
+        UPDATE_KILLER,
+    ),
+    Mutant(
+        "the entropy's gradient forgets the entropy",
+        "attn_rl/sb3/policy.py",
+        "d_entropy.unsqueeze(1) * (log_probs + entropy.unsqueeze(1))",
+        "d_entropy.unsqueeze(1) * log_probs",
+        "tests/sb3/test_ppo.py::test_the_lean_distribution_has_the_gradient_of_stable_baselines3s",
+    ),
+    Mutant(
+        "what was cut off is worth as much as now",
+        PPO,
+        "self.gamma * values.flatten()",
+        "values.flatten()",
+        "tests/sb3/test_ppo.py::test_rollouts_are_stable_baselines3s_with_episodes_cut_off_valued_in_one_pass",
     ),
     # ---- the map
     Mutant(
@@ -226,7 +244,7 @@ MUTANTS = [
     Mutant(
         "NaN in padding passes the gate",
         NORMALIZER,
-        "x.masked_fill(~present.unsqueeze(-1), 0.0)",
+        "torch.where(present.unsqueeze(-1), x, 0.0)",
         "x * present.unsqueeze(-1)",
         "tests/nn/test_normalizer.py::test_garbage_in_absent_rows_never_reaches_output_or_statistics",
     ),
@@ -446,7 +464,7 @@ MUTANTS = [
     Mutant(
         "loss and gradients are not looked at",
         GUARDS,
-        "if not (np.isfinite(float(norm)) and np.isfinite(float(loss.detach()))):",
+        "if not (np.isfinite(float(norm)) and np.isfinite(loss)):",
         "if False:",
         "tests/training/test_guards.py::test_a_loss_that_is_not_finite_reaches_no_weight[returns-inf]",
     ),
@@ -458,6 +476,26 @@ MUTANTS = [
         "tests/training/test_guards.py::test_a_weight_that_a_step_made_non_finite_is_noticed_at_once",
     ),
 ]
+
+FUSED, FUSED_KILLER = "attn_rl/nn/fused/__init__.py", "tests/nn/test_fused.py::test_widths_off_and_on_the_vector_width"
+if library() is not None:
+    MUTANTS += [
+        Mutant(
+            "leading tokens sharpen nothing",
+            NETWORK,
+            "present = pad(there, (self.n_lead, 0), value=True)",
+            "present = pad(there, (self.n_lead, 0), value=False)",
+            FUSED_KILLER,
+        ),
+        Mutant("gradients overlap", FUSED, "address += 4 * size", "address += 4 * size - 4", FUSED_KILLER),
+        Mutant(
+            "gradients come from a pass since overwritten",
+            FUSED,
+            "_Encode.spare.pop()",
+            "_Encode.spare[0]",
+            "tests/nn/test_fused.py::test_two_passes_may_wait_for_their_gradients",
+        ),
+    ]
 KILLERS = sorted({mutant.killer for mutant in MUTANTS})
 
 
