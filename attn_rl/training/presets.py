@@ -118,9 +118,9 @@ PRESETS: dict[str, Preset] = {
     "Match": Preset(
         total_timesteps=50_000,
         policies={
-            "attention": {"learning_rate": 4e-3},
+            "attention": {"learning_rate": 5e-3},
             "deepsets": {"learning_rate": 4e-3},
-            "flat": {"d_model": 58},
+            "flat": {"learning_rate": 5e-3, "d_model": 58},
         },
         transfer=_counts(16, 32),
     ),
@@ -130,13 +130,12 @@ PRESETS: dict[str, Preset] = {
         policies={
             "attention": {"learning_rate": 3e-3, "n_layers": 2},
             "deepsets": {"learning_rate": 5e-3, "d_model": 44},
-            "flat": {"d_model": 80},
+            "flat": {"learning_rate": 2e-3, "d_model": 80},
         },
         transfer=_counts(16, 31),
     ),
     "Seek": Preset(
-        every={"gamma": 0.95},
-        policies={"attention": {"learning_rate": 5e-3}, "deepsets": {"learning_rate": 8e-3}},
+        every={"gamma": 0.95, "learning_rate": 8e-3},
         transfer=_counts(16, 32),
     ),
     "Dodge": Preset(
@@ -158,7 +157,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "Triage": Preset(
         every={"pointer": "enemies"},
-        policies={"flat": {"d_model": 88}},
+        policies={"attention": {"learning_rate": 8e-3}, "flat": {"learning_rate": 8e-3, "d_model": 88}},
         transfer=({"min_entities": 6, "max_entities": 12, "capacity": 12}, *_counts(16)),
     ),
     "Route": Preset(every={"pointer": "cities", "gamma": 1.0}, transfer=_counts(12)),
