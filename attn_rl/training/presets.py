@@ -119,7 +119,7 @@ PRESETS: dict[str, Preset] = {
         total_timesteps=50_000,
         policies={
             "attention": {"learning_rate": 5e-3},
-            "deepsets": {"learning_rate": 4e-3},
+            "deepsets": {"learning_rate": 8e-3},
             "flat": {"learning_rate": 5e-3, "d_model": 58},
         },
         transfer=_counts(16, 32),
@@ -146,7 +146,10 @@ PRESETS: dict[str, Preset] = {
     "Boxes": Preset(
         total_timesteps=300_000,
         every={"gamma": 0.95, "pointer": "items", "ego_conditioning": False, "learning_rate": 4e-3},
-        policies={"deepsets": {"learning_rate": 5e-3}, "flat": {"d_model": 72}},
+        policies={
+            "deepsets": {"learning_rate": 5e-3},
+            "flat": {"learning_rate": 5e-3, "d_model": 72},
+        },
         transfer=({"min_depth": 4, "max_depth": 4, "capacity": 16},),
     ),
     "Forage": Preset(
@@ -156,8 +159,8 @@ PRESETS: dict[str, Preset] = {
         transfer=({"min_entities": MOST_FORAGE, "max_entities": {name: 2 * n for name, n in MOST_FORAGE.items()}},),
     ),
     "Triage": Preset(
-        every={"pointer": "enemies"},
-        policies={"attention": {"learning_rate": 8e-3}, "flat": {"learning_rate": 8e-3, "d_model": 88}},
+        every={"pointer": "enemies", "learning_rate": 8e-3},
+        policies={"flat": {"d_model": 88}},
         transfer=({"min_entities": 6, "max_entities": 12, "capacity": 12}, *_counts(16)),
     ),
     "Route": Preset(every={"pointer": "cities", "gamma": 1.0}, transfer=_counts(12)),
