@@ -200,7 +200,8 @@ def test_longer_runs_are_no_part_of_the_comparison(tmp_path: Path):
 
 
 def test_longer_runs_are_made_of_the_policies_that_might_need_them():
+    rates = {"plain attention": 6e-3, "deepsets": 5e-3}
     cells = planned(Args(envs=("Match odd", "Match odd, 500k"), seeds=2))
-    longer = [(cell.policy, cell.seed) for cell in cells if cell.environment == "Match odd, 500k"]
-    assert longer == [("plain attention", 0), ("deepsets", 0), ("plain attention", 1), ("deepsets", 1)]
+    longer = [(cell.policy, cell.seed, cell.learning_rate) for cell in cells if cell.environment == "Match odd, 500k"]
+    assert longer == [(policy, seed, rate) for seed in (0, 1) for policy, rate in rates.items()]
     assert len(cells) == 2 * 5 + len(longer)
