@@ -91,11 +91,14 @@ def rival(extractor: type, n_layers: int) -> Callable[[Setting], PPO]:
     return build
 
 
-def ours(net_arch: list[int] | None = None, **network: int) -> Callable[[Setting], PPO]:
-    """Our policy on a batched environment; sizes that are not given are the setting's."""
+def ours(net_arch: list[int] | None = None, *, fused: bool = True, **network: int) -> Callable[[Setting], PPO]:
+    """Our policy on a batched environment; sizes that are not given are the setting's.
+
+    ``fused=False``: PyTorch's modules do what the kernels do, as where there is no compiler.
+    """
 
     def build(setting: Setting) -> PPO:
-        return make_ppo(
+        agent = make_ppo(
             setting,
             batched(setting.n_envs, *setting.shape),
             EntityAttentionPolicy,
@@ -103,6 +106,9 @@ def ours(net_arch: list[int] | None = None, **network: int) -> Callable[[Setting
             features_extractor_kwargs={"presence": setting.n_features - 1, "d_model": setting.d_model, **network},
             net_arch=net_arch or NET_ARCH,
         )
+        if not fused:
+            agent.policy.features_extractor.network._fits_kernels = lambda ego, entities: False
+        return agent
 
     return build
 
@@ -134,6 +140,9 @@ ROWS: dict[str, Callable[[Setting], PPO]] = {
     "ours-1": ours(n_layers=1),
     "ours-2": ours(n_layers=2),
     "ours-default": ours(DEFAULT_NET_ARCH, d_model=32),
+    "ours-1-modules": ours(n_layers=1, fused=False),
+    "ours-2-modules": ours(n_layers=2, fused=False),
+    "ours-default-modules": ours(DEFAULT_NET_ARCH, d_model=32, fused=False),
     "seek-1-plain": entities(SEEK, 1, "off"),
     "seek-1-declared": entities(SEEK, 1, "declared"),
     "odd-2-plain": entities(MATCH, 2, "off", rule="odd"),
