@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("encoder.cpp")
+HEADER = Path(__file__).with_name("numerics.h")
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-shared", "-fPIC")
 SWITCH = "ATTN_RL_FUSED"
 """Environment variable; "0": never use the kernels."""
@@ -47,7 +48,7 @@ def _compiled() -> Path:
         raise OSError("there is no C++ compiler")
     # The macros that a compiler defines tell its version and what the processor can do.
     macros = _run([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    name = hashlib.sha256(macros + SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
+    name = hashlib.sha256(macros + SOURCE.read_bytes() + HEADER.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
     path = _cache_folder() / f"encoder-{name}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
