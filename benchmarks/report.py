@@ -20,6 +20,8 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that the script finds its neighbours
 
 from benchmarks import plots, tables, verdicts
+from benchmarks.ablation import table as ablation_table
+from benchmarks.driving import driving_table
 from benchmarks.learning import ENVIRONMENTS, LONGER, POLICIES
 from benchmarks.levels import level_table
 from benchmarks.results import Evaluated, Reach, check_one_rate, read, read_csv, read_reach
@@ -76,6 +78,19 @@ def all_tables(
     return found
 
 
+def other_tables(folder: Path) -> dict[str, tuple[str, str]]:
+    """The tables of the benchmarks with a CSV of their own, where they have been run."""
+    found = {}
+    for name, heading, table in (
+        ("driving", "Driving in HighwayEnv: mean (each seed)", driving_table),
+        ("ablation", "Ablation: mean (worst seed)", ablation_table),
+    ):
+        path = folder / f"{name}.csv"
+        if path.exists():
+            found[name] = (heading, table(read_csv(path)))
+    return found
+
+
 def filled(page: str, found: dict[str, tuple[str, str]]) -> str:
     """The page with every table between its two comments made anew.
 
@@ -116,7 +131,8 @@ def main(args: Args) -> None:
     reach = in_order(read_reach(far)) if far.exists() else []
     check_one_rate(everything)
     check_one_rate(reach)
-    found = all_tables(rows, longer, in_order(read(sweep)) if sweep.exists() else [], reach)
+    found = all_tables(rows, longer, in_order(read(sweep)) if sweep.exists() else [], reach) | other_tables(folder)
+    found |= other_tables(folder)
     text = "\n\n".join(f"## {heading}\n\n{table}" for heading, table in found.values())
     (folder / "tables.md").write_text(f"# Tables\n\nWritten by `python benchmarks/report.py`. {LEGEND}\n\n{text}\n")
     if args.page is not None:
