@@ -47,8 +47,11 @@ class Case:
                 x.copy_(drawn.view_as(x)).mul_(scale)
                 if x.ndim == 1 and name.endswith("weight"):  # of a LayerNorm
                     x.add_(1.0)
+        statistics = {"running_mean": 0.3, "running_var": 0.7, "running_count": 7.0}
         for name, x in buffers:
-            x.fill_({"running_mean": 0.3, "running_var": 0.7, "running_count": 7.0}.get(name.rsplit(".", 1)[-1], 0.0))
+            last = name.rsplit(".", 1)[-1]
+            if last.startswith(("running_", "pending_")):  # the others say what relations compare
+                x.fill_(statistics.get(last, 0.0))
         return network
 
     def scene(self, dtype: torch.dtype = torch.float32, batch: int = 5) -> tuple[Tensor | None, Rows]:
