@@ -1,6 +1,6 @@
 """What every part of the default agent is worth, and what did not earn a place in it. One command::
 
-    python -m benchmarks.ablation           # trains what docs/results/ablation.csv does not hold yet
+    python -m benchmarks.ablation           # on Seek; trains what docs/results/ablation.csv does not hold yet
 
 Every variant differs from the preset in one thing, over the same seeds. What the package does not offer lives here, so
 that its figures can be had again.
@@ -30,8 +30,6 @@ from attn_rl.training.evaluation import evaluate
 from attn_rl.training.presets import find_preset
 from benchmarks.learning import ENVIRONMENTS, LearningCurve, append
 from benchmarks.results import read_csv
-
-WHERE = ("Seek", "Match odd")
 
 
 class GatedBlock(Block):
@@ -188,11 +186,12 @@ def run(environment: str, name: str, seed: int) -> dict[str, Any]:
 
 def table(rows: list[dict[str, str]]) -> str:
     """Mean over seeds and worst seed, per variant and environment, as Markdown."""
-    header = [f"{name}: {what}" for name in WHERE for what in ("success", "among most", "steps to 95%")]
+    where = list(dict.fromkeys(row["environment"] for row in rows))
+    header = [f"{name}: {what}" for name in where for what in ("success", "among most", "steps to 95%")]
     lines = ["| variant | " + " | ".join(header) + " |", "|---|" + "---|" * len(header)]
-    for variant in VARIANTS:
+    for variant in (v for v in VARIANTS if any(row["variant"] == v for row in rows)):
         cells = []
-        for name in WHERE:
+        for name in where:
             mine = [row for row in rows if (row["environment"], row["variant"]) == (name, variant)]
             for key in ("success", "success_among_most"):
                 scores = [float(row[key]) for row in mine]
@@ -208,7 +207,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Run what is not there yet and print the table."""
     held = read_csv(arguments.out) if arguments.out.exists() else []
     done = {(row["environment"], row["variant"], int(row["seed"])) for row in held}
-    every = [(name, v, seed) for seed in range(arguments.seeds) for name in WHERE for v in arguments.variants]
+    every = [(name, v, seed) for seed in range(arguments.seeds) for name in arguments.envs for v in arguments.variants]
     with ProcessPoolExecutor(arguments.workers) as pool:
         for future in as_completed([pool.submit(run, *cell) for cell in every if cell not in done]):
             append(arguments.out, [future.result()])
@@ -219,7 +218,8 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--envs", nargs="+", choices=ENVIRONMENTS, default=["Seek"])
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("docs/results/ablation.csv"))
     main(parser.parse_args())

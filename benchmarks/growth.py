@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import resource
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -58,9 +58,10 @@ def peak_memory(row: str, n_slots: int) -> float:
 
 
 def print_own_memory(row: str, n_slots: int) -> None:
-    """What this process took at most, in MiB."""
+    """What this process took at most, in MiB (Linux)."""
     Contender(ROWS[row], setting(n_slots)).round()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    status = Path("/proc/self/status").read_text()  # getrusage would count the parent's memory
+    print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 
 
 def main(arguments: argparse.Namespace) -> None:

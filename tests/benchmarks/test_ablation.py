@@ -33,4 +33,4 @@ def test_the_table_gives_means_worst_seeds_and_medians():
         for seed in range(3)
     ]
     line = next(line for line in ablation.table(rows).splitlines() if line.startswith("| 2 heads"))
-    assert line == "| 2 heads | 0.750 (0.500) | 0.500 (0.500) | never | – | – | – |"
+    assert line == "| 2 heads | 0.750 (0.500) | 0.500 (0.500) | never |"
