@@ -49,6 +49,7 @@ Plain attention on a seed of its own: .891 at 6e-3, .815 at 3e-3."""
 POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
     "plain attention": ("attention", {"relations": "off"}),
+    "declared attention": ("attention", {"relations": "on"}),
     "deepsets": ("deepsets", {}),
     "undeclared attention": ("attention", {"relations": "learned", "learning_rate": 5e-3}),
     "flat": ("flat", {}),
@@ -57,6 +58,7 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
 ONLY_IN = {  # where entities have a distance; where entities attend to entities of one type
     "flat, sorted": ("Seek", "Dodge"),
     "undeclared attention": ("Match odd",),
+    "declared attention": ("Dodge",),  # whose preset leaves relations off
 }
 SWEEP_RATES = (2e-3, 3e-3, 5e-3, 8e-3)
 SWEEP_SEED = 100

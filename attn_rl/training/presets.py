@@ -140,7 +140,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "Dodge": Preset(
         every={"gamma": 0.97, "learning_rate": 8e-3},
-        policies={"attention": {"ego_conditioning": False}},
+        # Discs are given relative to the walker already: relations cost half of the speed and gained nothing.
+        policies={"attention": {"ego_conditioning": False, "relations": "off"}},
         transfer=_counts(12, 16),
     ),
     "Boxes": Preset(

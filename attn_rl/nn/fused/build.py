@@ -48,8 +48,8 @@ def _compiled() -> Path:
         raise OSError("there is no C++ compiler")
     # The macros that a compiler defines tell its version and what the processor can do.
     macros = _run([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    name = hashlib.sha256(macros + SOURCE.read_bytes() + HEADER.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
-    path = _cache_folder() / f"encoder-{name}.so"
+    told = b"".join((macros, SOURCE.read_bytes(), HEADER.read_bytes(), " ".join(FLAGS).encode()))
+    path = _cache_folder() / f"encoder-{hashlib.sha256(told).hexdigest()[:16]}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as scratch:  # whole or not there, whoever else compiles now
