@@ -92,10 +92,7 @@ def rival(extractor: type, n_layers: int) -> Callable[[Setting], PPO]:
 
 
 def ours(net_arch: list[int] | None = None, *, fused: bool = True, **network: int) -> Callable[[Setting], PPO]:
-    """Our policy on a batched environment; sizes that are not given are the setting's.
-
-    ``fused=False``: PyTorch's modules do what the kernels do, as where there is no compiler.
-    """
+    """Our policy, batched; sizes not given are the setting's. Not ``fused``: as where there is no compiler."""
 
     def build(setting: Setting) -> PPO:
         agent = make_ppo(

@@ -29,7 +29,7 @@ def test_a_run_leaves_its_files_one_level_below_the_runs_folder(run_folder: Path
     assert (name, policy, seed) == ("Match-v0", "attention", "0")
     assert {"args.json", "model.zip", "evaluation.json", "probe.npz"} <= {path.name for path in run_folder.iterdir()}
     args = json.loads((run_folder / "args.json").read_text())
-    assert args["settings"]["learning_rate"] == 4e-3  # the preset's
+    assert args["settings"]["learning_rate"] == 5e-3  # the preset's
     assert args["versions"]["torch"]
 
 
