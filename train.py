@@ -1,6 +1,6 @@
 """Train an agent that attends over entities, evaluate it, and show where it looks.
 
-python train.py                                          # attention on Seek, about a minute
+python train.py                                          # attention on Seek, about half a minute
 
 python train.py --policy flat                            # the same with a flat MLP
 
