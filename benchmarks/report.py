@@ -132,7 +132,6 @@ def main(args: Args) -> None:
     check_one_rate(everything)
     check_one_rate(reach)
     found = all_tables(rows, longer, in_order(read(sweep)) if sweep.exists() else [], reach) | other_tables(folder)
-    found |= other_tables(folder)
     text = "\n\n".join(f"## {heading}\n\n{table}" for heading, table in found.values())
     (folder / "tables.md").write_text(f"# Tables\n\nWritten by `python benchmarks/report.py`. {LEGEND}\n\n{text}\n")
     if args.page is not None:

@@ -24,7 +24,7 @@ DEFAULT_NET_ARCH = [64]
 
 
 class LeanCategorical(CategoricalDistribution):
-    """SB3's distribution over discrete actions in a quarter of its tensor operations: same draws, same figures.
+    """SB3's distribution over discrete actions with fewer tensor operations: same draws, same figures but for rounding.
 
     Logits and actions are not looked over at every call; sampling still refuses NaN.
     """

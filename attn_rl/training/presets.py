@@ -140,7 +140,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "Dodge": Preset(
         every={"gamma": 0.97, "learning_rate": 8e-3},
-        # Discs are given relative to the walker already: relations cost half of the speed and gained nothing.
+        # Discs are given relative to the walker already: relations cost a third of the speed and gained nothing.
         policies={"attention": {"ego_conditioning": False, "relations": "off"}},
         transfer=_counts(12, 16),
     ),

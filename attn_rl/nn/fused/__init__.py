@@ -101,7 +101,7 @@ def encode(encoder: nn.Module, sources: Sequence[Source], rows: Rows, relations:
 
 
 class _Encode(torch.autograd.Function):
-    spare: list[Tensor] = []  # what a backward pass is done with: fresh memory would cost a tenth of an update
+    spare: list[Tensor] = []  # what a backward pass is done with; fresh memory would have to be mapped page by page
 
     @staticmethod
     def forward(ctx: Any, call: _Call, *learned: Tensor) -> Tensor:
