@@ -141,7 +141,10 @@ PRESETS: dict[str, Preset] = {
     "Dodge": Preset(
         every={"gamma": 0.97, "learning_rate": 8e-3},
         # Discs are given relative to the walker already: relations cost a third of the speed and gained nothing.
-        policies={"attention": {"ego_conditioning": False, "relations": "off"}},
+        policies={
+            "attention": {"ego_conditioning": False, "relations": "off"},
+            "flat": {"learning_rate": 2e-3},
+        },
         transfer=_counts(12, 16),
     ),
     "Boxes": Preset(
