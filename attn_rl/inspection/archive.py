@@ -15,8 +15,9 @@ key                 shape              meaning
                                        column names, e.g. ``"ego"``, ``"items 0"``), ``lead`` (columns before the first
                                        slot), ``reader`` (query row that is read out; -1: mean over the slots' rows),
                                        ``n_layers``, ``sizes`` (choices per action dimension; [] = continuous),
-                                       ``feature_names`` (per observation key), ``scene_names``, ``scalars`` (tag ->
-                                       number, as in TensorBoard), ``verdicts`` (sentences about what to believe)
+                                       ``feature_names`` (per observation key), ``strengths`` (layer, head, name and
+                                       value), ``scene_names``, ``scalars`` (tag -> number, as in TensorBoard),
+                                       ``verdicts`` (sentences about what to believe)
 ``obs.<key>``       (S, ...)           observation as the policy got it, raw features; ``obs.`` alone: a bare array
 ``present``         (S,K) bool         which columns exist
 ``pattern_<l>``     (S,H,Q,K)          weights of layer l = 0, 1, ...; query row i is column i; absent columns are 0
@@ -65,11 +66,12 @@ from attn_rl.inspection.effects import Effects
 from attn_rl.inspection.picture import Picture
 from attn_rl.inspection.record import ROW_ARRAYS, AttentionRecord, Layer
 from attn_rl.inspection.scenes import Scenes
+from attn_rl.nn.relations import Strength
 
 FORMAT = 1
 FOLDER = "attention"
 LAYER_ARRAYS = ("pattern", "values", "value_norm", "tokens")
-RECORD_META = ("labels", "lead", "reader", "sizes", "feature_names")
+RECORD_META = ("labels", "lead", "reader", "sizes", "feature_names", "strengths")
 SCENE_ARRAYS = ("scene", "time", "positions", "ego", "relevant", "reward")
 
 
@@ -171,6 +173,7 @@ def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Attent
         reader=meta["reader"],
         sizes=tuple(meta["sizes"]),
         feature_names={key: tuple(names) for key, names in meta["feature_names"].items()},
+        strengths=tuple(Strength(*each) for each in meta.get("strengths", ())),  # older records hold none
         pointer=arrays.get("pointer"),
         **{name: arrays[name] for name in ROW_ARRAYS},
     )

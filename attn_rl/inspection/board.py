@@ -37,6 +37,7 @@ LAYOUT = {
         "Keep only one (KL in nats)": ["attention_heads/keep_kl/.*"],
         "Weight on the relevant entity": ["attention_heads/mass_on_relevant/.*"],
         "Entropy": ["attention_heads/entropy/.*"],
+        "Strength of relations": ["attention_relations/.*/.*"],
     },
 }
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from attn_rl.nn.relations import Strength
+
 POOLED = -1
 
 
@@ -49,6 +51,7 @@ class AttentionRecord:
         value: (S,), NaN where the model has none.
         pointer: (S,N) probability of pointing at each slot; None without a pointer head.
         feature_names: names of the features per observation key.
+        strengths: of every named relation, per layer and head, when the pass was made; empty without relations.
     """
 
     obs: dict[str, np.ndarray]
@@ -63,6 +66,7 @@ class AttentionRecord:
     value: np.ndarray
     pointer: np.ndarray | None = None
     feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    strengths: tuple[Strength, ...] = ()
 
     @property
     def slot_present(self) -> np.ndarray:
@@ -104,6 +108,15 @@ class AttentionRecord:
     def value_map(self, layer: int = -1) -> np.ndarray:
         """Weight times length of the transformed value, per head (S,H,K); see :func:`metrics.value_weighted`."""
         return self.readout(layer) * self.layers[layer].value_norm
+
+    def compared(self) -> dict[tuple[int, int], Strength]:
+        """What each head compares most: (layer, head), both from 0 -> the relation of the greatest strength."""
+        found: dict[tuple[int, int], Strength] = {}
+        for strength in self.strengths:
+            where = strength.layer, strength.head
+            if where not in found or abs(strength.value) > abs(found[where].value):
+                found[where] = strength
+        return found
 
     def rows(self, chosen: slice) -> AttentionRecord:
         """Some of the states."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attn_rl.inspection.acting import Actor, Observation, Outputs
 from attn_rl.inspection.record import POOLED, AttentionRecord, Layer
 from attn_rl.nn.attention import MultiHeadAttention
+from attn_rl.nn.relations import Strength
 
 
 @dataclass
@@ -106,6 +107,7 @@ def make_record(actor: Actor, obs: dict[str, Tensor] | Tensor, outputs: Outputs,
         value=to_array(outputs.value),
         pointer=_pointer(actor, outputs),
         feature_names=actor.spec.names,
+        strengths=_strengths(network) if actor.attention else (),
     )
 
 
@@ -127,6 +129,11 @@ def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> Layer
     w_o = module.w_o.weight.unflatten(1, (module.n_heads, -1))  # (D,H,d)
     transformed = torch.einsum("shkd,ohd->shko", values, w_o)
     return Layer(to_array(pattern), to_array(values), to_array(transformed.norm(dim=-1)), to_array(tokens))
+
+
+def _strengths(network: nn.Module) -> tuple[Strength, ...]:
+    relations = getattr(network, "relations", None)
+    return () if relations is None else tuple(relations.strengths())
 
 
 def _lead_labels(actor: Actor, lead: int) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ def scalars(record: AttentionRecord, effects: Effects, relevant: np.ndarray) -> 
     found = _effect_scalars(record, effects, relevant)
     if record.layers:
         found |= map_scalars(record, relevant) | _agreement(record, effects) | _head_scalars(record, effects, relevant)
+        found |= {f"attention_relations/{s.name}/{_head_name(s.layer, s.head)}": s.value for s in record.strengths}
     return {tag: value for tag, value in found.items() if not np.isnan(value)}
 
 
@@ -55,6 +56,13 @@ def owners(record: AttentionRecord) -> dict[str, np.ndarray]:
     """Columns of every leading token and entity type: {"ego": [0], "items": [1, 2, ...]}."""
     names = [label.rsplit(" ", 1)[0] for label in record.labels]
     return {name: np.flatnonzero([n == name for n in names]) for name in dict.fromkeys(names)}
+
+
+def compared(record: AttentionRecord) -> str:
+    """What each head compares most, as a caption: ``"compares most: head 1: cue = colour, 69; head 2: ..."``."""
+    depth = "layer {}, " if len(record.layers) > 1 else ""
+    told = [f"{depth.format(layer + 1)}head {head + 1}: {s.short}" for (layer, head), s in record.compared().items()]
+    return f"compares most: {'; '.join(told)}" if told else ""
 
 
 def verdicts(record: AttentionRecord, effects: Effects) -> list[str]:
@@ -115,6 +123,10 @@ def _agreement(record: AttentionRecord, effects: Effects) -> dict[str, float]:
     return found
 
 
+def _head_name(layer: int, head: int) -> str:
+    return f"layer{layer + 1}_head{head + 1}"
+
+
 def _head_scalars(record: AttentionRecord, effects: Effects, relevant: np.ndarray) -> dict[str, float]:
     found: dict[str, float] = {}
     for layer in range(len(record.layers)):
@@ -122,7 +134,7 @@ def _head_scalars(record: AttentionRecord, effects: Effects, relevant: np.ndarra
         entropies = metrics.entropy(readout, record.present[:, None])
         on_relevant = metrics.mass_on(readout[..., record.lead :], relevant)
         for head in range(readout.shape[1]):
-            name = f"layer{layer + 1}_head{head + 1}"
+            name = _head_name(layer, head)
             found |= {
                 f"attention_heads/entropy/{name}": metrics.mean(entropies[:, head]),
                 f"attention_heads/largest/{name}": metrics.mean(metrics.largest(readout[:, head])),

@@ -30,6 +30,12 @@ class Strength(NamedTuple):
     name: str
     value: float
 
+    @property
+    def short(self) -> str:
+        """As a caption says it, without the owners: ``"cue = colour, 8.1"``."""
+        words = [word.partition(".")[2] or word for word in self.name.split()]
+        return f"{' '.join(words)}, {self.value:.2g}"
+
 
 class Related(NamedTuple):
     """What relations add to one attention layer.

@@ -45,6 +45,15 @@ def deep_model() -> PPO:
 
 
 @pytest.fixture(scope="session")
+def related_model() -> PPO:
+    """Untrained, one layer whose ego compares its cue with the items' colours."""
+    kinds = EntitySpec.from_env(make_vec_env("envs:AttnRL/Seek-v0", 1)).kinds
+    return make_ppo(
+        "envs:AttnRL/Seek-v0", {"features_extractor_kwargs": {"relations": "declared", "kinds": kinds, "n_heads": 4}}
+    )
+
+
+@pytest.fixture(scope="session")
 def trained_match() -> PPO:
     """Match, solved in a few seconds."""
     model = make_ppo(

@@ -14,9 +14,9 @@ from attn_rl.inspection.effects import Effects, measure
 from attn_rl.inspection.summary import scalars, verdicts
 
 
-@pytest.fixture
-def probe(deep_model, seek_scenes) -> ProbeRecord:
-    actor = Actor(deep_model)
+@pytest.fixture(params=["deep_model", "related_model"])
+def probe(request, seek_scenes) -> ProbeRecord:
+    actor = Actor(request.getfixturevalue(request.param))
     record = record_attention(actor, seek_scenes.batch())
     effects = measure(actor, record)
     names = tuple(f"scene {i}" for i in range(13))
@@ -38,6 +38,7 @@ def test_round_trip(probe, tmp_path):
         for name in LAYER_ARRAYS:
             np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     assert back.record.labels == probe.record.labels
+    assert back.record.strengths == probe.record.strengths
     assert back.record.feature_names == probe.record.feature_names
     assert set(back.record.obs) == set(probe.record.obs)
     np.testing.assert_array_equal(back.scenes.positions, probe.scenes.positions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, record_attention
 from attn_rl.inspection.acting import Actor
 from attn_rl.inspection.checks import absent_leak, replay_error
+from attn_rl.inspection.record import AttentionRecord
 from attn_rl.nn.attention import MultiHeadAttention
+from attn_rl.nn.relations import Strength
 from tests.inspection.conftest import TypedBandit
 
 
@@ -54,6 +58,35 @@ def test_shapes_and_labels(deep_model, seek_scenes):
     assert record.readout().shape == (13, 4, 10)
     assert record.entity_map().shape == (13, 8)
     assert record.feature_names["items"] == ("dx", "dy", "distance", "r", "g", "b")
+
+
+def test_strengths_are_those_of_the_network_by_name(related_model, seek_scenes):
+    record = record_attention(related_model, seek_scenes.batch())
+    relations = related_model.policy.features_extractor.network.relations
+    assert {s.name for s in record.strengths} == {"ego.cue = items.colour"}
+    assert list(record.strengths) == relations.strengths()
+    with torch.no_grad():
+        relations.layers[0].declared.weight[2] += 0.25  # of the exponential of 4 w
+    again = record_attention(related_model, seek_scenes.batch())
+    assert again.compared()[0, 2].value == pytest.approx(np.e * record.compared()[0, 2].value, rel=1e-5)
+    with torch.no_grad():
+        relations.layers[0].declared.weight[2] -= 0.25
+
+
+def test_a_head_compares_most_what_it_weighs_most():
+    strengths = (
+        Strength(0, 1, "a.x = b.y", 3.14),
+        Strength(0, 1, "a -> b: offset 0", -4.0),
+        Strength(1, 0, "a = b", 1),
+    )
+    record = replace(_nothing(), strengths=strengths)
+    assert record.compared() == {(0, 1): strengths[1], (1, 0): strengths[2]}
+    assert strengths[0].short == "x = y, 3.1"
+
+
+def _nothing() -> AttentionRecord:
+    empty = np.zeros((0, 0))
+    return AttentionRecord({}, [], (), 0, 0, empty, empty, empty, (), empty)
 
 
 def test_a_single_observation_becomes_a_batch_of_one(seek_model, seek_scenes):

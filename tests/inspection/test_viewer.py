@@ -168,6 +168,7 @@ def check_page(browser, shot: Path) -> None:
     def drawn() -> str:
         return find(browser, "#scene")[0].get_attribute("innerHTML")
 
+    assert "head 4: ego.cue = items.colour, " in find(browser, "#compared")[0].text
     last = drawn()
     browser.execute_script(
         "const s = document.getElementById('stepSlider'); s.value = 0; s.dispatchEvent(new Event('input'));"

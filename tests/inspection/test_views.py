@@ -13,9 +13,9 @@ from attn_rl.inspection.acting import Actor
 from attn_rl.inspection.archive import ProbeRecord
 from attn_rl.inspection.effects import measure
 from attn_rl.inspection.scenes import Scenes
-from attn_rl.inspection.summary import scalars, verdicts
+from attn_rl.inspection.summary import compared, scalars, verdicts
 from attn_rl.inspection.views import scene
-from attn_rl.inspection.views.sheet import EFFECT, Sheet, number, shade, wrap
+from attn_rl.inspection.views.sheet import EFFECT, Sheet, number, shade, shorten, wrap
 
 
 def probe_of(model, scenes: Scenes) -> ProbeRecord:
@@ -103,6 +103,18 @@ def test_a_line_ends_where_the_entity_is(probe):
 
 def _undrawn(scenes: Scenes) -> Scenes:
     return replace(scenes, frame=[None] * len(scenes))
+
+
+def test_captions_say_what_heads_compare(related_model, seek_scenes):
+    probe = probe_of(related_model, seek_scenes)
+    assert compared(probe.record).startswith("compares most: head 1: cue = colour, 10; head 2: ")
+    silent = replace(probe, record=replace(probe.record, strengths=()))
+    assert compared(silent.record) == ""
+    assert [column.note for column in scene.head_columns(probe)] == ["cue = colour, 10"] * 4
+    for view in (views.overlay, views.heads_by_entities):
+        assert view(probe, [0]).shape[0] > view(silent, [0]).shape[0]
+    assert shorten("cue = colour", 200, 9) == "cue = colour"
+    assert shorten("cue = colour, and more of the same", 60, 9).endswith("…")
 
 
 def test_small_print():

@@ -150,7 +150,8 @@ function draw(view) {
   const state = view.members[view.timeSlider.value] ?? view.members[0];
   view.timeSliderValue.textContent = view.record.states.time[state];
   view.scene.replaceChildren(element("h2", {}, title(view, state)), sceneDrawing(view, state), caption(view, state));
-  view.heads.replaceChildren(element("h2", {}, "Who looks at what"), headTable(view, state), ...matrix(view, state));
+  view.heads.replaceChildren(element("h2", {}, "Who looks at what"), headTable(view, state),
+    comparisons(view), ...matrix(view, state));
   const verdicts = view.record.verdicts.map((text) => element("p", { class: "verdict" }, text));
   view.verdicts.replaceChildren(element("h2", {}, "What to believe"), ...verdicts);
 }
@@ -167,6 +168,17 @@ function caption(view, state) {
   if (value[state] !== null) parts.push(`value ${value[state].toFixed(2)}`);
   if (uniform[state] !== null) parts.push(`equal weights would change the policy by ${uniform[state].toFixed(3)} nats`);
   return element("p", { class: "note" }, parts.join("   ·   "));
+}
+
+// What every head of the layer compares most: "head 1: ego.cue = items.colour, 69.1".
+function comparisons(view) {
+  const strongest = [];
+  for (const [layer, head, name, value] of view.record.strengths ?? []) {
+    if (layer !== Number(view.layerSelect.value)) continue;
+    if (!strongest[head] || Math.abs(value) > Math.abs(strongest[head][1])) strongest[head] = [name, value];
+  }
+  const told = strongest.map(([name, value], head) => `head ${head + 1}: ${name}, ${value.toPrecision(3)}`);
+  return element("p", { class: "note", id: "compared" }, told.length ? `Compares most: ${told.join("; ")}` : "");
 }
 
 // The quantity shown, per slot: weights, effects or probabilities; null where absent.

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from attn_rl.inspection.archive import ProbeRecord
-from attn_rl.inspection.summary import owners
+from attn_rl.inspection.summary import compared, owners
 from attn_rl.inspection.views.sheet import (
     ATTENTION,
     EFFECT,
@@ -25,6 +25,7 @@ from attn_rl.inspection.views.sheet import (
     number,
     sentences,
     shade,
+    wrap,
 )
 
 ROW = 19
@@ -51,7 +52,8 @@ def heads_by_entities(probe: ProbeRecord, states: Sequence[int]) -> np.ndarray:
     rows = len(_rows(probe, states[0]))
     block = 58 + rows * ROW + 14
     width = 2 * MARGIN + LABEL + columns * cell
-    said = sentences(probe.verdicts, width - 2 * MARGIN)
+    said = [(line, MUTED) for line in wrap(compared(probe.record), width - 2 * MARGIN, 12)]
+    said += sentences(probe.verdicts, width - 2 * MARGIN)
     sheet = Sheet(width, 30 + len(states) * block + LINE * len(said) + 6)
     sheet.text((MARGIN, 20), "Heads by entities", 15)
     sheet.text((sheet.width - MARGIN, 20), f"step {probe.step:,}", 11, MUTED, "rm")
@@ -68,7 +70,9 @@ def layers(probe: ProbeRecord, state: int) -> np.ndarray:
     side, label = cell * len(record.labels), 66 if cell >= 9 else 0
     heads = record.layers[0].pattern.shape[1]
     heights = [layer.pattern.shape[2] * cell + 44 for layer in record.layers]
-    sheet = Sheet(2 * MARGIN + label + heads * (side + 16), 40 + sum(heights) + LINE)
+    width = 2 * MARGIN + label + heads * (side + 16)
+    said = ["The last layer computes only the rows that are read.", *wrap(compared(record), width - 2 * MARGIN, 12)]
+    sheet = Sheet(width, 40 + sum(heights) + LINE * len(said))
     sheet.text(
         (MARGIN, 20), f"Every row looks at every column, {probe.scene_names[int(probe.scenes.scene[state])]}", 15
     )
@@ -85,7 +89,7 @@ def layers(probe: ProbeRecord, state: int) -> np.ndarray:
         for q, name in enumerate(names if label else ()):
             sheet.text((MARGIN + label - 6, y + 22 + (q + 0.5) * cell), name, 9, MUTED, "rm")
         y += heights[depth]
-    sheet.lines((MARGIN, y), [("The last layer computes only the rows that are read.", MUTED)])
+    sheet.lines((MARGIN, y), [(line, MUTED) for line in said])
     return sheet.pixels()
 
 

@@ -29,6 +29,7 @@ from attn_rl.inspection.views.sheet import (
     Sheet,
     number,
     sentences,
+    shorten,
     wrap,
 )
 
@@ -51,6 +52,7 @@ class Column(NamedTuple):
         strength: in [0,1] per state and slot (S,N).
         shown: the number to print beside the strongest (S,N).
         own: weight on the reader itself (S,), None where that has no meaning.
+        note: small, below the title.
     """
 
     title: str
@@ -58,6 +60,7 @@ class Column(NamedTuple):
     strength: np.ndarray
     shown: np.ndarray
     own: np.ndarray | None = None
+    note: str = ""
 
 
 def overlay(probe: ProbeRecord, states: Sequence[int]) -> np.ndarray:
@@ -111,12 +114,15 @@ def episode_gif(probe: ProbeRecord, milliseconds: int = 350) -> bytes:
 
 
 def head_columns(probe: ProbeRecord) -> list[Column]:
-    """The last layer's readout, one column per head."""
+    """The last layer's readout, one column per head, and what each compares most there."""
     if not probe.record.layers:
         return []
-    readout = probe.record.readout()
-    shown = range(min(readout.shape[1], MAX_HEADS))
-    return [_map(f"head {h + 1}", HEADS[h % len(HEADS)], readout[:, h], probe.record.lead) for h in shown]
+    readout, compared, last = probe.record.readout(), probe.record.compared(), len(probe.record.layers) - 1
+    columns = []
+    for h in range(min(readout.shape[1], MAX_HEADS)):
+        column = _map(f"head {h + 1}", HEADS[h % len(HEADS)], readout[:, h], probe.record.lead)
+        columns.append(column._replace(note=compared[last, h].short if (last, h) in compared else ""))
+    return columns
 
 
 def mean_column(probe: ProbeRecord) -> Column:
@@ -149,7 +155,7 @@ def _relative(title: str, colour: Colour, values: np.ndarray) -> Column:
 
 
 def _panels(probe: ProbeRecord, states: Sequence[int], columns: list[Column], title: str) -> np.ndarray:
-    left, top = MARGIN + 14, 62
+    left, top = MARGIN + 14, 62 + 12 * any(column.note for column in columns)
     width = left + len(columns) * (PANEL + GAP) - GAP + MARGIN
     bottom = top + len(states) * (PANEL + GAP)
     captions = [(line, MUTED) for line in wrap(LEGEND, width - left - MARGIN - 20, 12)]
@@ -160,6 +166,7 @@ def _panels(probe: ProbeRecord, states: Sequence[int], columns: list[Column], ti
     for c, column in enumerate(columns):
         x = left + c * (PANEL + GAP)
         sheet.text((x + PANEL / 2, 48), column.title, 11, column.colour, "mm")
+        sheet.text((x + PANEL / 2, 62), shorten(column.note, PANEL, 9), 9, MUTED, "mm")
         for row, state in enumerate(states):
             panel(sheet, probe, state, column, (x, top + row * (PANEL + GAP)), PANEL)
     for row, state in enumerate(states):

@@ -159,6 +159,15 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     return [*lines, line] if line else lines
 
 
+def shorten(text: str, width: float, size: float) -> str:
+    """A text cut to at most ``width`` pixels."""
+    if text_width(text, size) <= width:
+        return text
+    while text and text_width(f"{text}…", size) > width:
+        text = text[:-1]
+    return f"{text}…"
+
+
 def text_width(text: str, size: float) -> float:
     """Width of a line in pixels."""
     return font(round(size * SCALE)).getlength(text) / SCALE
