@@ -22,7 +22,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from attn_rl import make_agent, make_vec_env
+from attn_rl import EntityAttentionPolicy, make_agent, make_vec_env
 from attn_rl.nn.encoder import Block
 from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.relations import UNRELATED, Related
@@ -148,16 +148,25 @@ VARIANTS = {
 }
 
 
+class Changed(EntityAttentionPolicy):
+    """A policy whose network is changed before its optimiser is made, here and wherever it is built again."""
+
+    change: Callable[[AttentionNetwork], None]
+
+    def _build(self, lr_schedule: Any) -> None:
+        super()._build(lr_schedule)
+        network = self.features_extractor.network
+        network._fits_kernels = lambda ego, entities: False
+        type(self).change(network)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+
+
 def build(env: Any, variant: Variant, seed: int) -> PPO:
     """The agent of a variant."""
     agent = make_agent(env, seed=seed, **variant.settings)
     if variant.change is not None:
-        network = agent.policy.features_extractor.network
-        network._fits_kernels = lambda ego, entities: False
-        variant.change(network)
-        agent.policy.optimizer = agent.policy.optimizer_class(
-            agent.policy.parameters(), lr=agent.lr_schedule(1), **agent.policy.optimizer_kwargs
-        )
+        agent.policy_class = type("Changed", (Changed,), {"change": staticmethod(variant.change)})
+        agent._setup_model()
     return agent
 
 
