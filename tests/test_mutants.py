@@ -84,8 +84,8 @@ MUTANTS = [
     Mutant(
         "groups of a kind on scales of their own",
         "attn_rl/nn/relations.py",
-        "same = [g for g in self.columns if g.kind == kind]",
-        "same = [g for g in self.columns if g.kind == kind][:1]",
+        "[[group for group in self.columns if group.kind == kind] for kind in kinds]",
+        "[[group] for group in self.columns]",
         "tests/nn/test_relations.py::TestNetwork::test_groups_of_a_kind_are_scaled_alike",
     ),
     Mutant(

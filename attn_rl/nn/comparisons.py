@@ -54,13 +54,12 @@ def own_features(owner: str, features: Sequence[str]) -> Group:
     return Group(f"features of {owner}", "feature", owner, owner, tuple(range(len(features))), tuple(features))
 
 
-def show(group: Group, u: Tensor) -> Tensor:
-    """What tokens show of a group's features: (B,N,w) -> (B,N,Z)."""
-    if group.compare == "category":
+def show(compare: str, u: Tensor, one: Tensor) -> Tensor:
+    """What tokens show of features u (B,N,w) that are compared in that way; ``one`` (B,N,1) where they are carried."""
+    if compare == "category":
         return u
-    if group.compare == "feature":
-        return torch.cat([u, u.square(), torch.ones_like(u[..., :1])], -1)
-    return torch.cat([u, u.square().sum(-1, keepdim=True), torch.ones_like(u[..., :1])], -1)
+    squares = u.square()
+    return torch.cat([u, squares if compare == "feature" else squares.sum(-1, keepdim=True), one], -1)
 
 
 def comparable(a: Group, b: Group) -> bool:
@@ -118,11 +117,8 @@ class KindScale(nn.Module):
         self.n_scales = n_scales
         self.normalizer = RunningNormalizer(n_scales)
 
-    def forward(self, rows: Sequence[Tensor], presence: Sequence[Tensor]) -> list[Tensor]:
-        """Scale each group's features (B,N,w), zero where not ``presence`` (B,N), with the same statistics."""
-        x, present = torch.cat(list(rows), 1), torch.cat(list(presence), 1)
-        weight = present.unsqueeze(-1).to(x.dtype)
-        centre = (x * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1.0)
-        centred = ((x - centre) * weight).unflatten(-1, (-1, self.n_scales))
-        scaled = self.normalizer(centred, present.unsqueeze(-1).expand(centred.shape[:-1])).flatten(-2)
-        return list(scaled.split([group.shape[1] for group in rows], 1))
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        """Scale the rows of all groups x (B,N,w), zero where not ``present`` (B,N,1), 0 or 1."""
+        centre = x.sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1.0)
+        centred = ((x - centre) * present).unflatten(-1, (-1, self.n_scales))
+        return self.normalizer(centred, present.expand(centred.shape[:-1])).flatten(-2)

@@ -153,9 +153,10 @@ class Relations(nn.Module):
             LayerRelations(pairs[i], self.columns, d_model, n_heads, full=i < n_layers - 1 or entities_read)
             for i in range(n_layers)
         )
-        n_scales = {g.kind: len(g.features) or 1 for g in self.columns if g.compare != "category"}
-        self.scaled_kinds = list(n_scales)
-        self.scales = nn.ModuleList(KindScale(n) for n in n_scales.values())
+        kinds = dict.fromkeys(group.kind for group in self.columns)
+        self.kinds = [[group for group in self.columns if group.kind == kind] for kind in kinds]
+        scaled = [kind[0] for kind in self.kinds if kind[0].compare != "category"]
+        self.scales = nn.ModuleList(KindScale(len(group.features) or 1) for group in scaled)
 
     @property
     def compares(self) -> bool:
@@ -191,29 +192,28 @@ class Relations(nn.Module):
 
     def _shown(self, ego: Tensor | None, entities: Entities) -> Tensor:
         """What every token shows (B,M,Z): zeros where it carries nothing, as the learned query."""
-        tokens = {name: (x.masked_fill(~p.unsqueeze(-1), 0.0), p) for name, (x, p) in entities.items()}
+        tokens, start, n_tokens = {}, {}, self.n_lead - (ego is not None)
         if ego is not None:
-            tokens = {EGO: (ego.unsqueeze(1), torch.ones_like(ego[:, :1], dtype=torch.bool))} | tokens
-        features = self._features(tokens)
-        start = {}
-        n_tokens = self.n_lead - (ego is not None)
-        for owner, (x, _) in tokens.items():
+            tokens[EGO], start[EGO], n_tokens = (ego.unsqueeze(1), ego.new_ones(len(ego), 1, 1)), n_tokens, n_tokens + 1
+        for owner, (x, present) in entities.items():
+            there = present.unsqueeze(-1)
+            tokens[owner] = x.masked_fill(~there, 0.0), there.to(x.dtype)
             start[owner], n_tokens = n_tokens, n_tokens + x.shape[1]
         width = max(place.stop for place in self.columns.values())
-        shown = next(iter(features.values())).new_zeros(len(x), n_tokens, width)
-        for group, place in self.columns.items():
-            rows = slice(start[group.owner], start[group.owner] + features[group].shape[1])
-            shown[:, rows, place] = show(group, features[group])
+        shown = x.new_zeros(len(x), n_tokens, width)
+        scales = iter(self.scales)
+        for groups in self.kinds:
+            u = torch.cat([_select(tokens[group.owner][0], group.columns) for group in groups], 1)
+            present = torch.cat([tokens[group.owner][1] for group in groups], 1)
+            if groups[0].compare != "category":
+                u = next(scales)(u, present)
+            rows = show(groups[0].compare, u, present)
+            used = 0
+            for group in groups:
+                first, n = start[group.owner], tokens[group.owner][0].shape[1]
+                shown[:, first : first + n, self.columns[group]] = rows[:, used : used + n]
+                used += n
         return shown
-
-    def _features(self, tokens: Mapping[str, tuple[Tensor, Tensor]]) -> dict[Group, Tensor]:
-        """Every group's features (B,N,w), groups of a kind on one scale."""
-        features = {g: _select(tokens[g.owner][0], g.columns) for g in self.columns}
-        for kind, scale in zip(self.scaled_kinds, self.scales, strict=True):
-            same = [g for g in self.columns if g.kind == kind]
-            rows = scale([features[g] for g in same], [tokens[g.owner][1] for g in same])
-            features.update(zip(same, rows, strict=True))
-        return features
 
     def strengths(self) -> list[Strength]:
         """The learned strength of every named relation, per layer and head."""

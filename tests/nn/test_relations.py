@@ -128,7 +128,8 @@ class TestDeclared:
         assert (bias[:, :, 0] == 0).all()  # the learned query
         assert (bias[:, :, :, 0] == 0).all()
         assert (bias[:, :, 1, -2:] == 0).all()  # an ego without a place meets walls without a colour
-        assert (bias[:, :, 1, 2 : 2 + N] != 0).all()
+        boxes = entities["boxes"][1].unsqueeze(1).expand(-1, N_HEADS, -1)
+        assert ((bias[:, :, 1, 2 : 2 + N] != 0) == boxes).all()
 
     def test_heads_start_on_different_relations(self):
         scores = declared_scores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK), (KEY, LOCK), (KEY, CONTENT)], 4)
@@ -238,30 +239,30 @@ class TestKindScale:
     def test_groups_of_a_kind_share_one_scale(self):
         scale = KindScale().double()
         small, large = torch.randn(B, 5, 2, dtype=torch.float64), 10 * torch.randn(B, 3, 2, dtype=torch.float64)
-        everybody = [torch.ones(B, 5, dtype=torch.bool), torch.ones(B, 3, dtype=torch.bool)]
-        scale([small, large], everybody)
+        everybody = torch.ones(B, 8, 1, dtype=torch.float64)
+        scale(torch.cat([small, large], 1), everybody)
         scale.eval()
-        scaled_small, scaled_large = scale([small, large], everybody)
+        both = scale(torch.cat([small, large], 1), everybody)
+        scaled_small, scaled_large = both.split([5, 3], 1)
         ratio = (scaled_large[:, 0] - scaled_small[:, 0]) / (large[:, 0] - small[:, 0])
         torch.testing.assert_close(ratio, torch.full_like(ratio, ratio[0, 0]))
-        both = torch.cat([scaled_small, scaled_large], 1)
         assert both.var(1, unbiased=False).mean() == pytest.approx(1.0, rel=1e-3)
 
     def test_features_that_are_compared_on_their_own_have_a_scale_each(self):
         scale = KindScale(2).double()
-        x, everybody = torch.randn(B, 5, 2, dtype=torch.float64) * torch.tensor([1.0, 10.0]), torch.ones(B, 5).bool()
-        scale([x], [everybody])
-        (scaled,) = scale.eval()([x], [everybody])
+        x, everybody = torch.randn(B, 5, 2, dtype=torch.float64) * torch.tensor([1.0, 10.0]), torch.ones(B, 5, 1)
+        scale(x, everybody)
+        scaled = scale.eval()(x, everybody)
         torch.testing.assert_close(scaled.square().mean((0, 1)), torch.ones(2).double(), rtol=0.02, atol=0)
 
     def test_neighbours_far_from_the_origin_keep_their_digits(self):
         scale = KindScale()
         near = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [0.0, -1.0]]])
         far = near + torch.tensor([997.0, -1000.0])
-        everybody = [torch.ones(1, 3, dtype=torch.bool)]
-        scale([near], everybody)
+        everybody = torch.ones(1, 3, 1)
+        scale(near, everybody)
         scale.eval()
-        (here,), (there,) = scale([near], everybody), scale([far], everybody)
+        here, there = scale(near, everybody), scale(far, everybody)
         assert (there[0, 1:] - there[0, 0] - (here[0, 1:] - here[0, 0])).abs().max() <= 1e-6
 
     def test_statistics_move_once_per_rollout(self):
