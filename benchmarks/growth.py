@@ -20,7 +20,8 @@ from statistics import median
 
 import torch
 
-from benchmarks.speed import ROWS, SETTINGS, Contender
+from benchmarks.speed import Contender
+from benchmarks.speed_rows import ROWS, SETTINGS
 
 COUNTS = (16, 32, 64, 128, 256)
 NETWORKS = ("ours-1", "ours-2")

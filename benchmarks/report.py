@@ -70,7 +70,7 @@ def all_tables(
     if any(row.environment in tables.ANCHORS for row in rows):
         found["anchors"] = ("A peer's anchors: IQM [95%]; seeds that reach the level", tables.anchor_table(rows))
     if longer:
-        found["longer"] = ("With five times the steps (IQM, 95% interval)", tables.longer_table(longer))
+        found["longer"] = ("With more steps (IQM, 95% interval)", tables.longer_table(longer))
     if reach:
         found["long-range"] = ("Long range (IQM, 95% interval)", tables.reach_table(reach))
     if sweep:

@@ -1,8 +1,8 @@
 """What people write today: attention in a Stable-Baselines3 features extractor out of PyTorch's own modules.
 
-Both take a Box (N,F) with presence in the last column, or a Dict of ``ego``, ``items`` and ``items_present``, whose ego
-stands in every row. They mean-pool the present rows and are as fast as their modules allow: no ``need_weights``, and
-for the encoder a feed-forward of the width measured, not its default of 2048.
+All take a Box (N,F) with presence in the last column, or a Dict of ``ego``, ``items`` and ``items_present``, whose ego
+stands in every row. They are as fast as their modules allow: no ``need_weights``, and for the encoder a feed-forward of
+the width measured, not its default of 2048. Two mean-pool the present rows; ego-attention reads the first one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ class SetExtractor(BaseFeaturesExtractor):
         else:
             absent = observations[..., -1] < 0.5
         absent[:, 0] &= ~absent.all(1)  # an all-masked row would be NaN
-        rows = self.encode(torch.relu(self.embed(observations)), absent)
+        return self.read(torch.relu(self.embed(observations)), absent)
+
+    def read(self, rows: Tensor, absent: Tensor) -> Tensor:
+        """Encode and pool: (B,N,D) -> (B,D)."""
+        rows = self.encode(rows, absent)
         weight = (~absent).unsqueeze(-1).to(rows.dtype)
         return (rows * weight).sum(1) / weight.sum(1)
 
@@ -92,3 +96,25 @@ class MultiheadAttentionExtractor(SetExtractor):
             rows = rows + attention(normed, normed, normed, key_padding_mask=absent, need_weights=False)[0]
             rows = rows + feedforward(self.norms[2 * i + 1](rows))
         return rows
+
+
+class EgoAttentionExtractor(SetExtractor):
+    """The first row looks at all rows (Leurent & Mercat 2019, *Social Attention for Autonomous Decision-Making*)."""
+
+    def __init__(
+        self, observation_space: spaces.Box | spaces.Dict, d_model: int = 64, n_heads: int = 4, **_: int
+    ) -> None:
+        super().__init__(observation_space, d_model)
+        self.n_heads, self.embed_deeper = n_heads, nn.Linear(d_model, d_model)
+        self.query, self.key, self.value, self.combine = (nn.Linear(d_model, d_model, bias=False) for _ in range(4))
+
+    def read(self, rows: Tensor, absent: Tensor) -> Tensor:
+        """(B,N,D) -> (B,D)."""
+        rows = torch.relu(self.embed_deeper(rows))
+        q, k, v = (
+            x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+            for x in (self.query(rows[:, :1]), self.key(rows), self.value(rows))
+        )
+        scores = (q @ k.transpose(-2, -1)) / q.shape[-1] ** 0.5
+        weights = scores.masked_fill(absent[:, None, None], -1e9).softmax(-1)
+        return (self.combine((weights @ v).transpose(1, 2).flatten(1)) + rows[:, 0]) / 2

@@ -16,7 +16,8 @@ from statistics import median
 
 import torch
 
-from benchmarks.speed import SETTINGS, Setting, measure, ratio
+from benchmarks.speed import measure, ratio
+from benchmarks.speed_rows import SETTINGS, Setting
 
 AXES: dict[str, tuple[float, ...]] = {
     "n_slots": (4, 16, 64, 256, 512),
