@@ -29,7 +29,7 @@ STRONGEST = 1000.0
 """Beyond this the rounding of a distance begins to count."""
 
 
-class DeclaredScores(nn.Module):
+class RelationScores(nn.Module):
     r"""One layer's weight on every channel of every relation, per head.
 
     .. math:: b_{hij} = z_i^\top \Big(\sum_c w_{hc} F_c\Big) z_j

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from attn_rl.nn.comparisons import EGO, Group, KindScale, comparable, show
 from attn_rl.nn.fused import Relation
 from attn_rl.nn.normalizer import Entities
-from attn_rl.nn.relation_terms import CarriedPositions, DeclaredScores, Pair
+from attn_rl.nn.relation_terms import CarriedPositions, Pair, RelationScores
 
 MODES = ("auto", "declared", "off")
 
@@ -75,12 +75,12 @@ class LayerRelations(nn.Module):
         self.n_rows = None if full else 1
         kinds = dict.fromkeys(a.kind for a, _ in pairs if a.compare == "position")
         positions = [[place for g, place in columns.items() if g.kind == kind] for kind in kinds]
-        self.declared = DeclaredScores(pairs, columns, n_heads) if pairs else None
+        self.scores = RelationScores(pairs, columns, n_heads) if pairs else None
         self.carried = CarriedPositions(positions, n_heads, d_model) if positions else None
 
     def forward(self, shown: Tensor) -> Related:
         """What this layer adds to its scores and to its output; tokens show (B,M,Z)."""
-        bias = None if self.declared is None else self.declared(shown, self.n_rows)
+        bias = None if self.scores is None else self.scores(shown, self.n_rows)
         return Related(bias, None if self.carried is None else partial(self.carried, shown=shown))
 
     def factors(self, shown: Tensor, rows: Tensor) -> Relation | None:
@@ -90,9 +90,9 @@ class LayerRelations(nn.Module):
             shown: what every token shows (B,M,Z).
             rows: the present ones of these (R,Z).
         """
-        if not isinstance(self.declared, DeclaredScores):
+        if not isinstance(self.scores, RelationScores):
             return None
-        return Relation(self.declared.left(rows if self.n_rows is None else shown[:, 0]), rows)
+        return Relation(self.scores.left(rows if self.n_rows is None else shown[:, 0]), rows)
 
 
 def asked(groups: Sequence[Group], queries: Sequence[str], auto: bool) -> list[Pair]:
@@ -166,7 +166,7 @@ class Relations(nn.Module):
     def reset_parameters(self) -> None:
         """Draw all weights anew, as the constructor does."""
         for module in self.modules():
-            if isinstance(module, DeclaredScores):
+            if isinstance(module, RelationScores):
                 module.reset_parameters()
 
     def forward(self, ego: Tensor | None, entities: Entities) -> list[Related]:
@@ -219,10 +219,10 @@ class Relations(nn.Module):
         """The learned strength of every named relation, per layer and head."""
         found = []
         for i, layer in enumerate(self.layers):
-            declared = layer.declared
-            if isinstance(declared, DeclaredScores):
-                for head, row in enumerate(declared.strengths().tolist()):
-                    found += [Strength(i, head, name, value) for name, value in zip(declared.names, row, strict=True)]
+            scores = layer.scores
+            if isinstance(scores, RelationScores):
+                for head, row in enumerate(scores.strengths().tolist()):
+                    found += [Strength(i, head, name, value) for name, value in zip(scores.names, row, strict=True)]
         return found
 
     @contextmanager
@@ -232,18 +232,18 @@ class Relations(nn.Module):
         Raises:
             ValueError: there is no relation of one of these names.
         """
-        declared = [layer.declared for layer in self.layers if isinstance(layer.declared, DeclaredScores)]
-        known = dict.fromkeys(known for scores in declared for known in scores.names)
+        every = [layer.scores for layer in self.layers if isinstance(layer.scores, RelationScores)]
+        known = dict.fromkeys(known for scores in every for known in scores.names)
         for name in names:
             if name not in known:
                 raise ValueError(f"there is no relation {name!r}; choose one of {list(known)}")
-        kept = [scores.weight.detach().clone() for scores in declared]
+        kept = [scores.weight.detach().clone() for scores in every]
         try:
-            for scores, name in product(declared, names):
+            for scores, name in product(every, names):
                 scores.switch_off(name)
             yield
         finally:
-            for scores, weight in zip(declared, kept, strict=True):
+            for scores, weight in zip(every, kept, strict=True):
                 scores.weight.data.copy_(weight)
 
 

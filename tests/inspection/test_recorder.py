@@ -66,11 +66,11 @@ def test_strengths_are_those_of_the_network_by_name(related_model, seek_scenes):
     assert {s.name for s in record.strengths} == {"ego.cue = items.colour"}
     assert list(record.strengths) == relations.strengths()
     with torch.no_grad():
-        relations.layers[0].declared.weight[2] += 0.25  # of the exponential of 4 w
+        relations.layers[0].scores.weight[2] += 0.25  # of the exponential of 4 w
     again = record_attention(related_model, seek_scenes.batch())
     assert again.compared()[0, 2].value == pytest.approx(np.e * record.compared()[0, 2].value, rel=1e-5)
     with torch.no_grad():
-        relations.layers[0].declared.weight[2] -= 0.25
+        relations.layers[0].scores.weight[2] -= 0.25
 
 
 def test_a_head_compares_most_what_it_weighs_most():

@@ -9,7 +9,7 @@ from torch import nn
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.comparisons import EGO, Group, KindScale, own_features
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.relation_terms import STRONGEST, UNDECLARED, DeclaredScores, _positions, inverse_strength
+from attn_rl.nn.relation_terms import STRONGEST, UNDECLARED, RelationScores, _positions, inverse_strength
 from attn_rl.nn.relations import Relations, places
 
 B, N, N_HEADS, N_LAYERS, D_MODEL = 3, 7, 5, 2, 10
@@ -77,8 +77,8 @@ def features(group: Group, ego, entities, b: int, row: int) -> torch.Tensor:
 
 def reference(module: Relations, layer: int, ego, entities, b: int, h: int, query, key) -> torch.Tensor:
     """The score between two tokens, (owner, row) each, one number at a time; unscaled features."""
-    declared = module.layers[layer].declared
-    weights = dict(zip(declared.names, declared.strengths()[h], strict=True))
+    scores = module.layers[layer].scores
+    weights = dict(zip(scores.names, scores.strengths()[h], strict=True))
     score = torch.zeros((), dtype=torch.float64)
     for a in GROUPS:
         for c in GROUPS:
@@ -91,8 +91,8 @@ def reference(module: Relations, layer: int, ego, entities, b: int, h: int, quer
     return score
 
 
-def declared_scores(pairs, n_heads) -> DeclaredScores:
-    return DeclaredScores(pairs, places([KEY, LOCK, CONTENT]), n_heads)
+def relation_scores(pairs, n_heads) -> RelationScores:
+    return RelationScores(pairs, places([KEY, LOCK, CONTENT]), n_heads)
 
 
 class Unscaled(nn.Module):
@@ -119,7 +119,7 @@ class TestDeclared:
         inner, last = module(ego, entities)
         assert inner.bias.shape[2] == 1 + sum(CAPACITY.values())
         assert last.bias.shape[2] == 1
-        assert {name.split(".")[0] for name in module.layers[-1].declared.names} == {EGO}
+        assert {name.split(".")[0] for name in module.layers[-1].scores.names} == {EGO}
 
     def test_a_token_without_the_feature_is_neutral(self):
         module = relations(n_lead=2, ego_reads=False, entities_read=True).eval()
@@ -132,21 +132,21 @@ class TestDeclared:
         assert ((bias[:, :, 1, 2 : 2 + N] != 0) == boxes).all()
 
     def test_heads_start_on_different_relations(self):
-        scores = declared_scores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK), (KEY, LOCK), (KEY, CONTENT)], 4)
+        scores = relation_scores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK), (KEY, LOCK), (KEY, CONTENT)], 4)
         strong = scores.strengths() > 1
         assert strong[:, :3].sum(0).tolist() == [2, 1, 1]
         assert strong[:, :3].sum(1).tolist() == [1, 1, 1, 1]
         assert strong[:, 3:].sum(0).tolist() == [2, 2]
 
     def test_more_relations_than_heads_all_start_in_some_head(self):
-        scores = declared_scores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK)], 2)
+        scores = relation_scores([(LOCK, LOCK), (LOCK, CONTENT), (CONTENT, LOCK)], 2)
         assert (scores.strengths() > 1).any(0).all()
 
     def test_categories_learn_a_table(self):
         team = Group("team", "category", "boxes", "boxes.team", (0, 1, 2))
         module = Relations({"boxes": 3}, [team], 6, 2, 2, n_lead=1, ego_reads=False, entities_read=False, auto=False)
         table = torch.randn(2, 9)
-        module.layers[0].declared.strengths = lambda: table
+        module.layers[0].scores.strengths = lambda: table
         teams = torch.tensor([[2, 0, 1, 1]])
         entities = {"boxes": (nn.functional.one_hot(teams, 3).float(), torch.ones(1, 4, dtype=torch.bool))}
         bias = module(None, entities)[0].bias
@@ -198,7 +198,7 @@ class TestFeatures:
         module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
         ego, entities = crowded(observation())
         bias = module(ego, entities)[0].bias
-        names, strengths = module.layers[0].declared.names, module.layers[0].declared.strengths()
+        names, strengths = module.layers[0].scores.names, module.layers[0].scores.strengths()
         starts = {"boxes": 0, "walls": N}
         for owner, i, j, head in (("boxes", 0, 0, 0), ("boxes", 1, 2, 1), ("walls", 1, 0, 0)):
             x = entities[owner][0]
@@ -215,7 +215,7 @@ class TestFeatures:
         assert (bias[:, :, 2 : 2 + N, 2 + N :] == 0).all()  # of different types
 
     def test_all_start_alike_and_as_strong_together_whatever_their_number(self):
-        scores = AttentionNetwork(WIDTHS, E, n_layers=2, relations="auto", groups=FEATURES).relations.layers[0].declared
+        scores = AttentionNetwork(WIDTHS, E, n_layers=2, relations="auto", groups=FEATURES).relations.layers[0].scores
         strengths = dict(zip(scores.names, scores.strengths().T.tolist(), strict=True))
         assert strengths["boxes.a = boxes.a"] == pytest.approx([UNDECLARED / 5] * 4)
         assert strengths["walls.z = walls.z"] == pytest.approx([UNDECLARED / 3] * 4)
@@ -223,7 +223,7 @@ class TestFeatures:
     def test_only_where_entities_attend_to_entities_and_nothing_is_declared(self):
         def compared(**keywords):
             made = AttentionNetwork(WIDTHS, E, **keywords).relations
-            return made and [layer.declared and layer.declared.names[0] for layer in made.layers]
+            return made and [layer.scores and layer.scores.names[0] for layer in made.layers]
 
         both = GROUPS + FEATURES
         assert compared(n_layers=2, relations="auto", groups=FEATURES) == ["boxes.a = boxes.a", None]
@@ -370,8 +370,8 @@ class TestNetwork:
         assert not torch.equal(cut, before)
         assert weakened  # still listed: what was learned does not change
         assert torch.equal(module(ego, entities)[0], before)
-        weight = module.relations.layers[0].declared.weight
-        index = module.relations.layers[0].declared.names.index("boxes.lock = boxes.content")
+        weight = module.relations.layers[0].scores.weight
+        index = module.relations.layers[0].scores.names.index("boxes.lock = boxes.content")
         with torch.no_grad():
             weight[:, index] = -1e9
         torch.testing.assert_close(module(ego, entities)[0], cut)
@@ -402,13 +402,13 @@ class TestNetwork:
 
 
 def test_inverse_strength():
-    scores = declared_scores([(LOCK, LOCK)], 1)
+    scores = relation_scores([(LOCK, LOCK)], 1)
     nn.init.constant_(scores.weight, inverse_strength(0.1))
     assert scores.strengths().item() == pytest.approx(0.1)
 
 
 def test_a_strength_is_bounded_and_no_weight_of_another_channel_overflows_into_its_gradient():
-    scores = DeclaredScores([(SPOT, SPOT)], places([SPOT]), 1)
+    scores = RelationScores([(SPOT, SPOT)], places([SPOT]), 1)
     nn.init.constant_(scores.weight, 1000.0)
     strengths = scores.strengths()
     strengths.sum().backward()
