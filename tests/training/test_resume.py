@@ -71,12 +71,17 @@ def killed(update: int, begin: Callable[[], Path], owner=EntityPPO, name: str = 
 
 
 def curve(folder: Path) -> dict[str, list]:
-    """Every point of every scalar, every picture and every text of a run."""
+    """Every point of every scalar, every picture and every text of a run, by step.
+
+    TensorBoard reads event files in the order of their names, which are second, process and number: begun in one second
+    by one process, as only tests do, number 10 comes before 9.
+    """
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0}).Reload()
-    scalars = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    scalars = {tag: sorted((e.step, e.value) for e in events.Scalars(tag)) for tag in events.Tags()["scalars"]}
     scalars["time/fps"] = [(step, 0.0) for step, _ in scalars["time/fps"]]  # the clock's, not the run's
-    pictures = {tag: [(e.step, e.encoded_image_string) for e in events.Images(tag)] for tag in events.Tags()["images"]}
-    texts = {tag: [e.step for e in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
+    images = {tag: events.Images(tag) for tag in events.Tags()["images"]}
+    pictures = {tag: sorted((e.step, e.encoded_image_string) for e in found) for tag, found in images.items()}
+    texts = {tag: sorted(e.step for e in events.Tensors(tag)) for tag in events.Tags()["tensors"]}
     return scalars | pictures | texts
 
 
