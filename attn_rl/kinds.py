@@ -54,6 +54,8 @@ def _check_groups(
     groups = (given,) if _is_group(given) else given
     if not _is_list(groups) or not all(_is_group(group) for group in groups):
         raise ValueError(f"{where} is {given!r}; give a tuple of feature names, or of such tuples")
+    if len({tuple(group) for group in groups}) < len(groups):
+        raise ValueError(f"{where} gives the same group twice: {tuple(map(tuple, groups))}; once is enough")
     for group in groups:
         if missing := [name for name in group if name not in features]:
             raise ValueError(f"{where}: {missing} not among {tuple(features)}; check the names")

@@ -137,8 +137,13 @@ def _copy(policy: Any) -> Any:
     return copy.deepcopy(policy, {id(holder.action_dist): copy.copy(holder.action_dist) for holder in holders})
 
 
+def _is_actor_critic(policy: Any) -> bool:
+    """Sb3-contrib's maskable one too, which does not descend from SB3's."""
+    return hasattr(policy, "evaluate_actions")
+
+
 def _acting_extractor(policy: Any) -> EntityExtractor:
-    holder = policy if isinstance(policy, ActorCriticPolicy) else _acting_net(policy)
+    holder = policy if _is_actor_critic(policy) else _acting_net(policy)
     extractor = getattr(holder, "pi_features_extractor", None) or getattr(holder, "features_extractor", None)
     if not isinstance(extractor, EntityExtractor):
         raise ValueError(
@@ -159,7 +164,7 @@ def _acting_net(policy: Any) -> Any:
 
 
 def _outputs(policy: Any, obs: Any) -> Outputs:
-    if isinstance(policy, ActorCriticPolicy):
+    if _is_actor_critic(policy):
         return _actor_critic(policy, obs)
     net = _acting_net(policy)
     if hasattr(policy, "q_net") or hasattr(policy, "quantile_net"):

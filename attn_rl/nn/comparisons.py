@@ -68,7 +68,7 @@ def comparable(a: Group, b: Group) -> bool:
 
 
 def channel_names(a: Group, b: Group) -> list[str]:
-    """Names of the C channels of a relation; ``=`` marks a distance, whose weight is never negative."""
+    """Names of the C channels of a relation; that of a distance has a ``=`` in its middle."""
     width = range(len(a.columns))
     if a.compare == "category":
         return [f"{a.name} {i} - {b.name} {j}" for i in width for j in width]
@@ -76,6 +76,12 @@ def channel_names(a: Group, b: Group) -> list[str]:
         return [f"{a.name}.{name} = {b.name}.{name}" for name in a.features]
     offsets = [f"{a.name} -> {b.name}: offset {i}" for i in width] if a.compare == "position" else []
     return [f"{a.name} = {b.name}", *offsets]
+
+
+def are_distances(a: Group, b: Group) -> list[bool]:
+    """Which of the C channels are distances, whose weight is never negative: not offsets, nor pairs of categories."""
+    n = len(channel_names(a, b))
+    return [a.compare != "category" and (i == 0 or a.compare == "feature") for i in range(n)]
 
 
 def channel_forms(a: Group, b: Group) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -163,6 +164,14 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates):
             entities_read=self.entity_rows or self.pooling is not None,
             auto=mode == "auto",
         )
+        compared = {group.kind for group in made.columns}
+        idle = dict.fromkeys(g.kind for g in groups if g.compare != "feature" and g.kind not in compared)
+        for kind in idle if mode == "declared" else ():  # "auto" takes what serves
+            warnings.warn(
+                f"kind {kind!r} is compared by no layer: it takes two owners of it, or entities that look at entities "
+                "(n_layers of 2 and more, readout='mean' or 'max', a pointer)",
+                stacklevel=2,
+            )
         return made if made.compares else None
 
     def reset_parameters(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from attn_rl.nn.comparisons import Group, channel_forms, channel_names
+from attn_rl.nn.comparisons import Group, are_distances, channel_forms, channel_names
 
 Pair = tuple[Group, Group]
 """The querying token's group and the attended token's."""
@@ -48,16 +48,18 @@ class RelationScores(nn.Module):
     def __init__(self, pairs: Sequence[Pair], columns: Mapping[Group, slice], n_heads: int) -> None:
         super().__init__()
         self.names, self.starts, forms = [], [], []
+        distances: list[bool] = []
         n_shown = max(place.stop for place in columns.values())
         for a, b in pairs:
             self.names += channel_names(a, b)
+            distances += are_distances(a, b)
             start = {"value": STRONG, "feature": UNDECLARED / len(a.columns)}.get(a.compare, WEAK)
             for form in channel_forms(a, b):
                 forms.append(torch.zeros(n_shown, n_shown))
                 forms[-1][columns[a], columns[b]] = form
                 self.starts.append((a.owner, start))
         self.register_buffer("forms", torch.stack(forms).transpose(1, 2).flatten(1), persistent=False)
-        self.register_buffer("is_distance", torch.tensor([" = " in name for name in self.names]), persistent=False)
+        self.register_buffer("is_distance", torch.tensor(distances), persistent=False)
         self.weight = nn.Parameter(torch.zeros(n_heads, len(forms)))
         self.reset_parameters()
 

@@ -7,6 +7,7 @@ All three keep the same contract, so that one argument swaps them::
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -130,6 +131,11 @@ class EntityAttentionExtractor(EntityExtractor):
     """
 
     def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
+        if spec.kinds and "relations" not in network:
+            warnings.warn(
+                "kinds are given, but relations are off by default: pass relations='declared' to compare them",
+                stacklevel=3,
+            )
         groups = comparable_groups(spec) + [own_features(t.name, t.features) for t in spec.types]
         return AttentionNetwork(
             spec.widths, _ego_width(spec), entity_rows=pointer is not None, groups=groups, **network
@@ -162,15 +168,19 @@ class FlatExtractor(EntityExtractor):
 def comparable_groups(spec: EntitySpec) -> list[Group]:
     """The groups of features that the spec's kinds declare comparable, by column."""
     features = {t.name: t.features for t in spec.types} | {EGO: spec.ego_features}
+    found = [
+        (kind, owner, names)
+        for kind, owners in spec.kinds.items()
+        for owner, given in owners.items()
+        for names in (() if owner == COMPARE else given)
+    ]
+    short = [f"{owner}.{_shared_prefix(names) or kind}" for kind, owner, names in found]
     groups = []
-    for kind, owners in spec.kinds.items():
-        for owner, given in owners.items():
-            own = () if owner == COMPARE else given
-            short = [_shared_prefix(names) or kind for names in own]
-            for names, called in zip(own, short, strict=True):
-                columns = tuple(features[owner].index(name) for name in names)
-                label = f"{owner}.{called if short.count(called) == 1 else ','.join(names)}"
-                groups.append(Group(kind, owners.get(COMPARE, "value"), owner, label, columns))
+    for (kind, owner, names), label in zip(found, short, strict=True):
+        if short.count(label) > 1:  # two groups of one name: told apart by kind and features
+            label = f"{owner}.{kind}({'+'.join(names)})"
+        columns = tuple(features[owner].index(name) for name in names)
+        groups.append(Group(kind, spec.kinds[kind].get(COMPARE, "value"), owner, label, columns))
     return groups
 
 

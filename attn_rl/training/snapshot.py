@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -48,6 +49,7 @@ def capture(agent: OnPolicyAlgorithm) -> Checkpoint:
         "optimizer": groups,
         "environment": rest,
         "generators": get_generators(),
+        "declared": declared(agent),
     }
     return Checkpoint(state, to_arrays(agent.policy.state_dict()), optimizer, arrays)
 
@@ -77,12 +79,26 @@ def restore(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> list[str]:
     return _restore_environment(agent, checkpoint)
 
 
+def declared(agent: OnPolicyAlgorithm) -> str:
+    """Names of the features, in their order, and the kinds that are compared, as JSON."""
+    extractor: Any = agent.policy.features_extractor
+    related = getattr(extractor.network, "relations", None) is not None
+    return json.dumps([extractor.spec.names, extractor.spec.kinds if related else {}])
+
+
 def restore_weights(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
     """Put weights, normaliser statistics and optimiser state into an agent.
 
     Raises:
-        DoesNotFit: a missing, unknown or differently shaped tensor.
+        DoesNotFit: a missing, unknown or differently shaped tensor; features or kinds of other names or in another
+            order, which weights that happen to have the same shapes would be put to silently.
     """
+    told, own = checkpoint.state.get("declared"), declared(agent)  # checkpoints of before do not tell
+    if told is not None and told != own:
+        raise DoesNotFit(
+            f"the environment declares other features or kinds, or in another order, than the one that was trained in: "
+            f"{own} instead of {told}. Declare them in the environment's metadata as they were"
+        )
     agent.policy.load_state_dict(_fitting(checkpoint.model, agent.policy.state_dict()))
     current = agent.policy.optimizer.state_dict()["param_groups"]
     parameters = [p for group in agent.policy.optimizer.param_groups for p in group["params"]]

@@ -1,6 +1,7 @@
 """Relations: a float64 reference of the scores, neutrality, one scale per kind, and the invariants with them on."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -445,3 +446,21 @@ def test_an_inner_layer_weighs_like_against_neutral_the_same_among_few_and_many(
     torch.testing.assert_close(many, few)
     ratios = [(plain / plain[..., :1]).log() for plain in (few_plain, many_plain)]
     torch.testing.assert_close(ratios[1], ratios[0] * math.log(42) / math.log(6))  # without relations: all sharpens
+
+
+def test_a_declared_kind_that_nobody_compares_is_named():
+    with pytest.warns(UserWarning, match="kind 'colour' is compared by no layer"):
+        AttentionNetwork(WIDTHS, E, relations="declared", groups=[LOCK])  # one layer, only the ego looks
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AttentionNetwork(WIDTHS, E, relations="auto", groups=[LOCK])
+        AttentionNetwork(WIDTHS, E, relations="declared", n_layers=2, groups=[LOCK])
+
+
+def test_what_is_a_distance_does_not_depend_on_names():
+    odd = Group("a = b", "category", "boxes", "boxes.a = b", (0, 1))
+    place = Group("a = b", "position", "boxes", "boxes.a = b", (0, 1))
+    for group, distances in ((odd, [False] * 4), (place, [True, False, False])):
+        scores = RelationScores([(group, group)], places([group]), 2)
+        assert scores.is_distance.tolist() == distances
+        assert (scores.strengths()[:, ~scores.is_distance] == 0).all()

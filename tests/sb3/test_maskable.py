@@ -10,6 +10,7 @@ pytest.importorskip("sb3_contrib")
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from attn_rl import record_attention
 from attn_rl.sb3.maskable import MaskableEntityAttentionPolicy
 from tests.sb3.policies import make_policy, observation_space, observe
 from tests.toys import Toy
@@ -96,5 +97,9 @@ def test_learns_saves_loads_and_predicts_to_the_bit(action_space, pointer, maske
         torch.manual_seed(5)
         again, _ = loaded.predict(observation, action_masks=masks, deterministic=deterministic)
         assert np.array_equal(chosen, again)
+    if not hasattr(model.action_space, "nvec"):
+        record = record_attention(model, observation)  # of the policy before action_masks() has a say
+        assert np.array_equal(record.action, model.predict(observation, deterministic=True)[0])
+        assert record.layers[0].pattern.shape[0] == 3
     for a, b in zip(model.policy.state_dict().values(), loaded.policy.state_dict().values(), strict=True):
         assert torch.equal(a, b)

@@ -27,7 +27,23 @@ def test_groups_of_a_kind_that_share_no_prefix_get_names_of_their_own():
     kinds = {"colour": {"ego": ("key_r", "key_g"), "boxes": (("lock_r", "content_g"), ("content_r", "lock_g"))}}
     extractor = EntityAttentionExtractor(SPACE, names=NAMES, kinds=kinds, relations="declared")
     names = [strength.name for strength in extractor.network.relations.strengths() if strength.head == 0]
-    assert names == ["ego.key = boxes.lock_r,content_g", "ego.key = boxes.content_r,lock_g"]
+    assert names == ["ego.key = boxes.colour(lock_r+content_g)", "ego.key = boxes.colour(content_r+lock_g)"]
+
+
+def test_groups_of_two_kinds_that_share_a_prefix_get_names_of_their_own():
+    names = {"boxes": ("a_x", "a_y", "a_vx", "a_vy", "size"), "me": ("a_x", "a_y", "a_vx")}
+    kinds = {
+        "place": {"ego": ("a_x", "a_y"), "boxes": ("a_x", "a_y")},
+        "pace": {"ego": ("a_x", "a_vx"), "boxes": ("a_vx", "a_vy")},
+    }
+    extractor = EntityAttentionExtractor(SPACE, names=names, kinds=kinds, relations="declared")
+    found = [strength.name for strength in extractor.network.relations.strengths() if strength.head == 0]
+    assert found == ["ego.place(a_x+a_y) = boxes.place(a_x+a_y)", "ego.pace(a_x+a_vx) = boxes.pace(a_vx+a_vy)"]
+
+
+def test_kinds_without_relations_are_not_passed_over_in_silence():
+    with pytest.warns(UserWarning, match="relations are off by default"):
+        EntityAttentionExtractor(SPACE, names=NAMES, kinds=KINDS)
 
 
 def test_kinds_survive_a_second_reading():
@@ -42,6 +58,7 @@ def test_kinds_survive_a_second_reading():
         ({"size": {"compare": "distance"}}, r"kinds\['size'\]\['compare'\] is 'distance'; choose one of \('value', "),
         ({"size": {"crates": ("size",)}}, r"kinds\['size'\]\['crates'\]: there is no such entity type; expected one"),
         ({"size": {"boxes": "size"}}, r"kinds\['size'\]\['boxes'\] is 'size'; give a tuple of feature names"),
+        ({"size": {"boxes": (("size",), ("size",))}}, "gives the same group twice"),
         ({"size": {"boxes": ("width",)}}, r"kinds\['size'\]\['boxes'\]: \['width'\] not among"),
         ({"size": {"boxes": ("size",), "ego": ("key_r", "key_g")}}, "same kind means same width"),
     ],

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from attn_rl import load, make_agent, make_vec_env
 from attn_rl.training.loading import DoesNotFit, adapt
+from attn_rl.training.snapshot import capture, restore_weights
 
 
 def seek(capacity: int):
@@ -53,6 +56,18 @@ def test_adapting_does_not_reseed_the_process():
 def test_a_flat_policy_cannot_take_more_slots():
     with pytest.raises(DoesNotFit, match="depend on the number of slots"):
         adapt(make_agent(seek(8), "flat"), seek(9))
+
+
+def test_kinds_in_another_order_are_refused_though_every_shape_fits():
+    env = make_vec_env("envs:AttnRL/Seek-v0", 2, seed=0)
+    agent, other = make_agent(env, seed=0, n_steps=8), make_agent(env, seed=1, n_steps=8)
+    agent.learn(16)
+    checkpoint = capture(agent)
+    restore_weights(other, checkpoint)
+    extractor = other.policy.features_extractor
+    extractor.spec = replace(extractor.spec, kinds=dict(reversed(extractor.spec.kinds.items())))
+    with pytest.raises(DoesNotFit, match="declares other features or kinds, or in another order"):
+        restore_weights(other, checkpoint)
 
 
 def test_a_bare_zip_needs_trust(tmp_path):
