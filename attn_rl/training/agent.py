@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped
@@ -14,7 +14,7 @@ from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.sb3.vec_env import make_vec_env
 from attn_rl.sb3.wrapper_check import check_wrappers
 from attn_rl.training.guards import GuardedPPO
-from attn_rl.training.presets import PPO_SETTINGS, Settings, find_preset, override
+from attn_rl.training.presets import PPO_SETTINGS, Relations, Settings, find_preset, override
 
 EXTRACTORS: dict[str, type[EntityExtractor]] = {
     "attention": EntityAttentionExtractor,
@@ -96,6 +96,8 @@ def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str
         "normalize",
         "relations",
     )
+    if settings.relations not in get_args(Relations):
+        raise ValueError(f"relations={settings.relations!r} is unknown; choose one of {get_args(Relations)}")
     extractor = {name: getattr(settings, name) for name in network if name not in left_out}
     kinds = None if settings.relations == "learned" else spec.kinds or None
     if extractor.get("relations") in ("on", "learned"):

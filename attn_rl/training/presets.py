@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 PolicyName = Literal["attention", "deepsets", "flat"]
+Relations = Literal["on", "declared", "learned", "off"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Settings:
     """Let every entity's embedding see the ego's features."""
     normalize: bool = True
     """Normalise features inside the network: per type, shared over slots, present rows only."""
-    relations: Literal["on", "declared", "learned", "off"] = "on"
+    relations: Relations = "on"
     """Scores that compare like with like: the kinds that the environment declares, and (on) every feature with itself
     where entities attend to entities and nothing is declared between them; or only one of the two. See
     docs/relations.md."""

@@ -113,8 +113,8 @@ def _fitting(arrays: Arrays, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise DoesNotFit(
                 f"the weights do not fit: {name} is {got.get(name, 'missing')} in the checkpoint, "
                 f"{expected.get(name, 'unknown')} in this agent. The policy's shapes depend on the number of slots (a "
-                "flat extractor, or a flat action head over slots), or settings, entity types, features or actions "
-                "differ. Use the attention or deepsets policy, with pointer= where actions are slots"
+                "flat extractor, or a flat action head over slots), or settings, entity types, features, kinds or "
+                "actions differ. Use the attention or deepsets policy, with pointer= where actions are slots"
             )
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 

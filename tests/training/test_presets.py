@@ -84,3 +84,8 @@ def test_a_presence_column_may_have_any_name(table: type[Table], presence: str |
     spec = make_agent(DummyVecEnv([table]), presence=presence).policy.features_extractor.spec
     assert spec.types[0].presence_column == 1
     assert spec.widths == {spec.types[0].name: 2}
+
+
+def test_a_wrong_name_of_relations_is_refused_in_the_words_of_the_setting():
+    with pytest.raises(ValueError, match=r"relations='declare' is unknown; choose one of \('on', 'declared', "):
+        make_agent(make_vec_env("envs:AttnRL/Match-v0", 2), relations="declare")
