@@ -30,6 +30,7 @@ from attn_rl.inspection.acting import Actor
 from attn_rl.training.evaluation import EVALUATION_SEED
 from attn_rl.training.loading import adapt
 from benchmarks.learning import ENVIRONMENTS, append, finished, model_path
+from benchmarks.results import read_csv
 from envs.dodge import EGO_RADIUS, RADII, SPEEDS, STRIDE
 
 N_ENVS = 100
@@ -132,17 +133,20 @@ def binned(columns: dict[str, np.ndarray], edges: tuple[float, ...]) -> list[dic
 
 
 def main(args: Args) -> None:
-    """Write allocation.csv anew."""
+    """Write the environments anew whose agents are all there; keep the rows of the others."""
     torch.set_num_threads(1)
     out = args.results / "allocation.csv"
-    out.unlink(missing_ok=True)
     cells = [cell for cell in finished(args.results / "learning.csv") if cell.policy == POLICY]
-    for cell in sorted(
-        (cell for cell in cells if cell.environment in SITUATIONS), key=lambda c: (c.environment, c.seed)
-    ):
+    cells = sorted((c for c in cells if c.environment in SITUATIONS), key=lambda c: (c.environment, c.seed))
+    missing = {cell.environment: path for cell in cells if not (path := model_path(args.models, cell)).exists()}
+    kept = [row for row in read_csv(out) if row["environment"] in missing] if out.exists() else []
+    out.unlink(missing_ok=True)
+    if kept:
+        append(out, kept)
+    for cell in cells:
         path = model_path(args.models, cell)
-        if not path.exists():
-            print(f"{path} is not there; run benchmarks/learning.py to train it")
+        if cell.environment in missing:
+            print(f"{missing[cell.environment]} is not there; run benchmarks/learning.py to train it")
             continue
         env_id, env_kwargs = ENVIRONMENTS[cell.environment]
         untrained = make_agent(make_vec_env(env_id, 1, env_kwargs=env_kwargs), seed=cell.seed, relations="off")

@@ -140,11 +140,10 @@ PRESETS: dict[str, Preset] = {
         transfer=_counts(16, 32),
     ),
     "Dodge": Preset(
-        every={"gamma": 0.97, "learning_rate": 8e-3},
-        # Discs are given relative to the walker already: relations cost a third of the speed and gained nothing.
+        every={"gamma": 0.97, "learning_rate": 8e-3, "normalize": False},  # features come scaled; 2 to 4 points for all
         policies={
-            "attention": {"ego_conditioning": False, "relations": "off"},
-            "flat": {"learning_rate": 2e-3},
+            "attention": {"learning_rate": 5e-3, "ego_conditioning": False},
+            "flat": {"learning_rate": 5e-3},
         },
         transfer=_counts(12, 16),
     ),
