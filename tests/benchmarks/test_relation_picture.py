@@ -1,6 +1,9 @@
 """The picture of relations shows a real network's weights."""
 
 import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
 
 from attn_rl import record_attention
 from benchmarks import relation_picture as picture
