@@ -1,7 +1,7 @@
 """Driving in HighwayEnv: attention, DeepSets and a flat MLP after equally many steps, against doing nothing and chance.
 
     pip install -e ".[highway]"
-    python -m benchmarks.driving --envs intersection-v2 --steps 15360 --seeds 3     # what the page shows of it
+    python -m benchmarks.driving --envs intersection-v2 --steps 15360 --seeds 2 --episodes 200      # the page
     python -m benchmarks.driving --envs intersection-v2 --steps 50000 --seeds 5     # with patience
 
 Trains what ``docs/results/driving.csv`` does not hold yet, one process for each agent, appends each agent when it is

@@ -140,7 +140,7 @@ PRESETS: dict[str, Preset] = {
         transfer=_counts(16, 32),
     ),
     "Dodge": Preset(
-        every={"gamma": 0.97, "learning_rate": 8e-3, "normalize": False},  # features come scaled; 2 to 4 points for all
+        every={"gamma": 0.97, "learning_rate": 8e-3, "normalize": False},  # features come scaled
         policies={
             "attention": {"learning_rate": 5e-3, "ego_conditioning": False},
             "flat": {"learning_rate": 5e-3},
