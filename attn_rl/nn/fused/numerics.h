@@ -8,14 +8,16 @@
 #include <cstring>
 #include <numeric>
 #include <type_traits>
-#ifdef __AVX512F__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
-#ifdef __AVX512F__
+#if defined(__AVX512F__)
 constexpr int W = 16, TALL = 8;
-#else
+#elif defined(__AVX__)
 constexpr int W = 8, TALL = 6;
+#else
+constexpr int W = 4, TALL = 4;
 #endif
 typedef float Vec __attribute__((vector_size(4 * W), aligned(4), may_alias));
 typedef int32_t Int __attribute__((vector_size(4 * W)));
@@ -30,13 +32,21 @@ static inline Vec load_some(const float* p, int n) {
 static inline void store_some(float* p, Vec v, int n) {
     n >= W ? store(p, v) : _mm512_mask_storeu_ps(p, (1 << n) - 1, __m512(v));
 }
+#elif defined(__AVX__)
+alignas(32) static const int32_t FIRST[2 * W] = {-1, -1, -1, -1, -1, -1, -1, -1};  // from W - n on: a mask of n
+static inline __m256i first(int n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(FIRST + W - n)); }
+static inline Vec load_some(const float* p, int n) { return n >= W ? load(p) : Vec(_mm256_maskload_ps(p, first(n))); }
+static inline void store_some(float* p, Vec v, int n) {
+    n >= W ? store(p, v) : _mm256_maskstore_ps(p, first(n), __m256(v));
+}
 #else
 static inline Vec load_some(const float* p, int n) {
+    if (n >= W) return load(p);
     Vec v{};
-    std::memcpy(&v, p, 4 * std::min(n, W));
+    std::memcpy(&v, p, 4 * n);
     return v;
 }
-static inline void store_some(float* p, Vec v, int n) { std::memcpy(p, &v, 4 * std::min(n, W)); }
+static inline void store_some(float* p, Vec v, int n) { n >= W ? store(p, v) : void(std::memcpy(p, &v, 4 * n)); }
 #endif
 static inline float sum(Vec v) {
     float s = 0;
