@@ -264,8 +264,11 @@ def _rows(entity_type: EntityType, blocks: Mapping[str, Tensor]) -> tuple[Tensor
     if entity_type.presence_key is not None:
         return x, blocks[entity_type.presence_key] > 0.5
     if (column := entity_type.presence_column) is not None:
-        before, after = x[..., :column], x[..., column + 1 :]
-        inside = column and after.shape[-1]  # at either end a view will do
-        features = torch.cat([before, after], -1) if inside else before if column else after
-        return features, x[..., column] > 0.5
+        last = x.shape[-1] - 1
+        inside = 0 < column < last  # at either end a view will do
+        if inside:
+            features = torch.cat([x.narrow(-1, 0, column), x.narrow(-1, column + 1, last - column)], -1)
+        else:
+            features = x.narrow(-1, 0 if column else 1, last)
+        return features, x.select(-1, column) > 0.5
     return x, x.new_ones(x.shape[:-1]).bool()

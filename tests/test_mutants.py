@@ -18,7 +18,7 @@ SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/{name}.py" for name in ("saving",
 TRACKED_ENV, WORKERS = "attn_rl/sb3/tracked_env.py", "attn_rl/sb3/workers.py"
 CHECKPOINT, GENERATORS = "attn_rl/training/checkpoint.py", "attn_rl/training/generators.py"
 GUARDED_ENV, GUARDS = "attn_rl/sb3/guarded_env.py", "attn_rl/training/guards.py"
-PPO = "attn_rl/sb3/ppo.py"
+PPO, ROLLOUTS, ROLLOUT = "attn_rl/sb3/ppo.py", "attn_rl/sb3/rollouts.py", "attn_rl/nn/rollout.py"
 UPDATE_KILLER = "tests/sb3/test_ppo.py::test_one_update_gives_the_weights_and_the_log_of_stable_baselines3"
 RESUME_KILLER = "tests/training/test_resume.py::test_killed_and_resumed_is_bit_equal[4]"
 GENERATORS_KILLER = "tests/training/test_generators.py::test_every_generator_goes_on_where_it_was_captured"
@@ -162,24 +162,38 @@ MUTANTS = [
     ),
     Mutant(
         "what was cut off is worth as much as now",
-        PPO,
+        ROLLOUTS,
         "self.gamma * values.flatten()",
         "values.flatten()",
         "tests/sb3/test_ppo.py::test_rollouts_are_stable_baselines3s_with_episodes_cut_off_valued_in_one_pass",
+    ),
+    Mutant(
+        "rollouts act with the weights of before",
+        ROLLOUT,
+        "if versions != known:",
+        "if not known:",
+        "tests/nn/test_rollout.py::test_weights_changed_meanwhile_are_found_where_it_is_asked",
+    ),
+    Mutant(
+        "the tap sees a pattern that is not used (rollouts)",
+        ROLLOUT,
+        "            seen = pattern.squeeze(2)\n",
+        "",
+        "tests/nn/test_rollout.py::test_a_hook_that_returns_a_pattern_replaces_it[1]",
     ),
     # ---- the map
     Mutant(
         "the tap sees a pattern that is not used (many queries)",
         ATTENTION,
-        "pattern = self.tap(pattern)\n",
-        "self.tap(pattern.clone())\n",
+        "pattern = self.tap(pattern, tokens, present)\n",
+        "self.tap(pattern.clone(), tokens, present)\n",
         "tests/nn/test_attention.py::TestMultiHeadAttention::test_a_hook_on_the_tap_replaces_the_pattern_that_is_used",
     ),
     Mutant(
         "the tap sees a pattern that is not used (single query)",
         ATTENTION,
-        "pattern = self.tap(pattern.unsqueeze(2))\n",
-        "pattern = pattern.unsqueeze(2)\n        self.tap(pattern.clone())\n",
+        "pattern = self.tap(pattern.unsqueeze(2), tokens, present)\n",
+        "pattern = pattern.unsqueeze(2)\n        self.tap(pattern.clone(), tokens, present)\n",
         "tests/nn/test_attention.py::TestMultiHeadAttention::test_a_hook_on_the_tap_replaces_the_pattern_that_is_used",
     ),
     Mutant(

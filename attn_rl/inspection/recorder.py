@@ -54,15 +54,13 @@ def listening(actor: Actor) -> Iterator[Heard]:
     """Note what passes through the acting extractor; outside of this block nothing is attached to the network."""
     heard = Heard()
 
-    def on_attention(module: nn.Module, inputs: tuple) -> None:
-        heard.inputs.append(inputs[1].detach())
-        heard.present.append(inputs[2].detach())
+    def on_pattern(tap: nn.Module, inputs: tuple, pattern: Tensor) -> None:
+        _, tokens, present = inputs
+        heard.inputs.append(tokens.detach())
+        heard.present.append(present.detach())
+        heard.patterns.append(pattern.detach())
 
-    handles = [m.register_forward_pre_hook(on_attention) for m in actor.attention]
-    handles += [
-        m.tap.register_forward_hook(lambda module, inputs, pattern: heard.patterns.append(pattern.detach()))
-        for m in actor.attention
-    ]
+    handles = [module.tap.register_forward_hook(on_pattern) for module in actor.attention]
     handles.append(
         actor.extractor.register_forward_hook(lambda module, inputs, out: heard.features.append(out.detach()))
     )

@@ -83,12 +83,12 @@ def attention_pattern(
 def pattern_of(
     similarities: Tensor,
     present: Tensor | None,
-    scale: Tensor | float,
+    scale: Tensor | float | None,
     bias: Tensor | None = None,
     never_empty: bool = False,
 ) -> Tensor:
-    """Turn similarities (..., Q, N) into weights; the other arguments are those of :func:`attention_pattern`."""
-    scores = similarities * scale
+    """Turn similarities (..., Q, N) into weights; arguments as for :func:`attention_pattern`, but no scale is 1."""
+    scores = similarities if scale is None else similarities * scale
     if bias is not None:
         scores = scores + bias
     if present is None:
@@ -121,6 +121,14 @@ def _check_attend(q: Tensor, k: Tensor, v: Tensor, present: Tensor | None, simil
         raise ValueError(f"present covers {present.shape[-1]} rows, k has {k.shape[-2]}; give one flag per key")
 
 
+class Tap(nn.Module):
+    """Where a pattern passes by on its way to the values."""
+
+    def forward(self, pattern: Tensor, tokens: Tensor, present: Tensor) -> Tensor:
+        """Return ``pattern`` (B,H,Q,N); hooks also see the tokens (B,N,D) looked at and which are there (B,N)."""
+        return pattern
+
+
 class MultiHeadAttention(nn.Module):
     r"""Multi-head attention from some rows of a token set to all of it.
 
@@ -131,8 +139,8 @@ class MultiHeadAttention(nn.Module):
     ``scores = (q W_K^T) x`` and ``output = (pattern x) W_V``, the same algebra without any N-by-D projection
     (the weight absorption of DeepSeek-V2, section 2.1, here for training too).
 
-    The pattern passes through ``self.tap``, an identity: a forward hook there sees the pattern that is used, and
-    one that returns a tensor replaces it. That is the only way in which anything is recorded or intervened on.
+    The pattern passes through ``self.tap``: a forward hook there sees the pattern that is used, and one that returns a
+    tensor replaces it. That is the only way in which anything is recorded or intervened on.
 
     Args:
         d_model: width D of tokens and output.
@@ -169,7 +177,7 @@ class MultiHeadAttention(nn.Module):
         # Unit vectors need a larger factor than 1 to tell entities apart from the start: sqrt(d_k).
         log_temperature = torch.full((n_heads, 1, 1), 0.5 * math.log(d_model // n_heads))
         self.log_temperature = nn.Parameter(log_temperature) if similarity == "cosine" else None
-        self.tap = nn.Identity()
+        self.tap = Tap()
 
     def forward(
         self,
@@ -204,7 +212,7 @@ class MultiHeadAttention(nn.Module):
             pattern = attention_pattern(
                 q, k, present.unsqueeze(1), self.similarity, scale=scale, bias=bias, never_empty=self.never_empty
             )
-            pattern = self.tap(pattern)
+            pattern = self.tap(pattern, tokens, present)
             mixed = (pattern @ v).transpose(1, 2).flatten(2)  # (B,Q,D)
         output = self.w_o(mixed)
         return output if carry is None else output + carry(pattern)
@@ -230,7 +238,7 @@ class MultiHeadAttention(nn.Module):
             bias=None if bias is None else bias.squeeze(-2),
             never_empty=self.never_empty,
         )  # (B,H,N)
-        pattern = self.tap(pattern.unsqueeze(2))
+        pattern = self.tap(pattern.unsqueeze(2), tokens, present)
         return self._values(torch.bmm(pattern.squeeze(2), tokens)), pattern
 
     def _absorb(self, q: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
 from attn_rl.nn.readout import READOUTS, Pooling
 from attn_rl.nn.relations import MODES, Relations
+from attn_rl.nn.rollout import SettledNetwork, Settles, can_settle
 from attn_rl.nn.tokenizer import Tokenizer
 from attn_rl.nn.trimming import encode_trimmed
 
@@ -78,7 +79,7 @@ class SetNetwork(nn.Module):
                     nn.init.zeros_(module.bias)
 
 
-class AttentionNetwork(SetNetwork, fused.FusedUpdates):
+class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
     """Self-attention over the ego and the entities, read out where the ego stands.
 
     Args:
@@ -191,15 +192,28 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates):
 
     def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
         """As :meth:`forward`, on all slots."""
+        if self.settled is not None and not torch.is_grad_enabled():
+            return self._read(*self.settled(ego, entities))
         scaled = self.normalizer(ego, entities)
         tokens = self.tokenizer(*scaled, self.query)
         related = None if self.relations is None else self.relations(ego, entities)
-        if self._reads_first:
-            return self.encoder(tokens.x, tokens.present, tokens.first, related).squeeze(1), None
-        rows = self.encoder(tokens.x, tokens.present, None, related)
+        if self.reads_first:
+            rows = self.encoder(tokens.x, tokens.present, tokens.first, related).squeeze(1)
+        else:
+            rows = self.encoder(tokens.x, tokens.present, None, related)
+        return self._read(rows, tokens.present)
+
+    def _read(self, rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor | None]:
+        """From encoded rows, (B,D) where only the first is read, to what :meth:`encode` returns."""
+        if self.reads_first:
+            return rows, None
         entity_tokens = rows[:, self.n_lead :]
-        readout = rows[:, 0] if self.pooling is None else self.pooling(entity_tokens, tokens.present[:, self.n_lead :])
+        readout = rows[:, 0] if self.pooling is None else self.pooling(entity_tokens, present[:, self.n_lead :])
         return readout, entity_tokens if self.entity_rows else None
+
+    def settle(self) -> SettledNetwork | None:
+        """The network of today's weights, flat; None where it does not know every part."""
+        return SettledNetwork(self) if can_settle(self) else None
 
     def encode_update(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
         """As :meth:`encode`, without the padding: none at all where the fused kernels take it."""
@@ -228,17 +242,15 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates):
         factors = (
             self.relations.factors(ego, entities, present) if self.relations else [None] * len(self.encoder.blocks)
         )
-        out = fused.encode(self.encoder, sources, fused.Rows(counts, sharpness, self._reads_first), factors)
-        if self._reads_first:
-            return out, None
+        out = fused.encode(self.encoder, sources, fused.Rows(counts, sharpness, self.reads_first), factors)
+        if self.reads_first:
+            return self._read(out, present)
         tokens = out.new_zeros(present.numel(), self.d_model)
         tokens = tokens.index_copy(0, present.flatten().nonzero().squeeze(1), out).unflatten(0, present.shape)
-        entity_tokens = tokens[:, self.n_lead :]
-        readout = tokens[:, 0] if self.pooling is None else self.pooling(entity_tokens, there)
-        return readout, entity_tokens if self.entity_rows else None
+        return self._read(tokens, present)
 
     @property
-    def _reads_first(self) -> bool:
+    def reads_first(self) -> bool:
         """Nobody reads any row but the first."""
         return self.pooling is None and not self.entity_rows
 

@@ -12,6 +12,11 @@ Entities = Mapping[str, tuple[Tensor, Tensor]]
 """Per entity type, in slot order: features (B,N,F) and presence (B,N), boolean."""
 
 
+def standardize(x: Tensor, mean: Tensor, scale: Tensor, clip: float) -> Tensor:
+    """Shift and scale features (..., F), each within ``clip`` of zero."""
+    return ((x - mean) * scale).clamp(-clip, clip)
+
+
 class RunningNormalizer(nn.Module):
     r"""Scale features to zero mean and unit variance with statistics that move once per rollout.
 
@@ -59,8 +64,11 @@ class RunningNormalizer(nn.Module):
         """
         if self.training and self.collecting and torch.is_grad_enabled():
             self._collect(x.detach(), present)
-        scale = torch.rsqrt(self.running_var + self.epsilon)
-        return ((x - self.running_mean) * scale).clamp(-self.clip, self.clip)
+        return standardize(x, *self.scaling())
+
+    def scaling(self) -> tuple[Tensor, Tensor, float]:
+        """Mean (F,), factor (F,) and bound, for :func:`standardize`."""
+        return self.running_mean, torch.rsqrt(self.running_var + self.epsilon), self.clip
 
     @torch.no_grad()
     def _collect(self, x: Tensor, present: Tensor | None) -> None:

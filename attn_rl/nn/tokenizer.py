@@ -47,6 +47,22 @@ def narrow_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return product.unflatten(0, x.shape[:-1])
 
 
+def embed(
+    x: Tensor,
+    context: Tensor | None,
+    first: Tensor,
+    b_first: Tensor,
+    from_context: Tensor | None,
+    second: Tensor,
+    b_second: Tensor,
+) -> Tensor:
+    """Two linear layers with a ReLU between; the arguments are those and the weights of :class:`Embedding`."""
+    hidden = narrow_linear(x, first, b_first)
+    if from_context is not None and context is not None:
+        hidden = hidden + narrow_linear(context, from_context).unsqueeze(-2)
+    return linear(torch.relu_(hidden), second, b_second)
+
+
 class Embedding(nn.Module):
     """Two linear layers with a ReLU between: features (..., F) -> (..., D).
 
@@ -62,10 +78,12 @@ class Embedding(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Embed rows ``x`` (B,N,F), or (B,F); ``context`` (B,E) is shared by all rows of an observation."""
-        hidden = narrow_linear(x, self.first.weight, self.first.bias)
-        if self.context is not None and context is not None:
-            hidden = hidden + narrow_linear(context, self.context.weight).unsqueeze(-2)
-        return self.second(torch.relu(hidden))
+        return embed(x, context, *self.weights())
+
+    def weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+        """For :func:`embed`."""
+        from_context = None if self.context is None else self.context.weight
+        return self.first.weight, self.first.bias, from_context, self.second.weight, self.second.bias
 
 
 class Tokenizer(nn.Module):

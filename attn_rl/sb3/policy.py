@@ -17,8 +17,10 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import Categorical
 
 from attn_rl.entities import ACTION_MASK
+from attn_rl.nn.rollout import Settles
 from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
+from attn_rl.sb3.settled_heads import SettledHeads, can_settle
 
 DEFAULT_NET_ARCH = [64]
 
@@ -58,10 +60,17 @@ class LeanCategorical(CategoricalDistribution):
         Raises:
             ValueError: a probability is NaN.
         """
-        probabilities = self.logits.softmax(-1)
-        if math.isnan(float(probabilities.sum())):
+        return self.draw()[0]
+
+    def draw(self, deterministic: bool = False) -> tuple[Tensor, Tensor]:
+        """One action each (B,), as :meth:`sample` or :meth:`mode` would, with its log-probability (B,)."""
+        log_probs = self.logits.log_softmax(-1)
+        race = log_probs if deterministic else log_probs - torch.empty_like(log_probs).exponential_().log_()
+        actions = race.argmax(-1, keepdim=True)
+        chosen = log_probs.gather(1, actions).squeeze(1)
+        if math.isnan(float(chosen.sum())):
             raise ValueError("an action probability is NaN: look for NaN in the observation or in the weights")
-        return (probabilities / torch.empty_like(probabilities).exponential_()).argmax(-1)
+        return actions.squeeze(1), chosen
 
     def mode(self) -> Tensor:
         """The most probable action each (B,)."""
@@ -185,9 +194,24 @@ def _check_feeds_heads(extractor: type) -> None:
         )
 
 
-class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
+class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy, Settles):
     """Actor-critic policy that attends over entities, for PPO, A2C and TRPO.
 
     ``PPO(EntityAttentionPolicy, env)`` is a good agent without any ``policy_kwargs``. See :class:`EntityHeads` for the
     arguments; ``attn_rl.sb3.maskable`` holds the variant for sb3-contrib's MaskablePPO.
     """
+
+    def settle(self) -> SettledHeads | None:
+        """Actor and critic in one; None where SB3 has to run them, as with continuous actions or a pointer."""
+        lean = self.share_features_extractor and type(self.action_dist) is LeanCategorical
+        if lean and can_settle(self.mlp_extractor, self.action_net, self.value_net):
+            return SettledHeads(self.mlp_extractor, self.action_net, self.value_net)  # type: ignore[arg-type]
+        return None
+
+    def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions (B,...), values (B,1) and log-probabilities (B,), as SB3 computes them."""
+        if self.settled is None or torch.is_grad_enabled():
+            return super().forward(obs, deterministic)
+        logits, values = self.settled(self.extract_features(obs))
+        actions, log_prob = self.action_dist.proba_distribution(logits).draw(deterministic)  # type: ignore[attr-defined]
+        return actions, values, log_prob

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.utils import explained_variance, obs_as_tensor
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
 from attn_rl.nn.fused import fused_updates
 from attn_rl.nn.normalizer import collect_statistics
+from attn_rl.sb3.rollouts import LeanRollouts
 
 
 class Samples(NamedTuple):
@@ -107,79 +106,18 @@ class UpdateLog:
         }
 
 
-class EntityPPO(PPO):
+class EntityPPO(LeanRollouts, PPO):
     """:class:`stable_baselines3.PPO` with a leaner training step; same arguments, same zips, same learning.
 
     The update is SB3's: same minibatches from the same draws, same losses, weights equal to rounding. What is
     spared is around it: the rollout becomes tensors once per update instead of once per minibatch, the normaliser looks
     at each observation once instead of once per epoch, figures for the log are read once, gradients are clipped
-    in three kernels and the network's are computed in fused ones (:mod:`attn_rl.nn.fused`), and episodes cut off in the
-    same step are valued in one pass. Zips load with plain ``PPO.load`` and the other way round.
+    in three kernels and the network's are computed in fused ones (:mod:`attn_rl.nn.fused`). Rollouts: see
+    :class:`attn_rl.sb3.rollouts.LeanRollouts`. Zips load with plain ``PPO.load`` and the other way round.
 
     :meth:`train` consists of small methods; :meth:`optimize` is the place where a subclass checks loss, gradients
     and weights.
     """
-
-    def collect_rollouts(
-        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
-    ) -> bool:
-        """Play ``n_rollout_steps`` in every environment; False where the callback ended the training.
-
-        What SB3 does, but that the values of all episodes that ran out of time in a step are computed in one pass,
-        where SB3 takes one pass each. Callbacks find the same names in ``locals``.
-        """
-        if self.use_sde:  # its noise is renewed inside SB3's loop
-            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-        self.policy.set_training_mode(False)
-        rollout_buffer.reset()
-        callback.on_rollout_start()
-        for n_steps in range(n_rollout_steps):  # noqa: B007 (callbacks may ask for it)
-            obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-            with torch.no_grad():
-                actions, values, log_probs = self.policy(obs_tensor)
-            actions = actions.cpu().numpy()
-            clipped_actions = self._playable(actions)
-            new_obs, rewards, dones, infos = env.step(clipped_actions)
-            self.num_timesteps += env.num_envs
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return False
-            self._update_info_buffer(infos, dones)
-            if isinstance(self.action_space, spaces.Discrete):
-                actions = actions.reshape(-1, 1)
-            self._value_what_was_cut_off(rewards, dones, infos)
-            episode_starts = self._last_episode_starts
-            rollout_buffer.add(self._last_obs, actions, rewards, episode_starts, values, log_probs)  # type: ignore[arg-type]
-            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
-        with torch.no_grad():
-            values = self.policy.predict_values(obs_as_tensor(new_obs, self.device))  # type: ignore[arg-type]
-        rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
-        callback.update_locals(locals())
-        callback.on_rollout_end()
-        return True
-
-    def _playable(self, actions: np.ndarray) -> np.ndarray:
-        """What the environments take: continuous actions within their bounds."""
-        if not isinstance(self.action_space, spaces.Box):
-            return actions
-        if self.policy.squash_output:
-            return self.policy.unscale_action(actions)
-        return np.clip(actions, self.action_space.low, self.action_space.high)
-
-    def _value_what_was_cut_off(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        """Add to the rewards of episodes that ran out of time what their last state was still worth."""
-        late = [i for i in np.flatnonzero(dones) if infos[i].get("TimeLimit.truncated")]
-        late = [i for i in late if infos[i].get("terminal_observation") is not None]
-        if late:
-            last = [infos[i]["terminal_observation"] for i in late]
-            stacked = (
-                {key: np.stack([x[key] for x in last]) for key in last[0]}
-                if isinstance(last[0], dict)
-                else np.stack(last)
-            )
-            with torch.no_grad():
-                values = self.policy.predict_values(obs_as_tensor(stacked, self.device))
-            rewards[late] += self.gamma * values.flatten().cpu().numpy()
 
     def train(self) -> None:
         """Optimise on the rollout just collected."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, FlatExtractor
 from attn_rl.nn.normalizer import RunningNormalizer
+from attn_rl.nn.rollout import settled
 from attn_rl.sb3.ppo import EntityPPO
 from tests.toys import Toy
 
@@ -223,3 +224,36 @@ class TestFirstRatio:
         assert torch.equal(running_statistics(model.policy), before)
         model.policy.set_training_mode(False)
         assert not torch.equal(running_statistics(model.policy), before)
+
+
+@pytest.mark.parametrize("net_arch", [[], [7], [7, 5], {"pi": [7], "vf": [5, 3]}, {"pi": [7], "vf": [5]}])
+@pytest.mark.parametrize("activation", [torch.nn.Tanh, torch.nn.ReLU])
+@torch.no_grad()
+def test_while_weights_stand_still_the_policy_draws_and_values_as_stable_baselines3_does(net_arch, activation):
+    space = spaces.Dict({"ego": spaces.Box(-1, 1, (2,), np.float32), "items": spaces.Box(-1, 1, (5, 3), np.float32)})
+    policy = EntityAttentionPolicy(
+        space, spaces.Discrete(6), lambda _: 1e-3, net_arch=net_arch, activation_fn=activation
+    ).eval()
+    for parameter in policy.parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    obs = {key: torch.randn(32, *block.shape) for key, block in space.spaces.items()}
+    for deterministic in (False, True):
+        torch.manual_seed(3)
+        expected = policy(obs, deterministic)
+        torch.manual_seed(3)
+        with settled(policy):
+            assert (policy.settled is None) == (net_arch == {"pi": [7], "vf": [5, 3]})
+            found = policy(obs, deterministic)
+        assert torch.equal(found[0], expected[0])
+        for a, b in zip(found[1:], expected[1:], strict=True):
+            torch.testing.assert_close(a, b)
+    assert policy.settled is None
+
+
+def test_a_nan_stops_the_draw_while_weights_stand_still():
+    policy = EntityAttentionPolicy(spaces.Box(-1, 1, (5, 3), np.float32), spaces.Discrete(6), lambda _: 1e-3).eval()
+    with torch.no_grad(), settled(policy) as settle:
+        policy.action_net.bias[0] = torch.nan
+        settle()
+        with pytest.raises(ValueError, match="action probability is NaN"):
+            policy(torch.zeros(2, 5, 3))

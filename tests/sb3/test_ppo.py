@@ -15,6 +15,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import EntityAttentionPolicy, make_vec_env
+from attn_rl.nn import fused
 from attn_rl.sb3.policy import LeanCategorical
 from attn_rl.sb3.ppo import EntityPPO, clip_gradients
 
@@ -40,12 +41,12 @@ class Noise(gym.Env):
 
 
 def collected(algorithm: type[PPO], obs: gym.Space, act: gym.Space, **settings) -> PPO:
-    """An agent with a full rollout of 3 environments x 8 steps, ready to train; the same for every algorithm."""
+    """An agent with a full rollout of 3 environments x 8 steps, ready to train, the same for any algorithm."""
     env = DummyVecEnv([lambda i=i: Noise(deepcopy(obs), act, i) for i in range(3)])
     arguments = {"n_steps": 8, "batch_size": 12, "n_epochs": 3, "learning_rate": 3e-3, "seed": 0, "device": "cpu"}
     agent = algorithm(EntityAttentionPolicy, env, **{**arguments, **settings})
     _, callback = agent._setup_learn(1000)
-    agent.collect_rollouts(env, callback, agent.rollout_buffer, agent.n_steps)
+    PPO.collect_rollouts(agent, env, callback, agent.rollout_buffer, agent.n_steps)
     return agent
 
 
@@ -81,11 +82,17 @@ def trained(algorithm: type[PPO], *spaces_: gym.Space, **settings) -> PPO:
         (DICT, spaces.Discrete(3), {"target_kl": 1e-5}),  # stops in the first epoch: the same rows were counted
     ],
 )
-def test_one_update_gives_the_weights_and_the_log_of_stable_baselines3(observation, action, settings):
+@pytest.mark.parametrize(("kernels", "rounding"), [(False, 1e-6), (True, 1e-5)])
+def test_one_update_gives_the_weights_and_the_log_of_stable_baselines3(
+    observation, action, settings, kernels, rounding, monkeypatch
+):
+    """Adam divides by the size of a gradient, so that the rounding of a small one shows."""
+    if not kernels:
+        monkeypatch.setattr(fused, "library", lambda: None)
     untrained = collected(PPO, observation, action, **settings).policy
     stock, ours = (trained(algorithm, observation, action, **settings) for algorithm in (PPO, EntityPPO))
     assert stock._n_updates == ours._n_updates
-    assert distance(stock.policy, ours.policy) <= 1e-6
+    assert distance(stock.policy, ours.policy) <= rounding
     assert distance(stock.policy, untrained) > 1e-3
     tolerance = 1e-5 if settings.get("batch_size") is None else 0.1  # means over samples, not over unequal minibatches
     assert figures(ours) == pytest.approx(figures(stock), abs=tolerance, rel=tolerance)

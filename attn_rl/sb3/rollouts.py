@@ -1,0 +1,102 @@
+"""Rollouts as Stable-Baselines3's PPO plays them, with less around every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.common.vec_env import VecEnv
+
+from attn_rl.nn.rollout import settled
+
+
+class LeanRollouts(OnPolicyAlgorithm):
+    """Mixin over an on-policy algorithm of SB3: the same rollouts from the same draws.
+
+    The network runs flat (:mod:`attn_rl.nn.rollout`), since nothing is learned meanwhile; and all episodes that ran out
+    of time in a step are valued in one pass, where SB3 takes one pass each.
+    """
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Play ``n_rollout_steps`` in every environment; False where the callback ended the training.
+
+        Callbacks find the same names in ``locals``.
+        """
+        if self.use_sde:  # its noise is renewed inside SB3's loop
+            return super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        self.policy.set_training_mode(False)
+        rollout_buffer.reset()
+        callback.on_rollout_start()
+        with settled(self.policy) as settle:
+            goes_on = self._play(env, callback, rollout_buffer, n_rollout_steps, settle)
+        if not goes_on:
+            return False
+        with torch.no_grad():
+            values = self.policy.predict_values(obs_as_tensor(self._last_obs, self.device))  # type: ignore[arg-type]
+        dones: Any = self._last_episode_starts
+        rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _play(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+        settle: Callable[[], None],
+    ) -> bool:
+        """The steps of :meth:`collect_rollouts`."""
+        for n_steps in range(n_rollout_steps):  # noqa: B007 (callbacks may ask for it)
+            obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+            with torch.no_grad():
+                actions, values, log_probs = self.policy(obs_tensor)
+            actions = actions.cpu().numpy()
+            clipped_actions = self._playable(actions)
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            settle()  # the callback may have loaded other weights
+            self._update_info_buffer(infos, dones)
+            if isinstance(self.action_space, spaces.Discrete):
+                actions = actions.reshape(-1, 1)
+            self._value_what_was_cut_off(rewards, dones, infos)
+            episode_starts = self._last_episode_starts
+            rollout_buffer.add(self._last_obs, actions, rewards, episode_starts, values, log_probs)  # type: ignore[arg-type]
+            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
+        return True
+
+    def _playable(self, actions: np.ndarray) -> np.ndarray:
+        """What the environments take: continuous actions within their bounds."""
+        if not isinstance(self.action_space, spaces.Box):
+            return actions
+        if self.policy.squash_output:
+            return self.policy.unscale_action(actions)
+        return np.clip(actions, self.action_space.low, self.action_space.high)
+
+    def _value_what_was_cut_off(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """Add to the rewards of episodes that ran out of time what their last state was still worth."""
+        late = [i for i in np.flatnonzero(dones) if infos[i].get("TimeLimit.truncated")]
+        late = [i for i in late if infos[i].get("terminal_observation") is not None]
+        if late:
+            last = [infos[i]["terminal_observation"] for i in late]
+            stacked = (
+                {key: np.stack([x[key] for x in last]) for key in last[0]}
+                if isinstance(last[0], dict)
+                else np.stack(last)
+            )
+            with torch.no_grad():
+                values = self.policy.predict_values(obs_as_tensor(stacked, self.device))
+            rewards[late] += self.gamma * values.flatten().cpu().numpy()
