@@ -24,6 +24,7 @@ import torch
 from stable_baselines3 import PPO
 from torch.utils.flop_counter import FlopCounterMode
 
+from attn_rl.sb3.ppo import EntityPPO
 from benchmarks.speed_rows import ROWS, SETTINGS, Setting
 
 
@@ -67,7 +68,8 @@ class Contender:
         env.step = self.watch.wrap("environment", env.step)  # type: ignore[method-assign]
         policy.forward = self.watch.wrap("network", policy.forward)
         policy.evaluate_actions = self.watch.wrap("network", policy.evaluate_actions)
-        policy.optimizer.step = self.watch.wrap("optimiser", policy.optimizer.step)
+        optimiser: Any = self.agent if isinstance(self.agent, EntityPPO) else policy.optimizer
+        optimiser.step = self.watch.wrap("optimiser", optimiser.step)
 
     def round(self) -> dict[str, float]:
         """One rollout and one update; seconds per part."""

@@ -200,7 +200,8 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (B,Q,D)
         """
-        scale, sharpness = self._temperature(), self.sharpness(present)
+        n_present = present.sum(dim=-1, dtype=tokens.dtype).view(-1, 1, 1, 1)
+        scale, sharpness = self._temperature(), self.sharpness(n_present)
         if sharpness is not None:
             if bias is None or not self.inner:
                 scale = sharpness * scale
@@ -259,11 +260,10 @@ class MultiHeadAttention(nn.Module):
             return self.log_temperature.exp()[None]
         return 1.0 / math.sqrt(self.w_q.in_features // self.n_heads)
 
-    def sharpness(self, present: Tensor) -> Tensor | None:
-        """Log-count scaling: a factor on the scores that grows with the number of present tokens (B,1,1,1)."""
+    def sharpness(self, n_present: Tensor) -> Tensor | None:
+        """Log-count scaling: a factor on the scores that grows with the number of present tokens (any shape)."""
         if self.count_reference is None:
             return None
-        n_present = present.sum(dim=-1, dtype=self.w_q.weight.dtype).view(-1, 1, 1, 1)
         return torch.log1p(n_present) / math.log1p(self.count_reference)
 
     def _split(self, x: Tensor) -> Tensor:

@@ -227,27 +227,31 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
         x, _ = next(iter(entities.values()))
         observed = x.requires_grad or (ego is not None and ego.requires_grad)  # they hand no gradient to observations
         plain = self.similarity == "dot" and x.device.type == "cpu" and x.dtype == torch.float32
-        return self.fused and plain and not observed and (self.relations is None or self.relations.factorizes)
+        return bool(self.fused) and plain and not observed and (self.relations is None or self.relations.factorizes)
 
     def _encode_packed(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
         """Embed and encode the rows that are present and nothing else."""
-        there = torch.cat([present for _, present in entities.values()], 1)
-        present = pad(there, (self.n_lead, 0), value=True)
-        query = None if self.query is None else self.query.expand(len(present), -1)
-        sources = self.tokenizer.sources(*self.normalizer.packed(ego, entities), query)
-        lead = [torch.ones(len(present), dtype=torch.int64)] * self.n_lead
-        counts = torch.stack([*lead, *(present.sum(1) for _, present in entities.values())])
-        sharpness = self.encoder.blocks[0].attention.sharpness(present)  # type: ignore[union-attr, operator]
-        sharpness = torch.ones(len(present)) if sharpness is None else sharpness.flatten()
-        factors = (
-            self.relations.factors(ego, entities, present) if self.relations else [None] * len(self.encoder.blocks)
-        )
-        out = fused.encode(self.encoder, sources, fused.Rows(counts, sharpness, self.reads_first), factors)
+        ego_features, types = self.normalizer.scalings(ego, entities)
+        rows, counts = fused.pack(types, self.n_lead)
+        query = None if self.query is None else self.query.expand(counts.shape[1], -1)
+        sources = self.tokenizer.sources(ego_features, rows, query)
+        sharpness = self.encoder.blocks[0].attention.sharpness(counts.sum(0))  # type: ignore[union-attr, operator]
+        sharpness = torch.ones(counts.shape[1]) if sharpness is None else sharpness
+        factors: list[fused.Relation | None] = [None] * len(self.encoder.blocks)
+        if self.relations is not None:
+            factors = self.relations.factors(ego, entities, self._present(entities))
+        held = self.fused if isinstance(self.fused, fused.Held) else None
+        out = fused.encode(self.encoder, sources, fused.Rows(counts, sharpness, self.reads_first), factors, held)
         if self.reads_first:
-            return self._read(out, present)
+            return out, None
+        present = self._present(entities)
         tokens = out.new_zeros(present.numel(), self.d_model)
         tokens = tokens.index_copy(0, present.flatten().nonzero().squeeze(1), out).unflatten(0, present.shape)
         return self._read(tokens, present)
+
+    def _present(self, entities: Entities) -> Tensor:
+        """Which tokens are there (B,M)."""
+        return pad(torch.cat([present for _, present in entities.values()], 1), (self.n_lead, 0), value=True)
 
     @property
     def reads_first(self) -> bool:

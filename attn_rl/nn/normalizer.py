@@ -62,16 +62,22 @@ class RunningNormalizer(nn.Module):
             x: features, zero in absent rows.
             present: boolean (...), None = all.
         """
-        if self.training and self.collecting and torch.is_grad_enabled():
-            self._collect(x.detach(), present)
+        if self.collects:
+            self.collect(x.detach(), present)
         return standardize(x, *self.scaling())
 
     def scaling(self) -> tuple[Tensor, Tensor, float]:
         """Mean (F,), factor (F,) and bound, for :func:`standardize`."""
         return self.running_mean, torch.rsqrt(self.running_var + self.epsilon), self.clip
 
+    @property
+    def collects(self) -> bool:
+        """Whether what is seen now counts."""
+        return self.training and self.collecting and torch.is_grad_enabled()
+
     @torch.no_grad()
-    def _collect(self, x: Tensor, present: Tensor | None) -> None:
+    def collect(self, x: Tensor, present: Tensor | None) -> None:
+        """Take note of the rows of ``x`` (..., F) that are ``present`` (...), None = all; absent ones must be zero."""
         rows = x.reshape(-1, x.shape[-1]).double()  # float32 squares of a feature near 1e4 lose its variance
         if present is None:
             shifted, count = rows - self.running_mean, torch.tensor(rows.shape[0])
@@ -154,12 +160,22 @@ class EntityNormalizer(nn.Module):
             cleaned[name] = normalizer(torch.where(present.unsqueeze(-1), x, 0.0), present), present
         return None if ego is None else self.scale_ego(ego), cleaned
 
-    def packed(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor | None, list[Tensor]]:
-        """Return the ego's features (B,E) and, per type, those of the rows that are present (R_t,F), cleaned."""
-        rows = []
+    def scalings(
+        self, ego: Tensor | None, entities: Entities
+    ) -> tuple[Tensor | None, list[tuple[Tensor, Tensor, tuple[Tensor, Tensor, float] | None]]]:
+        """Return the ego's features (B,E), scaled, and of the entities what is to be scaled, and how.
+
+        Per type: features (B,N,F) and presence (B,N) as they came, arguments of :func:`standardize` or None.
+        """
+        types = []
         for normalizer, (x, present) in zip(self.types, entities.values(), strict=True):
-            rows.append(normalizer(x.flatten(0, 1).index_select(0, present.flatten().nonzero().squeeze(1))))
-        return None if ego is None else self.scale_ego(ego), rows
+            scaling = None
+            if isinstance(normalizer, RunningNormalizer):
+                scaling = normalizer.scaling()
+                if normalizer.collects:
+                    normalizer.collect(torch.where(present.unsqueeze(-1), x, 0.0), present)
+            types.append((x, present, scaling))
+        return None if ego is None else self.scale_ego(ego), types
 
     def scale_ego(self, ego: Tensor) -> Tensor:
         """Normalise the ego's features (B,E)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attn_rl.nn.fused import fused_updates
 from attn_rl.nn.normalizer import collect_statistics
+from attn_rl.sb3.flat_adam import FlatAdam
 from attn_rl.sb3.rollouts import LeanRollouts
 
 
@@ -119,10 +120,29 @@ class EntityPPO(LeanRollouts, PPO):
     and weights.
     """
 
+    _flat: FlatAdam | None = None
+    _gradient: Tensor | None = None
+
+    def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
+        """Play; see :class:`LeanRollouts`."""
+        self._flat_adam()  # the last bit of a matrix product may depend on where weights lie, so it is always there
+        return super().collect_rollouts(*args, **kwargs)
+
     def train(self) -> None:
         """Optimise on the rollout just collected."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
+        self._flat = self._flat_adam()
+        try:
+            self._train()
+        finally:
+            self._flat = self._gradient = None  # or they would be saved with the agent
+
+    def _flat_adam(self) -> FlatAdam | None:
+        optimizer: Any = self.policy.optimizer
+        return FlatAdam(optimizer) if FlatAdam.can_take(optimizer) else None
+
+    def _train(self) -> None:
         log = UpdateLog()
         rollout = Samples.from_buffer(self.rollout_buffer, self.device)
         for epoch in range(self.n_epochs):
@@ -189,7 +209,7 @@ class EntityPPO(LeanRollouts, PPO):
     def optimize(self, losses: Losses) -> Tensor:
         """Take one optimiser step; return the norm of the gradient before clipping."""
         norm = self.backward(losses)
-        self.policy.optimizer.step()
+        self.step()
         return norm
 
     def backward(self, losses: Losses) -> Tensor:
@@ -198,7 +218,20 @@ class EntityPPO(LeanRollouts, PPO):
         for parameter in parameters:
             parameter.grad = None
         torch.autograd.backward(*zip(*losses.gradients, strict=True))  # type: ignore[arg-type]
-        return clip_gradients([p.grad for p in parameters if p.grad is not None], self.max_grad_norm)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if len(gradients) < len(parameters):
+            self._flat = None  # some parameters stay behind from now on
+        if self._flat is None:
+            return clip_gradients(gradients, self.max_grad_norm)
+        self._gradient = torch.cat([gradient.flatten() for gradient in gradients])
+        return clip_gradients([self._gradient], self.max_grad_norm)
+
+    def step(self) -> None:
+        """Move the weights along the gradient that :meth:`backward` has left."""
+        if self._flat is None or self._gradient is None:
+            self.policy.optimizer.step()
+        else:
+            self._flat.step(self._gradient)
 
     def _record(self, log: UpdateLog) -> None:
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
@@ -226,6 +259,6 @@ def clip_gradients(gradients: list[Tensor], max_norm: float) -> Tensor:
 
     ``torch.nn.utils.clip_grad_norm_`` in a third of its time: one norm of all instead of a norm of norms.
     """
-    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    norm = (torch.cat([g.flatten() for g in gradients]) if len(gradients) > 1 else gradients[0]).norm()
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm

@@ -64,9 +64,10 @@ class GuardedPPO(EntityPPO):
         norm, loss = self.backward(losses), float(losses.total)
         if not (np.isfinite(float(norm)) and np.isfinite(loss)):
             self._refuse("gradient", {n: p.grad for n, p in self.policy.named_parameters() if p.grad is not None}, loss)
-        self.policy.optimizer.step()
+        self.step()
         weights = [p.detach() for p in self.policy.optimizer.param_groups[0]["params"]]
-        if not np.isfinite(float(torch.stack(torch._foreach_norm(weights)).sum())):
+        size = torch.stack(torch._foreach_norm(weights)).sum() if self._flat is None else self._flat.weights.norm()
+        if not np.isfinite(float(size)):
             self._refuse("weight", dict(self.policy.named_parameters()), loss)
         return norm
 

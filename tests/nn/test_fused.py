@@ -10,6 +10,7 @@ from attn_rl.nn import fused
 from attn_rl.nn.comparisons import Group
 from attn_rl.nn.fused import build
 from attn_rl.nn.network import AttentionNetwork
+from attn_rl.nn.normalizer import standardize
 from tests.nn.scenes import CASES, GARBAGE, Case, fill_absent, for_every_case, outputs
 from tests.nn.test_network import apart, present_only
 
@@ -91,6 +92,23 @@ def test_widths_off_and_on_the_vector_width(n_layers, entity_rows, d_model, n_he
     ego = torch.randn(41, 5)
     assert fits(made, rows)
     check_as_exact_as_the_modules(made, ego, rows)
+
+
+@needs_compiler
+@pytest.mark.parametrize("scaled", [False, True])
+def test_packing_keeps_what_is_there_in_order_and_counts_it(scaled):
+    """Of a view too, as where presence is a column of the observation."""
+    x = (torch.randn(5, 7, 4) * 9).narrow(-1, 1, 3)
+    present = torch.rand(5, 7) < 0.6
+    present[2] = False
+    x[~present] = torch.nan
+    scaling = (torch.randn(3), torch.rand(3), 1.5) if scaled else None
+    (rows,), counts = fused.pack([(x, present, scaling)], n_lead=2)
+    expected = x[present] if scaling is None else standardize(x[present], *scaling)
+    torch.testing.assert_close(rows, expected, rtol=1e-6, atol=1e-6)
+    assert torch.equal(counts, torch.stack([torch.ones(5).long(), torch.ones(5).long(), present.sum(1)]))
+    if scaled:
+        assert rows.abs().max() == 1.5
 
 
 @needs_compiler

@@ -445,7 +445,44 @@ struct Encoder {
     }
 };
 
+// ---- packing ---------------------------------------------------------------------------------------------------
+
+struct Slots {  // of an entity type, as the observation has them
+    int64_t n, features, stride, row_stride;  // strides of observations and of slots, in floats
+    const float* x;
+    const uint8_t* present;         // (B, n)
+    const float *mean, *scale;      // of features; none: they stay as they are
+    float clip;
+    float* packed;                  // out: features of the rows that are present
+    int64_t* counts;                // out (B)
+};
+
 extern "C" {
+// Scale the rows that are present, one behind the other; return how many each type has.
+void pack(int64_t n_types, Slots* types, int64_t B, int64_t* totals) {
+    for (int64_t t = 0; t < n_types; t++) {
+        const Slots& s = types[t];
+        float* out = s.packed;
+        for (int64_t b = 0; b < B; b++) {
+            const float* begun = out;
+            for (int64_t j = 0; j < s.n; j++) {
+                if (!s.present[b * s.n + j]) continue;
+                const float* x = s.x + b * s.stride + j * s.row_stride;
+                for (int64_t c = 0; c < s.features; c++) {
+                    float v = x[c];
+                    if (s.mean) {
+                        v = (v - s.mean[c]) * s.scale[c];
+                        v = v > s.clip ? s.clip : v < -s.clip ? -s.clip : v;  // NaN stays
+                    }
+                    *out++ = v;
+                }
+            }
+            s.counts[b] = (out - begun) / s.features;
+        }
+        totals[t] = (out - s.packed) / s.features;
+    }
+}
+
 int64_t kept_size(const Arguments* a) { return Encoder(*a).kept_size(); }
 
 void forward(const Arguments* a, float* out) { Encoder(*a).forward(out); }
