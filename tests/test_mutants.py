@@ -502,6 +502,13 @@ if library() is not None:
             ".sharpness(counts[self.n_lead :].sum(0))",
             FUSED_KILLER,
         ),
+        Mutant(
+            "the critic's gradients go to the actor",
+            "attn_rl/nn/fused/towers.py",
+            "            used += len(part.weights)\n",
+            "",
+            "tests/nn/test_towers.py::test_outputs_and_gradients_are_those_of_the_modules",
+        ),
         Mutant("gradients overlap", CALL, "data_ptr() + 4 * start", "data_ptr() + 4 * max(start - 1, 0)", FUSED_KILLER),
         Mutant(
             "gradients come from a pass since overwritten",

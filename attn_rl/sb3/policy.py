@@ -17,10 +17,11 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import Categorical
 
 from attn_rl.entities import ACTION_MASK
+from attn_rl.nn import fused
 from attn_rl.nn.rollout import Settles
 from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
-from attn_rl.sb3.settled_heads import SettledHeads, can_settle
+from attn_rl.sb3.settled_heads import SettledHeads, are_plain
 
 DEFAULT_NET_ARCH = [64]
 
@@ -194,19 +195,26 @@ def _check_feeds_heads(extractor: type) -> None:
         )
 
 
-class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy, Settles):
+class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy, Settles, fused.FusedUpdates):
     """Actor-critic policy that attends over entities, for PPO, A2C and TRPO.
 
     ``PPO(EntityAttentionPolicy, env)`` is a good agent without any ``policy_kwargs``. See :class:`EntityHeads` for the
     arguments; ``attn_rl.sb3.maskable`` holds the variant for sb3-contrib's MaskablePPO.
     """
 
+    @property
+    def _lean(self) -> bool:
+        """Actor and critic are plain; else SB3 has to run them, as with continuous actions or a pointer."""
+        return (
+            self.share_features_extractor
+            and type(self.action_dist) is LeanCategorical
+            and are_plain(self.mlp_extractor, self.action_net, self.value_net)
+        )
+
     def settle(self) -> SettledHeads | None:
-        """Actor and critic in one; None where SB3 has to run them, as with continuous actions or a pointer."""
-        lean = self.share_features_extractor and type(self.action_dist) is LeanCategorical
-        if lean and can_settle(self.mlp_extractor, self.action_net, self.value_net):
-            return SettledHeads(self.mlp_extractor, self.action_net, self.value_net)  # type: ignore[arg-type]
-        return None
+        """Actor and critic in one, None where that cannot be."""
+        net: Any = self
+        return SettledHeads(net.mlp_extractor, net.action_net, net.value_net) if self._lean else None
 
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B,...), values (B,1) and log-probabilities (B,), as SB3 computes them."""
@@ -215,3 +223,25 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy, Settles):
         logits, values = self.settled(self.extract_features(obs))
         actions, log_prob = self.action_dist.proba_distribution(logits).draw(deterministic)  # type: ignore[attr-defined]
         return actions, values, log_prob
+
+    def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values (B,1), log-probabilities and entropy (B,), as SB3 computes them."""
+        towers = self._towers() if isinstance(self.fused, fused.Held) and torch.is_grad_enabled() else ()
+        if not towers:
+            return super().evaluate_actions(obs, actions)
+        logits, values = fused.towers(self.extract_features(obs), *towers)
+        distribution = self.action_dist.proba_distribution(logits)  # type: ignore[call-arg]
+        return values, distribution.log_prob(actions), distribution.entropy()
+
+    def _towers(self) -> tuple[fused.Tower, ...]:
+        """Actor and critic for the fused kernels; none where these do not know them."""
+        held: Any = self.fused
+        if held.towers is None:
+            actor, critic = (
+                ([*self.mlp_extractor.policy_net, self.action_net], [*self.mlp_extractor.value_net, self.value_net])
+                if self._lean
+                else ((), ())
+            )
+            known = self._lean and fused.can_build(actor) and fused.can_build(critic)
+            held.towers = (fused.Tower(actor), fused.Tower(critic)) if known else ()
+        return held.towers  # type: ignore[no-any-return]

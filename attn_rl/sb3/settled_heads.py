@@ -40,8 +40,8 @@ class SettledHeads:
         return x[:, : self.n_actions], x[:, self.n_actions :]
 
 
-def can_settle(mlp: nn.Module, action_net: nn.Module, value_net: nn.Module) -> bool:
-    """Whether :class:`SettledHeads` knows everything in there."""
+def are_plain(mlp: nn.Module, action_net: nn.Module, value_net: nn.Module) -> bool:
+    """Whether these are two networks of one depth, of linear layers and the same elementwise activations."""
     if type(mlp) is not MlpExtractor or type(action_net) is not nn.Linear or type(value_net) is not nn.Linear:
         return False
     kinds = [[type(layer) for layer in net] for net in (mlp.policy_net, mlp.value_net)]

@@ -1,6 +1,7 @@
 """EntityAttentionPolicy inside Stable-Baselines3: defaults, initialisation, every algorithm, PPO's first ratio."""
 
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, FlatExtractor
+from attn_rl.nn.fused import fused_updates
 from attn_rl.nn.normalizer import RunningNormalizer
 from attn_rl.nn.rollout import settled
 from attn_rl.sb3.ppo import EntityPPO
@@ -257,3 +259,20 @@ def test_a_nan_stops_the_draw_while_weights_stand_still():
         settle()
         with pytest.raises(ValueError, match="action probability is NaN"):
             policy(torch.zeros(2, 5, 3))
+
+
+@pytest.mark.parametrize("settings", [{}, {"net_arch": [7, 5]}, {"activation_fn": nn.ELU}, {"net_arch": {"pi": [7]}}])
+def test_fused_updates_evaluate_actions_as_stable_baselines3_does(settings):
+    """With the kernels where they know actor and critic, and without where they do not."""
+    space = spaces.Dict({"ego": spaces.Box(-1, 1, (2,), np.float32), "items": spaces.Box(-1, 1, (5, 3), np.float32)})
+    policy = EntityAttentionPolicy(space, spaces.Discrete(6), lambda _: 1e-3, **settings).train()
+    obs = {key: torch.randn(12, *block.shape) for key, block in space.spaces.items()}
+    actions, found = torch.arange(12) % 6, []
+    for updates in (fused_updates(policy), nullcontext()):
+        with updates:
+            outputs = policy.evaluate_actions(obs, actions)
+            loss = sum((x.flatten() * torch.arange(12.0).cos()).sum() for x in outputs)
+            found.append([*outputs, *torch.autograd.grad(loss, list(policy.parameters()))])
+    assert policy.fused is False
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)

@@ -20,8 +20,21 @@ from torch.autograd.function import once_differentiable
 
 from attn_rl.nn.fused.build import library
 from attn_rl.nn.fused.call import Call, Learned, Relation, Rows, Source, address, pack
+from attn_rl.nn.fused.towers import Tower, can_build, towers
 
-__all__ = ["FusedUpdates", "Held", "Relation", "Rows", "Source", "encode", "fused_updates", "pack"]
+__all__ = [
+    "FusedUpdates",
+    "Held",
+    "Relation",
+    "Rows",
+    "Source",
+    "Tower",
+    "can_build",
+    "encode",
+    "fused_updates",
+    "pack",
+    "towers",
+]
 
 
 class FusedUpdates:
@@ -38,6 +51,7 @@ class Held:
     """What need not be looked up for every minibatch, since weights stay where they are."""
 
     learned: Learned | None = None
+    towers: tuple[Tower, ...] | None = None
 
 
 @contextmanager

@@ -141,6 +141,19 @@ static void rectify_backward(int64_t n, const float* y, float* d_y) {
     for (int64_t j = 0; j < n; j++) d_y[j] = y[j] > 0 ? d_y[j] : 0;
 }
 
+static void tangent(int64_t n, float* x) {  // hyperbolic, to 1e-7
+    for (int64_t j = 0; j < n; j += W) {
+        Vec twice = load_some(x + j, n - j) * 2.0f;
+        twice = twice < -40.0f ? fill(-40.0f) : twice;
+        twice = twice > 40.0f ? fill(40.0f) : twice;
+        store_some(x + j, 1.0f - 2.0f / (exponential(twice) + 1.0f), n - j);
+    }
+}
+
+static void tangent_backward(int64_t n, const float* y, float* d_y) {
+    for (int64_t j = 0; j < n; j++) d_y[j] *= 1 - y[j] * y[j];
+}
+
 // ---- layer normalisation ---------------------------------------------------------------------------------------
 
 struct Norm {

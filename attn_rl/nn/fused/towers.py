@@ -1,0 +1,102 @@
+"""Actor and critic in one step of autograd's graph, forward and backward in C++ (``Tower`` in ``encoder.cpp``)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from attn_rl.nn.fused.build import library
+from attn_rl.nn.fused.call import address
+
+ACTIVATIONS = {nn.Tanh: 0, nn.ReLU: 1}
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("n_in", "n_out")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "d_weight", "d_bias")),
+    ]
+
+
+class _Tower(ctypes.Structure):
+    _fields_ = [("n_layers", ctypes.c_int64), ("activation", ctypes.c_int64), ("layers", ctypes.c_void_p)]
+
+
+class Tower:
+    """Linear layers with one kind of activation between them, as C++ takes them while weights stay where they are.
+
+    Attributes:
+        weights: weight and bias of every layer.
+        hidden: floats per row that the backward pass needs.
+        n_out: width of the output.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        linear = [module for module in modules if isinstance(module, nn.Linear)]
+        kinds = {ACTIVATIONS[type(module)] for module in modules if not isinstance(module, nn.Linear)}
+        self.weights = [x.contiguous() for layer in linear for x in (layer.weight, layer.bias)]
+        self.layers = (_Layer * len(linear))(
+            *(_Layer(x.in_features, x.out_features, x.weight.data_ptr(), x.bias.data_ptr()) for x in linear)
+        )
+        self.tower = _Tower(len(linear), *(kinds or {0}), ctypes.addressof(self.layers))
+        self.hidden, self.n_out = sum(x.out_features for x in linear[:-1]), linear[-1].out_features
+
+    def point(self, starts: Sequence[int]) -> None:
+        """Say where the gradients of :attr:`weights` go."""
+        for i, layer in enumerate(self.layers):
+            layer.d_weight, layer.d_bias = starts[2 * i : 2 * i + 2]
+
+
+def can_build(modules: Sequence[nn.Module]) -> bool:
+    """Whether C++ knows all of ``modules``: float32 linear layers on the CPU, and activations of one kind."""
+    linear = [module for module in modules if isinstance(module, nn.Linear)]
+    plain = all(x.bias is not None and x.weight.dtype == torch.float32 and x.weight.is_cpu for x in linear)
+    kinds = {type(module) for module in modules} - {nn.Linear}
+    return plain and len(kinds) <= 1 and kinds <= ACTIVATIONS.keys()
+
+
+def towers(x: Tensor, *parts: Tower) -> tuple[Tensor, ...]:
+    """What each of ``parts`` makes of ``x`` (B,D)."""
+    return _Towers.apply(parts, x.contiguous(), *(weight for part in parts for weight in part.weights))  # type: ignore[no-any-return]
+
+
+class _Towers(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, parts: Sequence[Tower], x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        n = len(x)
+        outs = tuple(torch.empty(n, part.n_out) for part in parts)
+        hidden = [torch.empty(n * part.hidden) for part in parts]
+        for part, kept, out in zip(parts, hidden, outs, strict=True):
+            library().tower_forward(  # type: ignore[union-attr]
+                ctypes.byref(part.tower), ctypes.c_int64(n), address(x), address(kept), address(out)
+            )
+        ctx.parts, ctx.x, ctx.hidden, ctx.weights = parts, x, hidden, weights
+        return outs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *d_outs: Tensor) -> tuple[Any, ...]:
+        sizes = [ctx.x.numel(), *(weight.numel() for weight in ctx.weights)]
+        flat = torch.zeros(sum(sizes))
+        starts = [flat.data_ptr() + 4 * start for start in accumulate(sizes[:-1], initial=0)]
+        used = 1
+        for part, kept, d_out in zip(ctx.parts, ctx.hidden, d_outs, strict=True):
+            part.point(starts[used : used + len(part.weights)])
+            used += len(part.weights)
+            library().tower_backward(  # type: ignore[union-attr]
+                ctypes.byref(part.tower),
+                ctypes.c_int64(len(ctx.x)),
+                address(ctx.x),
+                address(kept),
+                address(d_out.contiguous()),
+                ctypes.c_void_p(starts[0]),
+            )
+        d_x, *rest = flat.split(sizes)
+        found = [part.view(weight.shape) for part, weight in zip(rest, ctx.weights, strict=True)]
+        return None, d_x.view(ctx.x.shape), *found
