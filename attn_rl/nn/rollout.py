@@ -51,12 +51,12 @@ def settled(network: nn.Module) -> Iterator[Callable[[], None]]:
         A function to call where somebody may have changed weights all the same: it works everything out anew if so.
     """
     modules = [module for module in network.modules() if isinstance(module, Settles)]
-    tensors = [*network.parameters(), *network.buffers()]
+    weights = list(network.parameters())
     known: list[int] = []
 
     @torch.no_grad()
     def settle() -> None:
-        versions = [tensor._version for tensor in tensors]
+        versions = [weight._version for weight in weights]
         if versions != known:
             known[:] = versions
             for module in modules:

@@ -72,7 +72,8 @@ class LeanRollouts(OnPolicyAlgorithm):
             self._update_info_buffer(infos, dones)
             if isinstance(self.action_space, spaces.Discrete):
                 actions = actions.reshape(-1, 1)
-            self._value_what_was_cut_off(rewards, dones, infos)
+            if dones.any():
+                self._value_what_was_cut_off(rewards, dones, infos)
             episode_starts = self._last_episode_starts
             rollout_buffer.add(self._last_obs, actions, rewards, episode_starts, values, log_probs)  # type: ignore[arg-type]
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
