@@ -105,8 +105,8 @@ MUTANTS = [
     Mutant(
         "log-count scaling counts slots",
         ATTENTION,
-        "n_present = present.sum(dim=-1, dtype=tokens.dtype)",
-        "n_present = torch.ones_like(present).sum(dim=-1, dtype=tokens.dtype)",
+        "self.sharpness(present.sum(dim=-1, dtype=tokens.dtype)",
+        "self.sharpness(torch.ones_like(present).sum(dim=-1, dtype=tokens.dtype)",
         "tests/nn/test_attention.py::TestMultiHeadAttention::test_log_count_scaling_by_hand",
     ),
     Mutant(
@@ -170,9 +170,9 @@ MUTANTS = [
     Mutant(
         "rollouts act with the weights of before",
         ROLLOUT,
-        "if versions != known:",
-        "if not known:",
-        "tests/nn/test_rollout.py::test_weights_changed_meanwhile_are_found_where_it_is_asked",
+        "if found != self.known:",
+        "if not self.known:",
+        "tests/nn/test_rollout.py::test_weights_changed_meanwhile_are_seen",
     ),
     Mutant(
         "the tap sees a pattern that is not used (rollouts)",
@@ -498,8 +498,8 @@ if library() is not None:
         Mutant(
             "leading tokens sharpen nothing",
             NETWORK,
-            ".sharpness(counts.sum(0))",
-            ".sharpness(counts[self.n_lead :].sum(0))",
+            ".sharpness(counts.sum(0, ",
+            ".sharpness(counts[self.n_lead :].sum(0, ",
             FUSED_KILLER,
         ),
         Mutant(

@@ -200,9 +200,9 @@ class MultiHeadAttention(nn.Module):
         Returns:
             (B,Q,D)
         """
-        n_present = present.sum(dim=-1, dtype=tokens.dtype).view(-1, 1, 1, 1)
-        scale, sharpness = self._temperature(), self.sharpness(n_present)
-        if sharpness is not None:
+        scale: Tensor | float = self._temperature()
+        if self.count_reference is not None:
+            sharpness = self.sharpness(present.sum(dim=-1, dtype=tokens.dtype).view(-1, 1, 1, 1))
             if bias is None or not self.inner:
                 scale = sharpness * scale
             bias = None if bias is None else bias * sharpness
@@ -260,10 +260,10 @@ class MultiHeadAttention(nn.Module):
             return self.log_temperature.exp()[None]
         return 1.0 / math.sqrt(self.w_q.in_features // self.n_heads)
 
-    def sharpness(self, n_present: Tensor) -> Tensor | None:
+    def sharpness(self, n_present: Tensor) -> Tensor:
         """Log-count scaling: a factor on the scores that grows with the number of present tokens (any shape)."""
         if self.count_reference is None:
-            return None
+            return torch.ones_like(n_present, dtype=self.w_q.weight.dtype)
         return torch.log1p(n_present) / math.log1p(self.count_reference)
 
     def _split(self, x: Tensor) -> Tensor:

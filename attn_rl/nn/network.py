@@ -192,7 +192,7 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
 
     def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
         """As :meth:`forward`, on all slots."""
-        if self.settled is not None and not torch.is_grad_enabled():
+        if self.runs_flat:
             return self._read(*self.settled(ego, entities))
         scaled = self.normalizer(ego, entities)
         tokens = self.tokenizer(*scaled, self.query)
@@ -235,8 +235,7 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
         rows, counts = fused.pack(types, self.n_lead)
         query = None if self.query is None else self.query.expand(counts.shape[1], -1)
         sources = self.tokenizer.sources(ego_features, rows, query)
-        sharpness = self.encoder.blocks[0].attention.sharpness(counts.sum(0))  # type: ignore[union-attr, operator]
-        sharpness = torch.ones(counts.shape[1]) if sharpness is None else sharpness
+        sharpness = self.encoder.blocks[0].attention.sharpness(counts.sum(0, dtype=torch.float32))  # type: ignore[union-attr, operator]
         factors: list[fused.Relation | None] = [None] * len(self.encoder.blocks)
         if self.relations is not None:
             factors = self.relations.factors(ego, entities, self._present(entities))

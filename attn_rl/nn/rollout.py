@@ -2,8 +2,8 @@
 
 A rollout asks the same network thousands of times, often about a single observation. Looking weights up, calling
 modules and reshaping then cost as much as the numbers. :class:`SettledNetwork` computes what
-:meth:`AttentionNetwork.encode <attn_rl.nn.network.AttentionNetwork.encode>` computes, in the same order, softmax
-written out, through the same taps; tests hold the two equal.
+:meth:`AttentionNetwork.encode <attn_rl.nn.network.AttentionNetwork.encode>` computes, softmax written out, through the
+same taps; tests hold the two equal.
 
 Shapes: B batch, N_t slots of a type, M tokens, D width, H heads.
 """
@@ -11,7 +11,7 @@ Shapes: B batch, N_t slots of a type, M tokens, D width, H heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,62 +19,104 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
-from attn_rl.nn.attention import MultiHeadAttention, pattern_of
-from attn_rl.nn.encoder import Block
-from attn_rl.nn.normalizer import Entities, RunningNormalizer, standardize
+from attn_rl.nn.attention import MultiHeadAttention, Tap, pattern_of
+from attn_rl.nn.encoder import Block, Encoder, FeedForward
+from attn_rl.nn.normalizer import Entities, EntityNormalizer, RunningNormalizer, Unchanged, standardize
 from attn_rl.nn.relations import UNRELATED, Related
-from attn_rl.nn.tokenizer import embed
+from attn_rl.nn.tokenizer import Embedding, Tokenizer, embed
 
 Weights = tuple[Tensor, Tensor]
 """Of a linear layer: (out,in) and (out,)."""
+
+
+class Rest:
+    """Weights that stand still, between :meth:`begin` and :meth:`end`.
+
+    Attributes:
+        flat: whether modules may run flat now.
+    """
+
+    flat = False
+
+    def __init__(self, network: nn.Module) -> None:
+        self.modules = [module for module in network.modules() if isinstance(module, Settles)]
+        self.tensors = [*network.parameters(), *network.buffers()]
+        self.known: list[tuple[int, int]] = []
+
+    def begin(self) -> None:
+        """Let modules run flat; what has changed since the last time is worked out anew.
+
+        A change in place is seen by PyTorch's count of them, which ``tensor.data.copy_()`` escapes.
+        """
+        found = [(tensor._version, tensor.data_ptr()) for tensor in self.tensors]
+        if found != self.known:
+            with torch.no_grad():
+                for module in self.modules:
+                    module.rest, module.settled = self, module.settle()
+            self.known = found
+        self.flat = True
+
+    def end(self) -> None:
+        """Whoever asks now asks the modules themselves."""
+        self.flat = False
+
+    def forget(self) -> None:
+        """Leave nothing in the modules."""
+        self.end()
+        for module in self.modules:
+            module.rest = module.settled = None
 
 
 class Settles(nn.Module):
     """Mixin of a module that can run flat.
 
     Attributes:
-        settled: inside :func:`settled`, what :meth:`settle` returned; None outside, where weights may change.
+        rest, settled: inside :func:`settled`, when to run flat and what :meth:`settle` returned; None outside.
     """
 
+    rest: Rest | None = None
     settled: Any = None
 
     def settle(self) -> Any:
         """Work out what depends on weights alone; None where the module itself must run."""
         raise NotImplementedError
 
+    @property
+    def runs_flat(self) -> bool:
+        """Whether to call :attr:`settled`: nobody wants a gradient or listens to a module that would not be called."""
+        resting = self.rest is not None and self.rest.flat and self.settled is not None
+        return resting and not torch.is_grad_enabled() and not any(self.settled.ears)
+
 
 @contextmanager
-def settled(network: nn.Module) -> Iterator[Callable[[], None]]:
-    """Within the block, the weights of ``network`` stand still, and what :class:`Settles` in it runs flat.
+def settled(network: nn.Module) -> Iterator[Rest]:
+    """Within the block, what :class:`Settles` in ``network`` can run flat, from ``begin()`` to ``end()`` of the result.
 
-    Yields:
-        A function to call where somebody may have changed weights all the same: it works everything out anew if so.
+    Whoever else asks the network meanwhile, a callback say, gets the modules and the weights of that moment.
     """
-    modules = [module for module in network.modules() if isinstance(module, Settles)]
-    weights = list(network.parameters())
-    known: list[int] = []
-
-    @torch.no_grad()
-    def settle() -> None:
-        versions = [weight._version for weight in weights]
-        if versions != known:
-            known[:] = versions
-            for module in modules:
-                module.settled = module.settle()
-
-    settle()
+    rest = Rest(network)
     try:
-        yield settle
+        yield rest
     finally:
-        for module in modules:
-            module.settled = None
+        rest.forget()
+
+
+def hooks(modules: Sequence[nn.Module]) -> list[Mapping[int, Any]]:
+    """The hooks of ``modules``, those still to be registered too; of taps, only those that may change what goes in."""
+    after = [module._forward_hooks for module in modules if not isinstance(module, Tap)]
+    return after + [module._forward_pre_hooks for module in modules]
 
 
 class SettledNetwork:
-    """An :class:`attn_rl.nn.network.AttentionNetwork` of today's weights, with dot-product similarity."""
+    """An :class:`attn_rl.nn.network.AttentionNetwork` of today's weights, with dot-product similarity.
+
+    Attributes:
+        ears: the hooks of the modules that are not called.
+    """
 
     def __init__(self, network: Any) -> None:
         normalizer, tokenizer = network.normalizer, network.tokenizer
+        self.ears = hooks([part for child in (normalizer, tokenizer, network.encoder) for part in child.modules()])
         self.types = [(_scaling(n), e.weights()) for n, e in zip(normalizer.types, tokenizer.embed, strict=True)]
         self.ego_scaling = _scaling(normalizer.ego)
         self.embed_ego = None if tokenizer.embed_ego is None else tokenizer.embed_ego.weights()
@@ -199,10 +241,27 @@ class SettledBlock:
         return linear(seen.transpose(1, 2).reshape(n, m, d), *self.take), pattern
 
 
+KNOWN = (
+    Block,
+    Embedding,
+    Encoder,
+    EntityNormalizer,
+    FeedForward,
+    MultiHeadAttention,
+    RunningNormalizer,
+    Tap,
+    Tokenizer,
+    Unchanged,
+    nn.LayerNorm,
+    nn.Linear,
+    nn.ModuleList,
+)
+
+
 def can_settle(network: Any) -> bool:
-    """Whether :class:`SettledNetwork` knows everything in there."""
-    blocks = network.encoder.blocks
-    return network.similarity == "dot" and all(type(block) is Block for block in blocks)
+    """Whether :class:`SettledNetwork` knows everything in there: no subclass of a part, nothing added to one."""
+    parts = [part for child in (network.normalizer, network.tokenizer, network.encoder) for part in child.modules()]
+    return network.similarity == "dot" and all(type(part) in KNOWN for part in parts)
 
 
 def _scaling(normalizer: nn.Module | None) -> tuple[Tensor, Tensor, float] | None:

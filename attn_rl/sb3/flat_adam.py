@@ -40,8 +40,10 @@ class FlatAdam:
         group = optimizer.param_groups[0]
         alike = {(p.dtype, p.device, p.requires_grad) for p in group["params"]}
         steps = {float(optimizer.state[p]["step"]) if optimizer.state.get(p) else 0.0 for p in group["params"]}
-        other = ("amsgrad", "maximize", "capturable", "differentiable")
-        return bool(group["fused"]) and len(alike) == len(steps) == 1 and not any(group[name] for name in other)
+        other = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
+        plain = bool(group["fused"]) and not any(group.get(name) for name in other)
+        heard = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+        return plain and not heard and len(alike) == len(steps) == 1
 
     @torch.no_grad()
     def step(self, gradient: Tensor) -> None:

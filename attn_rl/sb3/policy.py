@@ -18,7 +18,7 @@ from torch.distributions import Categorical
 
 from attn_rl.entities import ACTION_MASK
 from attn_rl.nn import fused
-from attn_rl.nn.rollout import Settles
+from attn_rl.nn.rollout import Settles, hooks
 from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
 from attn_rl.sb3.settled_heads import SettledHeads, are_plain
@@ -205,8 +205,10 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy, Settles, fused.Fused
     @property
     def _lean(self) -> bool:
         """Actor and critic are plain; else SB3 has to run them, as with continuous actions or a pointer."""
+        own = type(self)._get_action_dist_from_latent is ActorCriticPolicy._get_action_dist_from_latent
         return (
-            self.share_features_extractor
+            own
+            and self.share_features_extractor
             and type(self.action_dist) is LeanCategorical
             and are_plain(self.mlp_extractor, self.action_net, self.value_net)
         )
@@ -218,7 +220,7 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy, Settles, fused.Fused
 
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B,...), values (B,1) and log-probabilities (B,), as SB3 computes them."""
-        if self.settled is None or torch.is_grad_enabled():
+        if not self.runs_flat:
             return super().forward(obs, deterministic)
         logits, values = self.settled(self.extract_features(obs))
         actions, log_prob = self.action_dist.proba_distribution(logits).draw(deterministic)  # type: ignore[attr-defined]
@@ -234,14 +236,12 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy, Settles, fused.Fused
         return values, distribution.log_prob(actions), distribution.entropy()
 
     def _towers(self) -> tuple[fused.Tower, ...]:
-        """Actor and critic for the fused kernels; none where these do not know them."""
-        held: Any = self.fused
-        if held.towers is None:
-            actor, critic = (
-                ([*self.mlp_extractor.policy_net, self.action_net], [*self.mlp_extractor.value_net, self.value_net])
-                if self._lean
-                else ((), ())
-            )
-            known = self._lean and fused.can_build(actor) and fused.can_build(critic)
-            held.towers = (fused.Tower(actor), fused.Tower(critic)) if known else ()
-        return held.towers  # type: ignore[no-any-return]
+        """Actor and critic for the fused kernels; none where these do not know them, or somebody listens there."""
+        net: Any = self
+        if net.fused.towers is None:
+            net.fused.towers = ()
+            if self._lean and not any(hooks([*net.mlp_extractor.modules(), net.action_net, net.value_net])):
+                both = [*net.mlp_extractor.policy_net, net.action_net], [*net.mlp_extractor.value_net, net.value_net]
+                if all(map(fused.can_build, both)):
+                    net.fused.towers = tuple(map(fused.Tower, both))
+        return net.fused.towers  # type: ignore[no-any-return]

@@ -213,7 +213,7 @@ class EntityPPO(LeanRollouts, PPO):
         return norm
 
     def backward(self, losses: Losses) -> Tensor:
-        """Compute and clip the gradient; return its norm before clipping."""
+        """Compute the gradient and clip what :meth:`step` takes of it; return its norm before clipping."""
         parameters = self.policy.optimizer.param_groups[0]["params"]
         for parameter in parameters:
             parameter.grad = None

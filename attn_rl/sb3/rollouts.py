@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from attn_rl.nn.rollout import settled
+from attn_rl.nn.rollout import Rest, settled
 
 
 class LeanRollouts(OnPolicyAlgorithm):
@@ -36,8 +35,8 @@ class LeanRollouts(OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         callback.on_rollout_start()
-        with settled(self.policy) as settle:
-            goes_on = self._play(env, callback, rollout_buffer, n_rollout_steps, settle)
+        with settled(self.policy) as rest:
+            goes_on = self._play(env, callback, rollout_buffer, n_rollout_steps, rest)
         if not goes_on:
             return False
         with torch.no_grad():
@@ -54,13 +53,15 @@ class LeanRollouts(OnPolicyAlgorithm):
         callback: BaseCallback,
         rollout_buffer: RolloutBuffer,
         n_rollout_steps: int,
-        settle: Callable[[], None],
+        rest: Rest,
     ) -> bool:
         """The steps of :meth:`collect_rollouts`."""
         for n_steps in range(n_rollout_steps):  # noqa: B007 (callbacks may ask for it)
             obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+            rest.begin()
             with torch.no_grad():
                 actions, values, log_probs = self.policy(obs_tensor)
+            rest.end()
             actions = actions.cpu().numpy()
             clipped_actions = self._playable(actions)
             new_obs, rewards, dones, infos = env.step(clipped_actions)
@@ -68,12 +69,13 @@ class LeanRollouts(OnPolicyAlgorithm):
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
-            settle()  # the callback may have loaded other weights
             self._update_info_buffer(infos, dones)
             if isinstance(self.action_space, spaces.Discrete):
                 actions = actions.reshape(-1, 1)
             if dones.any():
+                rest.begin()
                 self._value_what_was_cut_off(rewards, dones, infos)
+                rest.end()
             episode_starts = self._last_episode_starts
             rollout_buffer.add(self._last_obs, actions, rewards, episode_starts, values, log_probs)  # type: ignore[arg-type]
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]

@@ -9,6 +9,8 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from attn_rl.nn.rollout import hooks
+
 ELEMENTWISE = (nn.Tanh, nn.ReLU, nn.ELU, nn.LeakyReLU, nn.SiLU, nn.GELU)
 
 
@@ -18,10 +20,13 @@ class SettledHeads:
     Args:
         mlp: two networks of one depth, of linear layers and the same elementwise activations.
         action_net, value_net: what follows.
+
+    Attributes:
+        ears: the hooks of all these, which are not called.
     """
 
     def __init__(self, mlp: MlpExtractor, action_net: nn.Linear, value_net: nn.Linear) -> None:
-        self.n_actions = action_net.out_features
+        self.n_actions, self.ears = action_net.out_features, hooks([*mlp.modules(), action_net, value_net])
         actor = [*mlp.policy_net, action_net]
         critic = [*mlp.value_net, value_net]
         self.layers: list[Any] = []
@@ -43,6 +48,9 @@ class SettledHeads:
 def are_plain(mlp: nn.Module, action_net: nn.Module, value_net: nn.Module) -> bool:
     """Whether these are two networks of one depth, of linear layers and the same elementwise activations."""
     if type(mlp) is not MlpExtractor or type(action_net) is not nn.Linear or type(value_net) is not nn.Linear:
+        return False
+    linear = [action_net, value_net, *(layer for layer in mlp.modules() if isinstance(layer, nn.Linear))]
+    if any(layer.bias is None for layer in linear):
         return False
     kinds = [[type(layer) for layer in net] for net in (mlp.policy_net, mlp.value_net)]
     return kinds[0] == kinds[1] and all(kind is nn.Linear or kind in ELEMENTWISE for kind in kinds[0])

@@ -61,3 +61,16 @@ def test_what_the_kernels_do_not_know_is_not_built():
     assert not fused.can_build([linear, nn.Tanh(), linear, nn.ReLU(), linear])
     assert not fused.can_build([nn.Linear(3, 3, bias=False)])
     assert not fused.can_build([nn.Linear(3, 3).double()])
+    assert not fused.can_build([linear, linear])
+    assert not fused.can_build([linear, nn.Tanh()])
+
+
+@needs_compiler
+def test_gradients_that_lie_apart_and_features_that_do_not_fit():
+    modules, x = [nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 7)], torch.randn(11, 3)
+    towers = fused.towers(x, fused.Tower(modules))[0].mean(), nn.Sequential(*modules)(x).mean()  # expanded gradients
+    for found, expected in zip(*(torch.autograd.grad(y, modules[0].weight) for y in towers), strict=True):
+        torch.testing.assert_close(found, expected)
+    for wrong in (torch.randn(11, 4), x.double()):
+        with pytest.raises(ValueError, match="actor and critic expect"):
+            fused.towers(wrong, fused.Tower(modules))

@@ -80,9 +80,19 @@ def test_what_lies_together_is_left_where_it_is():
     assert side_by_side(list(model.parameters())[::-1]).data_ptr() != flat.data_ptr()  # another order is none
 
 
-@pytest.mark.parametrize("changed", [{"fused": False}, {"amsgrad": True}, {"maximize": True}])
+@pytest.mark.parametrize(
+    "changed", [{"fused": False}, {"amsgrad": True}, {"maximize": True}, {"decoupled_weight_decay": True}]
+)
 def test_other_settings_are_left_to_torch(changed):
     assert not FlatAdam.can_take(model_and_adam(**changed)[1])
+
+
+def test_whoever_listens_to_steps_hears_them():
+    _, optimizer = model_and_adam()
+    handle = optimizer.register_step_post_hook(lambda *_: None)
+    assert not FlatAdam.can_take(optimizer)
+    handle.remove()
+    assert FlatAdam.can_take(optimizer)
 
 
 def test_parameters_that_did_not_always_move_together_are_left_to_torch():

@@ -243,7 +243,8 @@ def test_while_weights_stand_still_the_policy_draws_and_values_as_stable_baselin
         torch.manual_seed(3)
         expected = policy(obs, deterministic)
         torch.manual_seed(3)
-        with settled(policy):
+        with settled(policy) as rest:
+            rest.begin()
             assert (policy.settled is None) == (net_arch == {"pi": [7], "vf": [5, 3]})
             found = policy(obs, deterministic)
         assert torch.equal(found[0], expected[0])
@@ -254,11 +255,27 @@ def test_while_weights_stand_still_the_policy_draws_and_values_as_stable_baselin
 
 def test_a_nan_stops_the_draw_while_weights_stand_still():
     policy = EntityAttentionPolicy(spaces.Box(-1, 1, (5, 3), np.float32), spaces.Discrete(6), lambda _: 1e-3).eval()
-    with torch.no_grad(), settled(policy) as settle:
+    with torch.no_grad(), settled(policy) as rest:
         policy.action_net.bias[0] = torch.nan
-        settle()
+        rest.begin()
         with pytest.raises(ValueError, match="action probability is NaN"):
             policy(torch.zeros(2, 5, 3))
+
+
+class Bolder(EntityAttentionPolicy):
+    def _get_action_dist_from_latent(self, latent_pi):
+        return self.action_dist.proba_distribution(2.0 * self.action_net(latent_pi))
+
+
+def test_a_policy_with_a_distribution_of_its_own_is_asked_for_it():
+    policy = Bolder(spaces.Box(-1, 1, (5, 3), np.float32), spaces.Discrete(6), lambda _: 1e-3).eval()
+    obs, actions = torch.randn(4, 5, 3), torch.arange(4)
+    with torch.no_grad(), settled(policy) as rest:
+        rest.begin()
+        assert not policy.runs_flat
+    plain = policy.train().evaluate_actions(obs, actions)[1]
+    with fused_updates(policy):
+        torch.testing.assert_close(policy.evaluate_actions(obs, actions)[1], plain)
 
 
 @pytest.mark.parametrize("settings", [{}, {"net_arch": [7, 5]}, {"activation_fn": nn.ELU}, {"net_arch": {"pi": [7]}}])

@@ -511,9 +511,10 @@ void pack(int64_t n_types, Slots* types, int64_t B, int64_t* totals) {
         const Slots& s = types[t];
         float* out = s.packed;
         for (int64_t b = 0; b < B; b++) {
-            const float* begun = out;
+            s.counts[b] = 0;
             for (int64_t j = 0; j < s.n; j++) {
                 if (!s.present[b * s.n + j]) continue;
+                s.counts[b]++;
                 const float* x = s.x + b * s.stride + j * s.row_stride;
                 for (int64_t c = 0; c < s.features; c++) {
                     float v = x[c];
@@ -524,9 +525,8 @@ void pack(int64_t n_types, Slots* types, int64_t B, int64_t* totals) {
                     *out++ = v;
                 }
             }
-            s.counts[b] = (out - begun) / s.features;
         }
-        totals[t] = (out - s.packed) / s.features;
+        totals[t] = std::accumulate(s.counts, s.counts + B, int64_t(0));
     }
 }
 

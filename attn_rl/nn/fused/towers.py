@@ -40,7 +40,7 @@ class Tower:
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         linear = [module for module in modules if isinstance(module, nn.Linear)]
         kinds = {ACTIVATIONS[type(module)] for module in modules if not isinstance(module, nn.Linear)}
-        self.weights = [x.contiguous() for layer in linear for x in (layer.weight, layer.bias)]
+        self.weights = [x for layer in linear for x in (layer.weight, layer.bias)]
         self.layers = (_Layer * len(linear))(
             *(_Layer(x.in_features, x.out_features, x.weight.data_ptr(), x.bias.data_ptr()) for x in linear)
         )
@@ -54,15 +54,27 @@ class Tower:
 
 
 def can_build(modules: Sequence[nn.Module]) -> bool:
-    """Whether C++ knows all of ``modules``: float32 linear layers on the CPU, and activations of one kind."""
-    linear = [module for module in modules if isinstance(module, nn.Linear)]
-    plain = all(x.bias is not None and x.weight.dtype == torch.float32 and x.weight.is_cpu for x in linear)
-    kinds = {type(module) for module in modules} - {nn.Linear}
+    """Whether C++ knows all of ``modules``: float32 linear layers on the CPU, activations of one kind between them."""
+    linear, between = modules[::2], modules[1::2]
+    if len(linear) != len(between) + 1 or any(
+        type(module) is not nn.Linear or module.bias is None for module in linear
+    ):
+        return False
+    weights = [weight for module in linear for weight in module.parameters()]
+    plain = all(w.dtype == torch.float32 and w.is_cpu and w.is_contiguous() for w in weights)
+    kinds = {type(module) for module in between}
     return plain and len(kinds) <= 1 and kinds <= ACTIVATIONS.keys()
 
 
 def towers(x: Tensor, *parts: Tower) -> tuple[Tensor, ...]:
-    """What each of ``parts`` makes of ``x`` (B,D)."""
+    """What each of ``parts`` makes of ``x`` (B,D).
+
+    Raises:
+        ValueError: ``x`` is of another width or dtype than their first layers.
+    """
+    if any(x.shape[1:] != part.weights[0].shape[1:] for part in parts) or x.dtype != torch.float32:
+        wanted = tuple(parts[0].weights[0].shape[1:])
+        raise ValueError(f"features are {tuple(x.shape[1:])} {x.dtype}, actor and critic expect {wanted} torch.float32")
     return _Towers.apply(parts, x.contiguous(), *(weight for part in parts for weight in part.weights))  # type: ignore[no-any-return]
 
 
@@ -85,7 +97,7 @@ class _Towers(torch.autograd.Function):
         sizes = [ctx.x.numel(), *(weight.numel() for weight in ctx.weights)]
         flat = torch.zeros(sum(sizes))
         starts = [flat.data_ptr() + 4 * start for start in accumulate(sizes[:-1], initial=0)]
-        used = 1
+        d_outs, used = tuple(d_out.contiguous() for d_out in d_outs), 1
         for part, kept, d_out in zip(ctx.parts, ctx.hidden, d_outs, strict=True):
             part.point(starts[used : used + len(part.weights)])
             used += len(part.weights)
@@ -94,7 +106,7 @@ class _Towers(torch.autograd.Function):
                 ctypes.c_int64(len(ctx.x)),
                 address(ctx.x),
                 address(kept),
-                address(d_out.contiguous()),
+                address(d_out),
                 ctypes.c_void_p(starts[0]),
             )
         d_x, *rest = flat.split(sizes)
