@@ -26,7 +26,7 @@ class RunningNormalizer(nn.Module):
     type share them and absent rows do not count. Forward passes in training mode only *collect*; the
     statistics in use move when the module next enters evaluation mode, which Stable-Baselines3 does at the
     start of each rollout. So they are constant while a rollout is collected and optimised, and PPO's
-    probability ratio on the first minibatch is exactly 1. What is collected is saved with the weights.
+    probability ratio on the first minibatch is 1. What is collected is saved with the weights.
 
     The buffers in use are called ``running_*`` because Stable-Baselines3's off-policy algorithms copy buffers of
     that name to their target networks.

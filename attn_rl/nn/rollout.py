@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -29,6 +30,9 @@ Weights = tuple[Tensor, Tensor]
 """Of a linear layer: (out,in) and (out,)."""
 
 
+CHANGES = attrgetter("_version")
+
+
 class Rest:
     """Weights that stand still, between :meth:`begin` and :meth:`end`.
 
@@ -41,14 +45,14 @@ class Rest:
     def __init__(self, network: nn.Module) -> None:
         self.modules = [module for module in network.modules() if isinstance(module, Settles)]
         self.tensors = [*network.parameters(), *network.buffers()]
-        self.known: list[tuple[int, int]] = []
+        self.known: list[int] = []
 
     def begin(self) -> None:
         """Let modules run flat; what has changed since the last time is worked out anew.
 
         A change in place is seen by PyTorch's count of them, which ``tensor.data.copy_()`` escapes.
         """
-        found = [(tensor._version, tensor.data_ptr()) for tensor in self.tensors]
+        found = [*map(CHANGES, self.tensors), *map(Tensor.data_ptr, self.tensors)]
         if found != self.known:
             with torch.no_grad():
                 for module in self.modules:

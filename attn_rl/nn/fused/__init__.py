@@ -1,7 +1,7 @@
 """Gradient updates in one pass over rows without padding: what ``encoder.cpp`` computes, as a part of autograd's graph.
 
 Used by :class:`attn_rl.sb3.ppo.EntityPPO` while it optimises, on a CPU, where a C++ compiler is at hand. Everywhere
-else, acting included, the same network runs as PyTorch modules.
+else the same network runs as PyTorch modules; acting, for which there are no kernels, as :mod:`attn_rl.nn.rollout`.
 
 Shapes: B observations, R rows of all of them, F features, E ego features, D width, H heads, Z columns that relations
 compare.
