@@ -251,8 +251,8 @@ MUTANTS = [
     Mutant(
         "the normaliser moves per minibatch",
         NORMALIZER,
-        "            self.collect(x.detach(), present)\n",
-        "            self.collect(x.detach(), present)\n            self._adopt()\n",
+        "        self.pending_count += count\n",
+        "        self.pending_count += count\n        self._adopt()\n",
         "tests/sb3/test_policy.py::TestFirstRatio::test_the_probability_ratio_is_one_until_the_first_step[items-EntityPPO]",
     ),
     Mutant(

@@ -203,6 +203,9 @@ class TestFirstRatio:
         model = algorithm(
             EntityAttentionPolicy, make_env(), n_steps=8, batch_size=24, n_epochs=1, policy_kwargs={"pointer": pointer}
         )
+        with torch.no_grad():  # an untrained head hardly looks: what moves below it would not be seen
+            for parameter in model.policy.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
         statistics = []
         for _ in range(3):  # the first rollout acts on the initial statistics, the others on moved ones
             model.learn(24, reset_num_timesteps=False)
