@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attn_rl.nn.fused import fused_updates
 from attn_rl.nn.normalizer import collect_statistics
-from attn_rl.sb3.flat_adam import FlatAdam
+from attn_rl.sb3.flat_adam import FlatAdam, side_by_side
 from attn_rl.sb3.rollouts import LeanRollouts
 
 
@@ -213,17 +213,20 @@ class EntityPPO(LeanRollouts, PPO):
         return norm
 
     def backward(self, losses: Losses) -> Tensor:
-        """Compute the gradient and clip what :meth:`step` takes of it; return its norm before clipping."""
+        """Compute the gradient, clipped as :meth:`step` takes it; return its norm before clipping."""
         parameters = self.policy.optimizer.param_groups[0]["params"]
-        for parameter in parameters:
-            parameter.grad = None
+        if self._gradient is not None:
+            self._gradient.zero_()
+        else:
+            for parameter in parameters:
+                parameter.grad = None
         torch.autograd.backward(*zip(*losses.gradients, strict=True))  # type: ignore[arg-type]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if len(gradients) < len(parameters):
-            self._flat = None  # some parameters stay behind from now on
-        if self._flat is None:
-            return clip_gradients(gradients, self.max_grad_norm)
-        self._gradient = torch.cat([gradient.flatten() for gradient in gradients])
+        if self._gradient is None:
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            if self._flat is None or len(gradients) < len(parameters):
+                self._flat = None  # some parameters stay where they are
+                return clip_gradients(gradients, self.max_grad_norm)
+            self._gradient = side_by_side(gradients)
         return clip_gradients([self._gradient], self.max_grad_norm)
 
     def step(self) -> None:

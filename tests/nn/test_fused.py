@@ -18,6 +18,13 @@ needs_compiler = pytest.mark.skipif(build.library() is None, reason="no C++ comp
 POSITIONS = [Group("b", "position", owner, f"{owner}.b", (1, 2)) for owner in ("ego", "items")]
 
 
+def gradients(loss: torch.Tensor, network: torch.nn.Module) -> list[torch.Tensor]:
+    """Of all parameters; the kernels add theirs to ``grad``."""
+    network.zero_grad()
+    loss.backward()
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in network.parameters()]
+
+
 def run(network: AttentionNetwork, ego, rows, fuse: bool) -> list[torch.Tensor]:
     """Outputs in present rows, gradients of all parameters, collected statistics."""
     for buffer in (b for name, b in network.named_buffers() if "pending" in name):
@@ -27,8 +34,7 @@ def run(network: AttentionNetwork, ego, rows, fuse: bool) -> list[torch.Tensor]:
     network.fused = False
     found = [readout, *present_only(tokens, rows)]
     loss = sum((x * torch.arange(x[0].numel()).view_as(x[0]).cos()).sum() for x in found)
-    grads = torch.autograd.grad(loss, list(network.parameters()), allow_unused=True, materialize_grads=True)
-    return [*found, *grads, *(b.clone() for name, b in network.named_buffers() if "pending" in name)]
+    return [*found, *gradients(loss, network), *(b.clone() for name, b in network.named_buffers() if "pending" in name)]
 
 
 def fits(network: AttentionNetwork, rows) -> bool:
@@ -147,13 +153,42 @@ def test_what_the_kernels_do_not_compute_goes_the_other_way(settings):
 
 @needs_compiler
 def test_gradients_of_gradients_are_refused_rather_than_wrong():
-    network, rows = AttentionNetwork({"items": 3}, 5), {"items": (torch.randn(7, 11, 3), torch.rand(7, 11) < 0.5)}
+    network, rows = AttentionNetwork({"items": 3}), {"items": (torch.randn(7, 11, 3), torch.rand(7, 11) < 0.5)}
     with fused.fused_updates(network):
-        readout = network(torch.randn(7, 5), rows)[0]
-    weight = network.encoder.norm.weight
-    (once,) = torch.autograd.grad(readout.square().sum(), weight, create_graph=True)
+        readout = network(None, rows)[0]
+    (once,) = torch.autograd.grad(readout.square().sum(), network.query, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         once.sum().backward()
+
+
+@needs_compiler
+def test_gradients_add_up_and_frozen_weights_get_none():
+    network, rows = AttentionNetwork({"items": 3}), {"items": (torch.randn(7, 11, 3), torch.rand(7, 11) < 0.5)}
+    frozen = [network.encoder.norm.weight, network.tokenizer.embed[0].first.weight]
+    once = gradients(network(None, rows)[0].square().sum(), network)
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    with fused.fused_updates(network):
+        network.zero_grad()
+        for _ in range(2):
+            network(None, rows)[0].square().sum().backward()
+    for parameter, gradient in zip(network.parameters(), once, strict=True):
+        if any(parameter is one for one in frozen):
+            assert parameter.grad is None
+        else:
+            torch.testing.assert_close(parameter.grad, 2 * gradient, rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.parametrize("listen", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_whoever_listens_to_a_weights_gradient_hears_it(listen):
+    network, rows = AttentionNetwork({"items": 3}), {"items": (torch.randn(7, 11, 3), torch.rand(7, 11) < 0.5)}
+    heard = []
+    getattr(network.encoder.norm.weight, listen)(lambda found: heard.append(found) and None)
+    with fused.fused_updates(network):
+        network(None, rows)[0].square().sum().backward()
+    assert len(heard) == 1
 
 
 @needs_compiler
@@ -165,8 +200,8 @@ def test_two_passes_may_wait_for_their_gradients():
     losses = [network(ego, rows)[0] for ego in (first, second)]
     weights = torch.arange(losses[0][0].numel()).cos()
     for loss, alone in zip(losses, apart_from_each_other, strict=True):
-        grads = torch.autograd.grad((loss * weights).sum(), list(network.parameters()))
-        assert apart(list(grads), alone[1 : 1 + len(grads)]) <= 1e-6
+        grads = gradients((loss * weights).sum(), network)
+        assert apart(grads, alone[1 : 1 + len(grads)]) <= 1e-6
 
 
 @pytest.fixture

@@ -121,6 +121,23 @@ def test_files_are_interchangeable_with_plain_ppo(tmp_path):
     EntityPPO.load(tmp_path / "plain.zip", env=env).learn(64)
 
 
+def test_gradients_lie_side_by_side_and_are_those_the_step_takes():
+    agent, seen = collected(EntityPPO, DICT, spaces.Discrete(3), max_grad_norm=1e-3), []
+    agent.set_logger(Logger(None, []))
+    step = agent.step
+
+    def noted() -> None:
+        gradients = [p.grad for p in agent.policy.parameters()]
+        seen.append((gradients[0].data_ptr(), float(torch.cat([g.flatten() for g in gradients]).norm())))
+        step()
+
+    agent.step = noted
+    agent.train()
+    assert len(seen) == 6
+    assert len({place for place, _ in seen}) == 1
+    assert all(norm == pytest.approx(1e-3, rel=1e-2) for _, norm in seen)
+
+
 def test_clip_gradients_is_torchs():
     ours = [torch.randn(3, 5), torch.randn(7)]
     parameters = [torch.nn.Parameter(torch.zeros_like(g)) for g in ours]

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from attn_rl.nn.fused.build import library
 from attn_rl.nn.fused.call import Call, Learned, Relation, Rows, Source, address, pack
-from attn_rl.nn.fused.towers import Tower, can_build, towers
+from attn_rl.nn.fused.towers import WEIGHTS, Tower, can_build, towers
 
 __all__ = [
     "FusedUpdates",
@@ -58,9 +58,11 @@ class Held:
 def fused_updates(network: nn.Module) -> Iterator[None]:
     """Within the block, let the networks in ``network`` take this path where they can.
 
-    Their gradients cannot be differentiated once more, so that whoever does that (TRPO) stays outside.
+    ``backward()`` then adds gradients to the ``grad`` of their weights, past autograd: ``torch.autograd.grad`` does not
+    find them, gradients of gradients (TRPO) cannot be had, and networks whose weights somebody listens to stay as
+    they are.
     """
-    found = [module for module in network.modules() if isinstance(module, FusedUpdates)] if library() else []
+    found = [module for module in network.modules() if isinstance(module, FusedUpdates) and _can_take(module)]
     for module in found:
         module.fused = Held()
     try:
@@ -68,6 +70,12 @@ def fused_updates(network: nn.Module) -> Iterator[None]:
     finally:
         for module in found:
             module.fused = False
+
+
+def _can_take(network: nn.Module) -> bool:
+    return library() is not None and all(
+        p.is_contiguous() and not p._backward_hooks and not p._post_accumulate_grad_hooks for p in network.parameters()
+    )
 
 
 def encode(
@@ -93,14 +101,14 @@ def encode(
     if held.learned is None:
         held.learned = Learned(encoder, [source.embedding for source in sources if source.embedding is not None])
     call = Call(held.learned, sources, rows, relations)
-    return _Encode.apply(call, *call.learned)  # type: ignore[no-any-return]
+    return _Encode.apply(call, WEIGHTS, *call.inputs)  # type: ignore[no-any-return]
 
 
 class _Encode(torch.autograd.Function):
     spare: list[Tensor] = []  # what a backward pass is done with; fresh memory would have to be mapped page by page
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *learned: Tensor) -> Tensor:
+    def forward(ctx: Any, call: Call, _weights: Tensor, *inputs: Tensor) -> Tensor:
         ctx.call = call
         size = library().kept_size(ctypes.byref(call.arguments))  # type: ignore[union-attr]
         kept = _Encode.spare.pop() if _Encode.spare else torch.empty(0)
@@ -116,4 +124,4 @@ class _Encode(torch.autograd.Function):
     def backward(ctx: Any, d_out: Tensor) -> tuple[Any, ...]:
         gradients = ctx.call.backward(d_out.contiguous())
         _Encode.spare[:] = [ctx.kept]
-        return None, *gradients
+        return None, None, *gradients

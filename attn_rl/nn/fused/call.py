@@ -1,4 +1,4 @@
-"""What ``encoder.cpp`` is called with: tensors as addresses, gradients as places in one stretch of memory.
+"""What ``encoder.cpp`` is called with: tensors, and the places their gradients go to, as addresses.
 
 Shapes: B observations, R rows of all of them, F features, E ego features, D width, H heads, Z columns that relations
 compare.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -141,30 +141,39 @@ class Learned:
     Attributes:
         tensors: the weights.
         embeddings: per embedding, its addresses.
+        fields: per embedding, what C++ calls its gradients.
     """
 
     def __init__(self, encoder: Any, embeddings: Sequence[nn.Module]) -> None:
-        block, parameters = encoder.blocks[0], list(encoder.parameters())
+        block = encoder.blocks[0]
         self.width, self.n_heads, self.n_blocks = len(encoder.norm.weight), block.attention.n_heads, len(encoder.blocks)
         self.hidden = block.feedforward.widen.out_features
-        self.tensors: list[Tensor] = [parameter.contiguous() for parameter in parameters]
-        self.n_encoder = len(parameters)
-        self.pointers = (ctypes.c_void_p * len(parameters))(*(p.data_ptr() for p in self.tensors))
+        self.tensors: list[Tensor] = list(encoder.parameters())
+        self.n_encoder = len(self.tensors)
+        self.pointers = (ctypes.c_void_p * self.n_encoder)(*map(Tensor.data_ptr, self.tensors))
         self.embeddings: list[dict[str, int]] = []
         self.fields: list[list[str]] = []
         for embedding in embeddings:
-            weights = {name: weight.contiguous() for name, weight in _weights(embedding).items()}
+            weights = _weights(embedding)
             self.tensors += weights.values()
             self.fields.append([f"d_{name}" for name in weights])
             self.embeddings.append({name: weight.data_ptr() for name, weight in weights.items()})
-        self.sizes = [tensor.numel() for tensor in self.tensors]
+
+
+def gradient_of(weight: Tensor) -> Tensor:
+    """Where the gradient of ``weight`` is added up: its ``grad``, or somewhere to be forgotten if nobody wants it."""
+    if not weight.requires_grad:
+        return torch.zeros_like(weight)
+    if weight.grad is None:
+        weight.grad = torch.zeros_like(weight)
+    return weight.grad
 
 
 class Call:
     """The arguments as C++ takes them.
 
     Attributes:
-        learned: the tensors that get a gradient: tokens, left sides of relations, then the weights.
+        inputs: the tensors beside the weights that get a gradient: tokens, then left sides of relations.
     """
 
     def __init__(
@@ -179,8 +188,8 @@ class Call:
         self.sources = (_Source * len(sources))(*(self._source(source, embeddings) for source in sources))
         tokens = [(s.x, part, "d_x") for s, part in zip(sources, self.sources, strict=True) if s.embedding is None]
         left = [(r.left, part, "d_left") for r, part in zip(relations, self.terms, strict=True) if r is not None]
-        self.inputs: list[tuple[Tensor, Any, str]] = tokens + left
-        self.learned = [x for x, _, _ in self.inputs] + weights.tensors
+        self._places = [(part, field) for _, part, field in tokens + left]
+        self.inputs = [x for x, _, _ in tokens + left]
         self.arguments = _Arguments(
             _Shape(n, len(sources), self.width, weights.n_heads, weights.n_blocks, weights.hidden, rows.first_only),
             ctypes.addressof(weights.pointers),
@@ -191,24 +200,19 @@ class Call:
         )
 
     def backward(self, d_out: Tensor) -> list[Tensor]:
-        """The gradients of what is learned."""
-        weights = self.weights
-        sizes = [x.numel() for x, _, _ in self.inputs] + weights.sizes
-        flat = torch.zeros(sum(sizes))
-        starts = [flat.data_ptr() + 4 * start for start in accumulate(sizes, initial=0)]
-        for (_, structure, field), start in zip(self.inputs, starts, strict=False):
-            setattr(structure, field, start)
-        at = len(self.inputs)
-        d_pointers = (ctypes.c_void_p * weights.n_encoder)(*starts[at : at + weights.n_encoder])
-        at += weights.n_encoder
+        """Add to the gradients of the weights; return those of :attr:`inputs`."""
+        weights, found = self.weights, [torch.zeros(x.shape) for x in self.inputs]
+        for (structure, field), gradient in zip(self._places, found, strict=True):
+            setattr(structure, field, gradient.data_ptr())
+        gradients = [gradient_of(weight) for weight in weights.tensors]
+        places = map(Tensor.data_ptr, gradients)
+        d_pointers = (ctypes.c_void_p * weights.n_encoder)(*islice(places, weights.n_encoder))
         embedded = [part for part in self.sources if part.features]
         for part, fields in zip(embedded, weights.fields, strict=True):
             for field in fields:
-                setattr(part, field, starts[at])
-                at += 1
+                setattr(part, field, next(places))
         library().backward(ctypes.byref(self.arguments), address(d_out), d_pointers)  # type: ignore[union-attr]
-        parts = zip(flat.split(sizes), self.learned, strict=True)
-        return [part if x.ndim == 1 else part.view(x.shape) for part, x in parts]
+        return found
 
     def _point(self, tensor: Tensor) -> int:
         tensor = tensor if tensor.is_contiguous() else tensor.contiguous()

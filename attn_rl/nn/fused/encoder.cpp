@@ -304,9 +304,12 @@ struct Encoder {
         });
         for (int t = 0; t < s.n_sources; t++) {
             const Source& source = a.sources[t];
-            transpose(source.features, D, d_turned[t].data(), D, source.d_first, source.features);
-            transpose(source.contexts, D, d_turned[t].data() + source.features * D, D, source.d_from_context,
-                      source.contexts);
+            int64_t in = source.features, E = source.contexts;
+            const float* d_w = d_turned[t].data();
+            for (int64_t j = 0; j < D; j++) {
+                for (int64_t c = 0; c < in; c++) source.d_first[j * in + c] += d_w[c * D + j];
+                for (int64_t c = 0; c < E; c++) source.d_from_context[j * E + c] += d_w[(in + c) * D + j];
+            }
         }
     }
 
@@ -542,7 +545,7 @@ int64_t kept_size(const Arguments* a) { return Encoder(*a).kept_size(); }
 
 void forward(const Arguments* a, float* out) { Encoder(*a).forward(out); }
 
-// All gradients must be zero at the start.
+// Adds to the gradients of weights; those of what comes in (d_x, d_left) must be zero at the start.
 void backward(const Arguments* a, const float* d_out, float* const* d_parameters) {
     Encoder encoder(*a);
     encoder.turn_weights();

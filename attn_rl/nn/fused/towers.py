@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,7 +11,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from attn_rl.nn.fused.build import library
-from attn_rl.nn.fused.call import address
+from attn_rl.nn.fused.call import address, gradient_of
+
+WEIGHTS = torch.zeros((), requires_grad=True)
+"""Stands for the weights in autograd's graph: somebody wants gradients, which do not pass through it."""
 
 ACTIVATIONS = {nn.Tanh: 0, nn.ReLU: 1}
 
@@ -47,10 +49,10 @@ class Tower:
         self.tower = _Tower(len(linear), *(kinds or {0}), ctypes.addressof(self.layers))
         self.hidden, self.n_out = sum(x.out_features for x in linear[:-1]), linear[-1].out_features
 
-    def point(self, starts: Sequence[int]) -> None:
+    def point(self, gradients: Sequence[Tensor]) -> None:
         """Say where the gradients of :attr:`weights` go."""
         for i, layer in enumerate(self.layers):
-            layer.d_weight, layer.d_bias = starts[2 * i : 2 * i + 2]
+            layer.d_weight, layer.d_bias = map(Tensor.data_ptr, gradients[2 * i : 2 * i + 2])
 
 
 def can_build(modules: Sequence[nn.Module]) -> bool:
@@ -75,12 +77,12 @@ def towers(x: Tensor, *parts: Tower) -> tuple[Tensor, ...]:
     if any(x.shape[1:] != part.weights[0].shape[1:] for part in parts) or x.dtype != torch.float32:
         wanted = tuple(parts[0].weights[0].shape[1:])
         raise ValueError(f"features are {tuple(x.shape[1:])} {x.dtype}, actor and critic expect {wanted} torch.float32")
-    return _Towers.apply(parts, x.contiguous(), *(weight for part in parts for weight in part.weights))  # type: ignore[no-any-return]
+    return _Towers.apply(parts, WEIGHTS, x.contiguous())  # type: ignore[no-any-return]
 
 
 class _Towers(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, parts: Sequence[Tower], x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, parts: Sequence[Tower], _weights: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         n = len(x)
         outs = tuple(torch.empty(n, part.n_out) for part in parts)
         hidden = [torch.empty(n * part.hidden) for part in parts]
@@ -88,27 +90,22 @@ class _Towers(torch.autograd.Function):
             library().tower_forward(  # type: ignore[union-attr]
                 ctypes.byref(part.tower), ctypes.c_int64(n), address(x), address(kept), address(out)
             )
-        ctx.parts, ctx.x, ctx.hidden, ctx.weights = parts, x, hidden, weights
+        ctx.parts, ctx.x, ctx.hidden = parts, x, hidden
         return outs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *d_outs: Tensor) -> tuple[Any, ...]:
-        sizes = [ctx.x.numel(), *(weight.numel() for weight in ctx.weights)]
-        flat = torch.zeros(sum(sizes))
-        starts = [flat.data_ptr() + 4 * start for start in accumulate(sizes[:-1], initial=0)]
-        d_outs, used = tuple(d_out.contiguous() for d_out in d_outs), 1
+        d_x = torch.zeros(ctx.x.shape)
         for part, kept, d_out in zip(ctx.parts, ctx.hidden, d_outs, strict=True):
-            part.point(starts[used : used + len(part.weights)])
-            used += len(part.weights)
+            d_out, gradients = d_out.contiguous(), [gradient_of(weight) for weight in part.weights]
+            part.point(gradients)
             library().tower_backward(  # type: ignore[union-attr]
                 ctypes.byref(part.tower),
                 ctypes.c_int64(len(ctx.x)),
                 address(ctx.x),
                 address(kept),
                 address(d_out),
-                ctypes.c_void_p(starts[0]),
+                address(d_x),
             )
-        d_x, *rest = flat.split(sizes)
-        found = [part.view(weight.shape) for part, weight in zip(rest, ctx.weights, strict=True)]
-        return None, d_x.view(ctx.x.shape), *found
+        return None, None, d_x
