@@ -138,28 +138,15 @@ MUTANTS = [
         "present.sum(1).min()",
         "tests/nn/test_trimming.py::test_relations_are_trimmed_along",
     ),
-    # ---- PPO's derivatives, written down
+    # ---- PPO
     Mutant(
-        "clipped ratios have a gradient",
+        "ratios are never clipped",
         PPO,
-        "gain.masked_fill(clipped < gain, 0.0)",
-        "gain",
+        "advantages * ratio.clamp(1 - clip, 1 + clip)",
+        "advantages * ratio",
         UPDATE_KILLER,
     ),
-    Mutant(
-        "half the gradient of the value loss",
-        PPO,
-        "return error.square().mean(), error * (2.0 / len(error))",
-        "return error.square().mean(), error * (1.0 / len(error))",
-        UPDATE_KILLER,
-    ),
-    Mutant(
-        "the entropy's gradient forgets the entropy",
-        "attn_rl/sb3/policy.py",
-        "d_entropy.unsqueeze(1) * (log_probs + entropy.unsqueeze(1))",
-        "d_entropy.unsqueeze(1) * log_probs",
-        "tests/sb3/test_ppo.py::test_the_lean_distribution_has_the_gradient_of_stable_baselines3s",
-    ),
+    Mutant("half the value loss", PPO, ".square().mean()", ".square().mean() / 2", UPDATE_KILLER),
     Mutant(
         "what was cut off is worth as much as now",
         ROLLOUTS,
@@ -522,6 +509,13 @@ if library() is not None:
             " and not p._backward_hooks and not p._post_accumulate_grad_hooks",
             "",
             "tests/nn/test_fused.py::test_whoever_listens_to_a_weights_gradient_hears_it",
+        ),
+        Mutant(
+            "the kernels are told that values are not clipped",
+            "attn_rl/nn/fused/losses.py",
+            "-1.0 if weights.clip_values is None else weights.clip_values",
+            "-1.0",
+            "tests/nn/test_losses.py::test_figures_and_gradients_are_those_of_autograd",
         ),
         Mutant(
             "gradients come from a pass since overwritten",

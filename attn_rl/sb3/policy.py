@@ -13,7 +13,6 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.distributions import Categorical
 
 from attn_rl.entities import ACTION_MASK
@@ -34,7 +33,7 @@ class LeanCategorical(CategoricalDistribution):
 
     def proba_distribution(self, action_logits: Tensor) -> LeanCategorical:
         """Take on the logits (B,A)."""
-        self.logits, self._entropy = action_logits, None
+        self.logits = action_logits
         return self
 
     @property
@@ -44,16 +43,12 @@ class LeanCategorical(CategoricalDistribution):
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Of actions (B,)."""
-        if not torch.is_grad_enabled():
-            return self.logits.log_softmax(-1).gather(1, actions.long().view(-1, 1)).squeeze(1)
-        log_prob, self._entropy = ChosenAndEntropy.apply(self.logits, actions)
-        return log_prob  # type: ignore[no-any-return]
+        return self.logits.log_softmax(-1).gather(1, actions.long().view(-1, 1)).squeeze(1)
 
     def entropy(self) -> Tensor:
         """Of each distribution (B,)."""
-        if self._entropy is None:
-            _, self._entropy = ChosenAndEntropy.apply(self.logits, self.mode())
-        return self._entropy  # type: ignore[return-value]
+        log_probs = self.logits.log_softmax(-1)
+        return -(log_probs.exp() * log_probs).sum(-1)
 
     def sample(self) -> Tensor:
         """One action each (B,): what ``torch.multinomial`` draws, an exponential race (Efraimidis & Spirakis 2006).
@@ -76,26 +71,6 @@ class LeanCategorical(CategoricalDistribution):
     def mode(self) -> Tensor:
         """The most probable action each (B,)."""
         return self.logits.argmax(-1)
-
-
-class ChosenAndEntropy(torch.autograd.Function):
-    """Log-probability of the chosen action and entropy, from logits (B,A) and actions (B,)."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        actions = actions.long().view(-1, 1)
-        log_probs = logits.log_softmax(-1)
-        entropy = -(log_probs.exp() * log_probs).sum(-1)
-        ctx.save_for_backward(log_probs, entropy, actions)
-        return log_probs.gather(1, actions).squeeze(1), entropy
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_chosen: Tensor, d_entropy: Tensor) -> tuple[Tensor, None]:
-        log_probs, entropy, actions = ctx.saved_tensors
-        d_chosen = d_chosen.unsqueeze(1)
-        pull = d_entropy.unsqueeze(1) * (log_probs + entropy.unsqueeze(1)) + d_chosen
-        return (log_probs.exp() * -pull).scatter_add_(1, actions, d_chosen), None
 
 
 class EntityHeads:
@@ -226,14 +201,24 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy, Settles, fused.Fused
         actions, log_prob = self.action_dist.proba_distribution(logits).draw(deterministic)  # type: ignore[attr-defined]
         return actions, values, log_prob
 
-    def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values (B,1), log-probabilities and entropy (B,), as SB3 computes them."""
-        towers = self._towers() if isinstance(self.fused, fused.Held) and torch.is_grad_enabled() else ()
-        if not towers:
-            return super().evaluate_actions(obs, actions)
-        logits, values = fused.towers(self.extract_features(obs), *towers)
-        distribution = self.action_dist.proba_distribution(logits)  # type: ignore[call-arg]
-        return values, distribution.log_prob(actions), distribution.entropy()
+    @property
+    def gives_logits(self) -> bool:
+        """Whether the kernels are at hand and PPO's losses need nothing but :meth:`logits_and_values`."""
+        own = type(self).evaluate_actions is ActorCriticPolicy.evaluate_actions
+        return (
+            isinstance(self.fused, fused.Held)
+            and own
+            and self.share_features_extractor
+            and type(self.action_dist) is LeanCategorical
+        )
+
+    def logits_and_values(self, obs: Any) -> tuple[Tensor, Tensor]:
+        """What the discrete actions are drawn by (B,A), and values (B,1)."""
+        features = self.extract_features(obs)
+        if isinstance(self.fused, fused.Held) and (towers := self._towers()):
+            return fused.towers(features, *towers)  # type: ignore[return-value]
+        latent_pi, latent_vf = self.mlp_extractor(features)
+        return self._get_action_dist_from_latent(latent_pi).logits, self.value_net(latent_vf)  # type: ignore[attr-defined]
 
     def _towers(self) -> tuple[fused.Tower, ...]:
         """Actor and critic for the fused kernels; none where these do not know them, or somebody listens there."""

@@ -14,9 +14,10 @@ from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
-from attn_rl.nn.fused import fused_updates
+from attn_rl.nn import fused
 from attn_rl.nn.normalizer import collect_statistics
 from attn_rl.sb3.flat_adam import FlatAdam, side_by_side
+from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.sb3.rollouts import LeanRollouts
 
 
@@ -61,18 +62,22 @@ class Samples(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """What one minibatch says, without a graph: four scalars, and the log of the probability ratio per sample (S,).
+    """What one minibatch says.
 
     Attributes:
-        gradients: of ``total``, per output of the policy that has one.
+        figures: policy, value and entropy loss and their weighted sum (4,).
+        log_ratio: log of the probability ratio (S,).
+        gradients: where to begin with the gradient of the sum: what depends on weights, and the gradient by it.
     """
 
-    policy: Tensor
-    value: Tensor
-    entropy: Tensor
-    total: Tensor
+    figures: Tensor
     log_ratio: Tensor
-    gradients: list[tuple[Tensor, Tensor]]
+    gradients: list[tuple[Tensor, Tensor | None]]
+
+    @property
+    def total(self) -> float:
+        """The weighted sum."""
+        return float(self.figures[3])
 
 
 @dataclass
@@ -89,7 +94,7 @@ class UpdateLog:
 
     def add(self, losses: Losses) -> None:
         """Keep a minibatch's figures."""
-        self.losses.append(torch.stack(losses[:4]))
+        self.losses.append(losses.figures)
         self.log_ratios.append(losses.log_ratio)
         self.n_samples += len(losses.log_ratio)
 
@@ -112,8 +117,8 @@ class EntityPPO(LeanRollouts, PPO):
 
     The update is SB3's: same minibatches from the same draws, same losses, weights equal to rounding. What is
     spared is around it: the rollout becomes tensors once per update instead of once per minibatch, the normaliser looks
-    at each observation once instead of once per epoch, figures for the log are read once, gradients are clipped
-    in three kernels and the network's are computed in fused ones (:mod:`attn_rl.nn.fused`). Rollouts: see
+    at each observation once instead of once per epoch, figures for the log are read once, gradients lie side by
+    side, and the network's and those of the losses come from fused kernels (:mod:`attn_rl.nn.fused`). Rollouts: see
     :class:`attn_rl.sb3.rollouts.LeanRollouts`. Zips load with plain ``PPO.load`` and the other way round.
 
     :meth:`train` consists of small methods; :meth:`optimize` is the place where a subclass checks loss, gradients
@@ -147,7 +152,7 @@ class EntityPPO(LeanRollouts, PPO):
         rollout = Samples.from_buffer(self.rollout_buffer, self.device)
         for epoch in range(self.n_epochs):
             log.begin_epoch()
-            with collect_statistics(self.policy, epoch == 0), fused_updates(self.policy):
+            with collect_statistics(self.policy, epoch == 0), fused.fused_updates(self.policy):
                 near = all(self._minibatch(samples, log) for samples in rollout.minibatches(self.batch_size))
             self._n_updates += 1
             if not near:
@@ -164,47 +169,32 @@ class EntityPPO(LeanRollouts, PPO):
         return True
 
     def losses(self, samples: Samples) -> Losses:
-        """Compute PPO's clipped losses (Schulman et al. 2017, equations 7 and 9) of a minibatch.
-
-        Their derivatives are written down rather than traced: some dozens of tensor operations less.
-        """
-        observations = samples.observations.get("", samples.observations)
-        values, log_prob, entropy = self.policy.evaluate_actions(observations, samples.actions)  # type: ignore[arg-type]
-        with torch.no_grad():
-            policy_loss, d_log_prob, log_ratio = self._policy_loss(log_prob, samples)
-            value_loss, d_values = self._value_loss(values.flatten(), samples)
-            weight = self.ent_coef / len(log_prob)
-            if entropy is None:
-                entropy_loss, d_log_prob = log_prob.mean(), d_log_prob + weight
-            else:
-                entropy_loss = -entropy.mean()
-            total = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
-            gradients = [(log_prob, d_log_prob), (values, (self.vf_coef * d_values).view_as(values))]
-            if entropy is not None:
-                gradients.append((entropy, torch.full_like(entropy, -weight)))
-        return Losses(policy_loss, value_loss, entropy_loss, total, log_ratio, gradients)
-
-    def _policy_loss(self, log_prob: Tensor, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss, its gradient and the log of the probability ratio (S,)."""
+        """Compute PPO's clipped losses (Schulman et al. 2017, equations 7 and 9) of a minibatch."""
+        observations: Any = samples.observations.get("", samples.observations)
+        left = self._current_progress_remaining
+        clip = self.clip_range(left)  # type: ignore[operator]
+        clip_values = None if self.clip_range_vf is None else self.clip_range_vf(left)  # type: ignore[operator]
+        policy = self.policy
+        if isinstance(policy, EntityAttentionPolicy) and policy.gives_logits:
+            logits, values = policy.logits_and_values(observations)
+            weights = fused.Weights(self.normalize_advantage, clip, clip_values, self.ent_coef, self.vf_coef)
+            figures, log_ratio, *gradients = fused.ppo_losses(logits, values, samples.actions, samples[2:], weights)
+            return Losses(figures, log_ratio, list(zip((logits, values), gradients, strict=True)))
+        values, log_prob, entropy = policy.evaluate_actions(observations, samples.actions)
         advantages = samples.advantages
         if self.normalize_advantage and len(advantages) > 1:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        clip = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
         log_ratio = log_prob - samples.log_probs
         ratio = log_ratio.exp()
-        gain, clipped = advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)
-        d_log_prob = gain.masked_fill(clipped < gain, 0.0) / -len(gain)
-        return -torch.min(gain, clipped).mean(), d_log_prob, log_ratio
-
-    def _value_loss(self, values: Tensor, samples: Samples) -> tuple[Tensor, Tensor]:
-        """The loss and its gradient (S,)."""
-        if self.clip_range_vf is None:
-            error = values - samples.returns
-            return error.square().mean(), error * (2.0 / len(error))
-        clip = self.clip_range_vf(self._current_progress_remaining)  # type: ignore[operator]
-        moved = values - samples.values
-        error = samples.values + moved.clamp(-clip, clip) - samples.returns
-        return error.square().mean(), error.masked_fill(moved.abs() > clip, 0.0) * (2.0 / len(error))
+        policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean()
+        values = values.flatten()
+        if clip_values is not None:
+            values = samples.values + (values - samples.values).clamp(-clip_values, clip_values)
+        value_loss = (values - samples.returns).square().mean()
+        entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
+        total = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
+        figures = torch.stack([policy_loss, value_loss, entropy_loss, total]).detach()
+        return Losses(figures, log_ratio.detach(), [(total, None)])
 
     def optimize(self, losses: Losses) -> Tensor:
         """Take one optimiser step; return the norm of the gradient before clipping."""

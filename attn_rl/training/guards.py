@@ -61,7 +61,7 @@ class GuardedPPO(EntityPPO):
         Raises:
             GuardError: naming what is not finite, with the minibatch.
         """
-        norm, loss = self.backward(losses), float(losses.total)
+        norm, loss = self.backward(losses), losses.total
         if not (np.isfinite(float(norm)) and np.isfinite(loss)):
             self._refuse("gradient", {n: p.grad for n, p in self.policy.named_parameters() if p.grad is not None}, loss)
         self.step()

@@ -14,6 +14,7 @@ from torch import nn
 
 from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, FlatExtractor
 from attn_rl.nn.fused import fused_updates
+from attn_rl.nn.fused.build import library
 from attn_rl.nn.normalizer import RunningNormalizer
 from attn_rl.nn.rollout import settled
 from attn_rl.sb3.ppo import EntityPPO
@@ -278,23 +279,50 @@ def test_a_policy_with_a_distribution_of_its_own_is_asked_for_it():
         assert not policy.runs_flat
     plain = policy.train().evaluate_actions(obs, actions)[1]
     with fused_updates(policy):
-        torch.testing.assert_close(policy.evaluate_actions(obs, actions)[1], plain)
+        logits, _ = policy.logits_and_values(obs)
+    torch.testing.assert_close(logits.log_softmax(-1)[actions, actions], plain)
 
 
-@pytest.mark.parametrize("settings", [{}, {"net_arch": [7, 5]}, {"activation_fn": nn.ELU}, {"net_arch": {"pi": [7]}}])
-def test_fused_updates_evaluate_actions_as_stable_baselines3_does(settings):
+class Own(EntityAttentionPolicy):
+    def evaluate_actions(self, obs, actions):
+        return super().evaluate_actions(obs, actions)
+
+
+@pytest.mark.skipif(library() is None, reason="no C++ compiler")
+@pytest.mark.parametrize(
+    ("policy", "action_space", "settings", "gives"),
+    [
+        (EntityAttentionPolicy, spaces.Discrete(6), {}, True),
+        (EntityAttentionPolicy, spaces.Discrete(5), {"pointer": "items"}, True),
+        (EntityAttentionPolicy, spaces.Discrete(6), {"share_features_extractor": False}, False),
+        (EntityAttentionPolicy, spaces.MultiDiscrete([2, 3]), {}, False),
+        (EntityAttentionPolicy, spaces.Box(-1, 1, (2,), np.float32), {}, False),
+        (Own, spaces.Discrete(6), {}, False),
+    ],
+)
+def test_logits_say_it_all_where_actions_are_discrete_and_the_policy_is_its_own(policy, action_space, settings, gives):
+    space = spaces.Dict({"items": spaces.Box(-1, 1, (5, 3), np.float32)})
+    made = policy(space, action_space, lambda _: 1e-3, **settings)
+    assert not made.gives_logits
+    with fused_updates(made):
+        assert made.gives_logits == gives
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"net_arch": [7, 5]}, {"activation_fn": nn.ELU}, {"net_arch": {"pi": [7]}}, {"pointer": "items"}]
+)
+def test_fused_updates_give_the_logits_and_values_of_the_modules(settings):
     """With the kernels where they know actor and critic, and without where they do not."""
     space = spaces.Dict({"ego": spaces.Box(-1, 1, (2,), np.float32), "items": spaces.Box(-1, 1, (5, 3), np.float32)})
-    policy = EntityAttentionPolicy(space, spaces.Discrete(6), lambda _: 1e-3, **settings).train()
-    obs = {key: torch.randn(12, *block.shape) for key, block in space.spaces.items()}
-    actions, found = torch.arange(12) % 6, []
+    policy = EntityAttentionPolicy(space, spaces.Discrete(5), lambda _: 1e-3, **settings).train()
+    obs, found = {key: torch.randn(12, *block.shape) for key, block in space.spaces.items()}, []
     for updates in (fused_updates(policy), nullcontext()):
         with updates:
-            outputs = policy.evaluate_actions(obs, actions)
-            loss = sum((x.flatten() * torch.arange(12.0).cos()).sum() for x in outputs)
+            logits, values = policy.logits_and_values(obs)
             policy.zero_grad()
-            loss.backward()
-            found.append([*outputs, *(parameter.grad for parameter in policy.parameters())])
-    assert policy.fused is False
+            sum((x.flatten() * torch.arange(float(x.numel())).cos()).sum() for x in (logits, values)).backward()
+            found.append([logits, values, *(parameter.grad for parameter in policy.parameters())])
+    torch.testing.assert_close(found[1][1], policy.predict_values(obs))
+    torch.testing.assert_close(found[1][0].log_softmax(-1), policy.get_distribution(obs).distribution.logits)
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)

@@ -79,6 +79,8 @@ def trained(algorithm: type[PPO], *spaces_: gym.Space, **settings) -> PPO:
         (DICT, spaces.MultiDiscrete([2, 3]), {"clip_range_vf": 0.1}),
         (DICT, spaces.Box(-1, 1, (2,), np.float32), {"normalize_advantage": False}),
         (DICT, spaces.Discrete(3), {"batch_size": 7, "max_grad_norm": 0.01}),
+        (DICT, spaces.Discrete(5), {"clip_range_vf": 0.1, "clip_range": 0.02, "policy_kwargs": {"pointer": "items"}}),
+        (ROWS, spaces.Discrete(3), {"normalize_advantage": False, "vf_coef": 0.1}),
         (DICT, spaces.Discrete(3), {"target_kl": 1e-5}),  # stops in the first epoch: the same rows were counted
     ],
 )

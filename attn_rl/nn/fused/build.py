@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("encoder.cpp")
-HEADER = Path(__file__).with_name("numerics.h")
+HEADERS = sorted(SOURCE.parent.glob("*.h"))
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-shared", "-fPIC")
 SWITCH = "ATTN_RL_FUSED"
 """Environment variable; "0": never use the kernels."""
@@ -48,7 +48,7 @@ def _compiled() -> Path:
         raise OSError("there is no C++ compiler")
     # The macros that a compiler defines tell its version and what the processor can do.
     macros = _run([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    told = b"".join((macros, SOURCE.read_bytes(), HEADER.read_bytes(), " ".join(FLAGS).encode()))
+    told = b"".join((macros, *(file.read_bytes() for file in (SOURCE, *HEADERS)), " ".join(FLAGS).encode()))
     path = _cache_folder() / f"encoder-{hashlib.sha256(told).hexdigest()[:16]}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)

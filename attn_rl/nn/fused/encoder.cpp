@@ -8,6 +8,7 @@
 // Z columns that relations compare. Matrices are row-major float32; a torch weight is (out, in).
 #include <vector>
 
+#include "heads.h"
 #include "numerics.h"
 
 // ---- the encoder -----------------------------------------------------------------------------------------------
@@ -448,53 +449,6 @@ struct Encoder {
     }
 };
 
-// ---- actor and critic ------------------------------------------------------------------------------------------
-
-struct Layer {  // linear
-    int64_t in, out;
-    const float *weight, *bias;
-    float *d_weight, *d_bias;
-};
-
-enum Activation { TANH, RELU };
-
-struct Tower {  // linear layers with activations between
-    int64_t n_layers, activation;
-    const Layer* layers;
-
-    void forward(int n, const float* x, float* hidden, float* out) const {
-        std::vector<float> turned;
-        for (int l = 0; l < n_layers; l++) {
-            const Layer& layer = layers[l];
-            int in = layer.in, wide = layer.out;
-            float* y = l == n_layers - 1 ? out : hidden;
-            turned.resize(in * wide);
-            transpose(wide, in, layer.weight, in, turned.data(), wide);
-            product(n, wide, in, {x, in}, turned.data(), wide, y, wide, SET, layer.bias);
-            if (y == out) break;
-            activation == TANH ? tangent(n * wide, y) : rectify(n * wide, y);
-            x = y, hidden += n * wide;
-        }
-    }
-
-    // `hidden` as forward left it; adds to d_x.
-    void backward(int n, const float* x, const float* hidden, const float* d_out, float* d_x) const {
-        std::vector<float> d(d_out, d_out + n * layers[n_layers - 1].out), below;
-        for (int l = 0; l < n_layers - 1; l++) hidden += n * layers[l].out;
-        for (int l = n_layers - 1; l >= 0; l--) {
-            const Layer& layer = layers[l];
-            int in = layer.in, wide = layer.out;
-            const float* given = l ? hidden -= n * in : x;
-            product(wide, in, n, {d.data(), 1, wide}, given, in, layer.d_weight, in, ADD);
-            add_rows(n, wide, d.data(), wide, layer.d_bias);
-            if (l) below.assign(n * in, 0);
-            product(n, in, wide, {d.data(), wide}, layer.weight, in, l ? below.data() : d_x, in, ADD);
-            if (l) activation == TANH ? tangent_backward(n * in, given, below.data()) : rectify_backward(n * in, given, below.data());
-            d.swap(below);
-        }
-    }
-};
-
 // ---- packing ---------------------------------------------------------------------------------------------------
 
 struct Slots {  // of an entity type, as the observation has them
@@ -540,6 +494,8 @@ void tower_forward(const Tower* tower, int64_t n, const float* x, float* hidden,
 void tower_backward(const Tower* tower, int64_t n, const float* x, const float* hidden, const float* d_out, float* d_x) {
     tower->backward(n, x, hidden, d_out, d_x);
 }
+
+void ppo_losses(const Minibatch* minibatch) { minibatch->losses(); }
 
 int64_t kept_size(const Arguments* a) { return Encoder(*a).kept_size(); }
 

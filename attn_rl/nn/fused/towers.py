@@ -1,4 +1,4 @@
-"""Actor and critic in one step of autograd's graph, forward and backward in C++ (``Tower`` in ``encoder.cpp``)."""
+"""Actor and critic in one step of autograd's graph, forward and backward in C++ (``Tower`` in ``heads.h``)."""
 
 from __future__ import annotations
 
