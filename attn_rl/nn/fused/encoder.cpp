@@ -51,6 +51,7 @@ struct Encoder {
     const Arguments& a;
     std::vector<int64_t> starts;      // of each observation's rows (B+1)
     std::vector<int64_t> full_at, single_at;  // of each observation's pattern, where all rows look or one (B+1)
+    std::vector<float> turned_keys;   // key projection (in, out) of the last block, for backward
     std::vector<std::vector<float>> turned;  // weights (in, out), per block: qkv | o | widen | narrow
     std::vector<std::vector<float>> turned_embeddings;  // per source: first | from_context | second
     std::vector<int64_t> source_at;   // where each source's rows begin, one source behind the other
@@ -170,21 +171,21 @@ struct Encoder {
     int64_t embed(int t, int64_t from, int b, int e) const {
         const Source& source = a.sources[t];
         int64_t n = std::accumulate(counts(t) + b, counts(t) + e, int64_t(0)), in = source.features, E = source.contexts;
-        std::vector<float> tokens(n * D);
-        if (!in) std::memcpy(tokens.data(), source.x + from * D, 4 * n * D);
+        Scratch tokens(n * D);
+        if (!in) std::memcpy(tokens, source.x + from * D, 4 * n * D);
         else {
             const float* turned = turned_embeddings[t].data();
             float* hidden = embedded(t) + from * D;
             product(n, D, in, {source.x + from * in, in}, turned, D, hidden, D, SET, source.b_first);
             if (E) {
-                std::vector<float> shared((e - b) * D);
-                product(e - b, D, E, {source.context + b * E, E}, turned + in * D, D, shared.data(), D);
+                Scratch shared((e - b) * D);
+                product(e - b, D, E, {source.context + b * E, E}, turned + in * D, D, shared, D);
                 each_row(t, b, e, [&](int o, int64_t row, int64_t) {
                     for (int c = 0; c < D; c++) hidden[row * D + c] += shared[(o - b) * D + c];
                 });
             }
             rectify(n * D, hidden);
-            product(n, D, D, {hidden, D}, turned + (in + E) * D, D, tokens.data(), D, SET, source.b_second);
+            product(n, D, D, {hidden, D}, turned + (in + E) * D, D, tokens, D, SET, source.b_second);
         }
         float* x = kept(0).x;
         each_row(t, b, e, [&](int, int64_t row, int64_t place) { std::memcpy(x + place * D, &tokens[row * D], 4 * D); });
@@ -238,7 +239,7 @@ struct Encoder {
                 float* pattern = k.pattern + full_at[b] + h * n * wide;
                 transpose(n, d, own + D + h * d, 3 * D, keys.data(), wide);
                 product(n, wide, d, {own + h * d, 3 * D}, keys.data(), wide, pattern, wide);
-                for (int64_t j = 0; j < n * wide; j++) pattern[j] *= factor(i, b);
+                scale_by(factor(i, b), n * wide, pattern);
                 if (a.relations[i].columns) relate(i, b, h, start, n, pattern, keys.data());
                 softmax(n, n, pattern);
                 product(n, d, n, {pattern, wide}, own + 2 * D + h * d, 3 * D, k.mixed + start * D + h * d, D);
@@ -251,17 +252,18 @@ struct Encoder {
         const Relation& relation = a.relations[i];
         int64_t Z = relation.columns, start = starts[b], n = starts[b + 1] - start, wide = padded(n);
         transpose(n, Z, relation.right + start * Z, Z, keys, wide);
-        for (int64_t j = 0; j < Z * wide; j++) keys[j] *= a.sharpness[b];
+        scale_by(a.sharpness[b], Z * wide, keys);
         product(n_queries, wide, Z, {relation.left + (first * H + h) * Z, H * Z}, keys, wide, scores, wide, ADD);
     }
 
     // The first row alone looks, with key and value projections moved to its side (attention.py: _single_query).
     void attend_once(int i, int b, int e, Kept k) {
         int n_obs = e - b;
-        std::vector<float> first(n_obs * D), keys;
+        Scratch first(n_obs * D);
+        std::vector<float> keys;
         for (int j = 0; j < n_obs; j++) std::memcpy(&first[j * D], k.normed + starts[b + j] * D, 4 * D);
         float* q = k.qkv + b * D;
-        product(n_obs, D, D, {first.data(), D}, turned_weight(i, 0), 3 * D, q, D, SET, parameter(i, B_Q));
+        product(n_obs, D, D, {first, D}, turned_weight(i, 0), 3 * D, q, D, SET, parameter(i, B_Q));
         for (int h = 0; h < H; h++)
             product(n_obs, D, d, {q + h * d, D}, parameter(i, W_K) + h * d * D, D, k.absorbed + (b * H + h) * D, H * D);
         for (int o = b; o < e; o++) {
@@ -271,7 +273,7 @@ struct Encoder {
             keys.resize(std::max<int64_t>(D, a.relations[i].columns) * wide);
             transpose(n, D, rows, D, keys.data(), wide);
             product(H, wide, D, {k.absorbed + o * H * D, D}, keys.data(), wide, pattern, wide);
-            for (int64_t j = 0; j < H * wide; j++) pattern[j] *= factor(i, o);
+            scale_by(factor(i, o), H * wide, pattern);
             if (a.relations[i].columns)
                 for (int h = 0; h < H; h++) relate(i, o, h, o, 1, pattern + h * wide, keys.data());
             softmax(H, n, pattern);
@@ -285,6 +287,10 @@ struct Encoder {
     // ---- backward ----
 
     void backward(const float* d_out, float* const* d_parameters) {
+        if (s.first_only) {
+            turned_keys.resize(D * D);
+            transpose(D, D, parameter(L - 1, W_K), D, turned_keys.data(), D);
+        }
         std::vector<int64_t> used(s.n_sources);
         std::vector<std::vector<float>> d_turned;  // per source: gradients of first and from_context, (in, out)
         for (int t = 0; t < s.n_sources; t++)
@@ -317,21 +323,21 @@ struct Encoder {
     int64_t embed_backward(int t, int64_t from, int b, int e, const float* d_x, float* d_turned) const {
         const Source& source = a.sources[t];
         int64_t n = std::accumulate(counts(t) + b, counts(t) + e, int64_t(0)), in = source.features, E = source.contexts;
-        std::vector<float> d_tokens(n * D), d_hidden(n * D);
+        Scratch d_tokens(n * D), d_hidden(n * D);
         each_row(t, b, e, [&](int, int64_t row, int64_t place) {
             std::memcpy(&d_tokens[row * D], d_x + (place - starts[b]) * D, 4 * D);
         });
         if (!in) {
-            std::memcpy(source.d_x + from * D, d_tokens.data(), 4 * n * D);
+            std::memcpy(source.d_x + from * D, d_tokens, 4 * n * D);
             return n;
         }
         const float* hidden = embedded(t) + from * D;
-        product(D, D, n, {d_tokens.data(), 1, D}, hidden, D, source.d_second, D, ADD);
-        add_rows(n, D, d_tokens.data(), D, source.d_b_second);
-        product(n, D, D, {d_tokens.data(), D}, source.second, D, d_hidden.data(), D);
-        rectify_backward(n * D, hidden, d_hidden.data());
-        product(in, D, n, {source.x + from * in, 1, in}, d_hidden.data(), D, d_turned, D, ADD);
-        add_rows(n, D, d_hidden.data(), D, source.d_b_first);
+        product(D, D, n, {d_tokens, 1, D}, hidden, D, source.d_second, D, ADD);
+        add_rows(n, D, d_tokens, D, source.d_b_second);
+        product(n, D, D, {d_tokens, D}, source.second, D, d_hidden, D);
+        rectify_backward(n * D, hidden, d_hidden);
+        product(in, D, n, {source.x + from * in, 1, in}, d_hidden, D, d_turned, D, ADD);
+        add_rows(n, D, d_hidden, D, source.d_b_first);
         if (E) {
             std::vector<float> d_shared((e - b) * D);
             each_row(t, b, e, [&](int o, int64_t row, int64_t) {
@@ -346,36 +352,38 @@ struct Encoder {
     void block_backward(int i, int b, int e, const float* d_out, float* d_x, float* const* d) {
         Kept k = kept(i);
         int64_t r = starts[b], rows = starts[e] - r, first = single(i) ? b : r, n = single(i) ? e - b : rows;
-        std::vector<float> d_hidden(n * F), d_normed(n * D), d_y(d_out, d_out + n * D), d_mixed(n * D);
+        Scratch d_hidden(n * F), d_normed2(n * D), d_y(n * D), d_mixed(n * D);
+        std::vector<float> d_normed(rows * D);
+        std::memcpy(d_y, d_out, 4 * n * D);
         const float* hidden = k.hidden + first * F;
-        product(n, F, D, {d_out, D}, parameter(i, NARROW), F, d_hidden.data(), F);
-        rectify_backward(n * F, hidden, d_hidden.data());
+        product(n, F, D, {d_out, D}, parameter(i, NARROW), F, d_hidden, F);
+        rectify_backward(n * F, hidden, d_hidden);
         product(D, F, n, {d_out, 1, D}, hidden, F, d[NARROW], F, ADD);
         add_rows(n, D, d_out, D, d[B_NARROW]);
-        product(F, D, n, {d_hidden.data(), 1, F}, k.normed2 + first * D, D, d[WIDEN], D, ADD);
-        add_rows(n, F, d_hidden.data(), F, d[B_WIDEN]);
-        product(n, D, F, {d_hidden.data(), F}, parameter(i, WIDEN), D, d_normed.data(), D);
-        normalize_backward(n, D, k.y + first * D, norm(i, NORM2_WEIGHT), d_normed.data(), d_y.data(), d[NORM2_WEIGHT],
+        product(F, D, n, {d_hidden, 1, F}, k.normed2 + first * D, D, d[WIDEN], D, ADD);
+        add_rows(n, F, d_hidden, F, d[B_WIDEN]);
+        product(n, D, F, {d_hidden, F}, parameter(i, WIDEN), D, d_normed2, D);
+        normalize_backward(n, D, k.y + first * D, norm(i, NORM2_WEIGHT), d_normed2, d_y, d[NORM2_WEIGHT],
                            d[NORM2_BIAS]);
-        product(D, D, n, {d_y.data(), 1, D}, k.mixed + first * D, D, d[W_O], D, ADD);
-        add_rows(n, D, d_y.data(), D, d[B_O]);
-        product(n, D, D, {d_y.data(), D}, parameter(i, W_O), D, d_mixed.data(), D);
+        product(D, D, n, {d_y, 1, D}, k.mixed + first * D, D, d[W_O], D, ADD);
+        add_rows(n, D, d_y, D, d[B_O]);
+        product(n, D, D, {d_y, D}, parameter(i, W_O), D, d_mixed, D);
         for (int64_t j = 0; j < n; j++)
             for (int c = 0; c < D; c++) d_x[(single(i) ? starts[b + j] - r : j) * D + c] += d_y[j * D + c];
-        d_normed.assign(rows * D, 0);
-        if (single(i)) attend_once_backward(i, b, e, k, d_mixed.data(), d_normed.data(), d);
-        else attend_fully_backward(i, b, e, k, d_mixed.data(), d_normed.data(), d);
+        if (single(i)) attend_once_backward(i, b, e, k, d_mixed, d_normed.data(), d);
+        else attend_fully_backward(i, b, e, k, d_mixed, d_normed.data(), d);
         normalize_backward(rows, D, k.x + r * D, norm(i, NORM_WEIGHT), d_normed.data(), d_x, d[NORM_WEIGHT],
                            d[NORM_BIAS]);
     }
 
     void attend_fully_backward(int i, int b, int e, Kept k, const float* d_mixed, float* d_normed, float* const* grad) {
         int64_t r = starts[b], rows = starts[e] - r;
-        std::vector<float> d_qkv(rows * 3 * D), d_scores, turned_values, scratch;
+        Scratch d_qkv(rows * 3 * D);
+        std::vector<float> d_scores, turned_values;
         for (int o = b; o < e; o++) {
             int64_t start = starts[o], n = starts[o + 1] - start, wide = padded(n);
             const float *own = k.qkv + start * 3 * D, *d_own_mixed = d_mixed + (start - r) * D;
-            float* d_own = d_qkv.data() + (start - r) * 3 * D;
+            float* d_own = d_qkv + (start - r) * 3 * D;
             d_scores.resize(n * wide), turned_values.resize(d * wide);
             for (int h = 0; h < H; h++) {
                 const float* pattern = k.pattern + full_at[o] + h * n * wide;
@@ -384,7 +392,7 @@ struct Encoder {
                 product(n, d, n, {pattern, 1, wide}, d_own_mixed + h * d, D, d_own + 2 * D + h * d, 3 * D);
                 softmax_backward(n, n, pattern, d_scores.data());
                 if (a.relations[i].columns) relate_backward(i, o, h, start, n, d_scores.data());
-                for (int64_t j = 0; j < n * wide; j++) d_scores[j] *= factor(i, o);
+                scale_by(factor(i, o), n * wide, d_scores.data());
                 product(n, d, n, {d_scores.data(), wide}, own + D + h * d, 3 * D, d_own + h * d, 3 * D);
                 product(n, d, n, {d_scores.data(), 1, wide}, own + h * d, 3 * D, d_own + D + h * d, 3 * D);
             }
@@ -392,11 +400,11 @@ struct Encoder {
         const float* normed = k.normed + r * D;
         for (int part = 0; part < 3; part++) {
             int which = part == 0 ? W_Q : part == 1 ? W_K : W_V;
-            const float* d_part = d_qkv.data() + part * D;
+            const float* d_part = d_qkv + part * D;
             product(D, D, rows, {d_part, 1, 3 * D}, normed, D, grad[which], D, ADD);
             product(rows, D, D, {d_part, 3 * D}, parameter(i, which), D, d_normed, D, ADD);
         }
-        add_rows(rows, D, d_qkv.data(), 3 * D, grad[B_Q]);
+        add_rows(rows, D, d_qkv, 3 * D, grad[B_Q]);
     }
 
     void relate_backward(int i, int b, int h, int64_t first, int64_t n_queries, const float* d_scores) const {
@@ -405,15 +413,15 @@ struct Encoder {
         for (int64_t q = 0; q < n_queries; q++) {
             float* d_left = relation.d_left + ((first + q) * H + h) * Z;
             product(1, Z, n, {d_scores + q * wide, wide}, relation.right + start * Z, Z, d_left, Z);
-            for (int64_t z = 0; z < Z; z++) d_left[z] *= a.sharpness[b];
+            scale_by(a.sharpness[b], Z, d_left);
         }
     }
 
     void attend_once_backward(int i, int b, int e, Kept k, const float* d_mixed, float* d_normed, float* const* grad) {
         int n_obs = e - b;
         int64_t r = starts[b];
-        std::vector<float> d_seen(n_obs * H * D), d_absorbed(n_obs * H * D), d_q(n_obs * D), d_scores, keys;
-        std::vector<float> first(n_obs * D), d_first(n_obs * D);
+        Scratch d_seen(n_obs * H * D), d_absorbed(n_obs * H * D), d_q(n_obs * D), first(n_obs * D), d_first(n_obs * D);
+        std::vector<float> d_scores, keys;
         for (int h = 0; h < H; h++) {
             product(n_obs, D, d, {d_mixed + h * d, D}, parameter(i, W_V) + h * d * D, D, &d_seen[h * D], H * D);
             product(d, D, n_obs, {d_mixed + h * d, 1, D}, k.seen + (b * H + h) * D, H * D, grad[W_V] + h * d * D, D, ADD);
@@ -430,20 +438,19 @@ struct Encoder {
             softmax_backward(H, n, pattern, d_scores.data());
             if (a.relations[i].columns)
                 for (int h = 0; h < H; h++) relate_backward(i, o, h, o, 1, &d_scores[h * wide]);
-            for (float& x : d_scores) x *= factor(i, o);
+            scale_by(factor(i, o), H * wide, d_scores.data());
             product(H, D, n, {d_scores.data(), wide}, rows, D, &d_absorbed[(o - b) * H * D], D);
             product(n, D, H, {d_scores.data(), 1, wide}, k.absorbed + o * H * D, D, d_rows, D, ADD);
         }
         const float* q = k.qkv + b * D;
         for (int h = 0; h < H; h++) {
-            const float* w_k = turned_weight(i, 0) + D + h * d;  // (D, d) of leading dimension 3D
-            product(n_obs, d, D, {&d_absorbed[h * D], H * D}, w_k, 3 * D, &d_q[h * d], D);
+            product(n_obs, d, D, {&d_absorbed[h * D], H * D}, &turned_keys[h * d], D, &d_q[h * d], D);
             product(d, D, n_obs, {q + h * d, 1, D}, &d_absorbed[h * D], H * D, grad[W_K] + h * d * D, D, ADD);
         }
         for (int j = 0; j < n_obs; j++) std::memcpy(&first[j * D], k.normed + starts[b + j] * D, 4 * D);
-        product(D, D, n_obs, {d_q.data(), 1, D}, first.data(), D, grad[W_Q], D, ADD);
-        add_rows(n_obs, D, d_q.data(), D, grad[B_Q]);
-        product(n_obs, D, D, {d_q.data(), D}, parameter(i, W_Q), D, d_first.data(), D);
+        product(D, D, n_obs, {d_q, 1, D}, first, D, grad[W_Q], D, ADD);
+        add_rows(n_obs, D, d_q, D, grad[B_Q]);
+        product(n_obs, D, D, {d_q, D}, parameter(i, W_Q), D, d_first, D);
         for (int j = 0; j < n_obs; j++)
             for (int c = 0; c < D; c++) d_normed[(starts[b + j] - r) * D + c] += d_first[j * D + c];
     }
@@ -503,8 +510,6 @@ void forward(const Arguments* a, float* out) { Encoder(*a).forward(out); }
 
 // Adds to the gradients of weights; those of what comes in (d_x, d_left) must be zero at the start.
 void backward(const Arguments* a, const float* d_out, float* const* d_parameters) {
-    Encoder encoder(*a);
-    encoder.turn_weights();
-    encoder.backward(d_out, d_parameters);
+    Encoder(*a).backward(d_out, d_parameters);
 }
 }

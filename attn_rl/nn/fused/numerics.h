@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <numeric>
 #include <type_traits>
 #ifdef __AVX__
@@ -69,6 +70,13 @@ static inline Vec exponential(Vec x) {
     return (p * r * r + r + 1.0f) * power;
 }
 
+// Memory that is written before it is read.
+struct Scratch {
+    std::unique_ptr<float[]> memory;
+    explicit Scratch(int64_t n) : memory(new float[n]) {}
+    operator float*() const { return memory.get(); }
+};
+
 // ---- matrix products -------------------------------------------------------------------------------------------
 
 struct Matrix {  // element (i, k) at data[i * row + k * column]
@@ -131,6 +139,10 @@ static void transpose(int M, int N, const float* a, long lda, float* t, long ldt
 static void add_rows(int M, int N, const float* a, long lda, float* total) {
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) total[j] += a[i * lda + j];
+}
+
+static void scale_by(float factor, int64_t n, float* x) {
+    for (int64_t j = 0; j < n; j++) x[j] *= factor;
 }
 
 static void rectify(int64_t n, float* x) {
