@@ -69,7 +69,9 @@ class Contender:
         policy, env = self.agent.policy, self.agent.env
         env.step = self.watch.wrap("environment", env.step)  # type: ignore[method-assign]
         policy.forward = self.watch.wrap("network", policy.forward)
-        policy.evaluate_actions = self.watch.wrap("network", policy.evaluate_actions)
+        for name in ("evaluate_actions", "logits_and_values"):
+            if hasattr(policy, name):
+                setattr(policy, name, self.watch.wrap("network", getattr(policy, name)))
         optimiser: Any = self.agent if isinstance(self.agent, EntityPPO) else policy.optimizer
         optimiser.step = self.watch.wrap("optimiser", optimiser.step)
 
