@@ -177,7 +177,7 @@ class EntityPPO(LeanRollouts, PPO):
         policy = self.policy
         if isinstance(policy, EntityAttentionPolicy) and policy.gives_logits:
             logits, values = policy.logits_and_values(observations)
-            weights = fused.Weights(self.normalize_advantage, clip, clip_values, self.ent_coef, self.vf_coef)
+            weights = fused.Coefficients(self.normalize_advantage, clip, clip_values, self.ent_coef, self.vf_coef)
             figures, log_ratio, *gradients = fused.ppo_losses(logits, values, samples.actions, samples[2:], weights)
             return Losses(figures, log_ratio, list(zip((logits, values), gradients, strict=True)))
         values, log_prob, entropy = policy.evaluate_actions(observations, samples.actions)
@@ -203,7 +203,10 @@ class EntityPPO(LeanRollouts, PPO):
         return norm
 
     def backward(self, losses: Losses) -> Tensor:
-        """Compute the gradient, clipped as :meth:`step` takes it; return its norm before clipping."""
+        """Compute the gradient, clipped as :meth:`step` takes it; return its norm before clipping.
+
+        Where all parameters have one in an update's first minibatch, one that is missing later on counts as zero.
+        """
         parameters = self.policy.optimizer.param_groups[0]["params"]
         if self._gradient is not None:
             self._gradient.zero_()

@@ -20,7 +20,7 @@ def minibatch(n: int, n_actions: int) -> tuple[torch.Tensor, ...]:
     return logits, values, actions, values.flatten() + 0.2 * torch.randn(n), log_probs, advantages, torch.randn(n)
 
 
-def by_autograd(logits, values, actions, old_values, log_probs, advantages, returns, weights: fused.Weights):
+def by_autograd(logits, values, actions, old_values, log_probs, advantages, returns, weights: fused.Coefficients):
     leaves = logits.double().requires_grad_(), values.double().requires_grad_()
     now, distribution = leaves[1].flatten(), Categorical(logits=leaves[0])
     if weights.normalize and len(advantages) > 1:
@@ -41,9 +41,9 @@ def by_autograd(logits, values, actions, old_values, log_probs, advantages, retu
 @pytest.mark.parametrize(
     "weights",
     [
-        fused.Weights(normalize=True, clip=0.2, clip_values=None, entropy=0.0, value=0.5),
-        fused.Weights(normalize=False, clip=0.1, clip_values=0.1, entropy=0.3, value=0.7),
-        fused.Weights(normalize=True, clip=0.2, clip_values=0.0, entropy=0.3, value=0.7),
+        fused.Coefficients(normalize=True, clip=0.2, clip_values=None, entropy=0.0, value=0.5),
+        fused.Coefficients(normalize=False, clip=0.1, clip_values=0.1, entropy=0.3, value=0.7),
+        fused.Coefficients(normalize=True, clip=0.2, clip_values=0.0, entropy=0.3, value=0.7),
     ],
 )
 def test_figures_and_gradients_are_those_of_autograd(n, n_actions, weights):
@@ -55,7 +55,7 @@ def test_figures_and_gradients_are_those_of_autograd(n, n_actions, weights):
 
 def test_what_is_not_finite_stays_visible():
     given = minibatch(7, 3)
-    weights = fused.Weights(normalize=True, clip=0.2, clip_values=0.1, entropy=0.1, value=0.5)
+    weights = fused.Coefficients(normalize=True, clip=0.2, clip_values=0.1, entropy=0.1, value=0.5)
     for i in (0, 1, 3, 4, 5, 6):
         broken = [x.clone() for x in given]
         broken[i].view(-1)[2] = torch.nan

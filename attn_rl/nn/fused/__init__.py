@@ -20,17 +20,17 @@ from torch.autograd.function import once_differentiable
 
 from attn_rl.nn.fused.build import library
 from attn_rl.nn.fused.call import Call, Learned, Relation, Rows, Source, address, pack
-from attn_rl.nn.fused.losses import Weights, ppo_losses
+from attn_rl.nn.fused.losses import Coefficients, ppo_losses
 from attn_rl.nn.fused.towers import WEIGHTS, Tower, can_build, towers
 
 __all__ = [
+    "Coefficients",
     "FusedUpdates",
     "Held",
     "Relation",
     "Rows",
     "Source",
     "Tower",
-    "Weights",
     "can_build",
     "encode",
     "fused_updates",

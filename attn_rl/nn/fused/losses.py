@@ -11,7 +11,7 @@ from torch import Tensor
 from attn_rl.nn.fused.build import library
 
 
-class Weights(NamedTuple):
+class Coefficients(NamedTuple):
     """What the losses depend on beside the minibatch.
 
     Attributes:
@@ -47,7 +47,7 @@ def ppo_losses(
     values: Tensor,
     actions: Tensor,
     old: tuple[Tensor, Tensor, Tensor, Tensor],
-    weights: Weights,
+    weights: Coefficients,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The losses of Schulman et al. 2017 (equations 7 and 9) as :meth:`attn_rl.sb3.ppo.EntityPPO.losses` states them.
 
