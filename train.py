@@ -28,21 +28,21 @@ from stable_baselines3.common.logger import configure
 from tyro.conf import OmitArgPrefixes
 
 from attn_rl import AttentionCallback, make_agent, make_vec_env
+from attn_rl.adapters import make_env
 from attn_rl.cli import literal
-from attn_rl.sb3.guarded_env import MAX_ABS_REWARD
 from attn_rl.sb3.ppo import EntityPPO
-from attn_rl.third_party import make_env
-from attn_rl.training.checkpoint import Checkpoint
-from attn_rl.training.guards import keeping_what_is_refused
-from attn_rl.training.interrupts import InterruptRequest, leaving_at_once
+from attn_rl.training.guarded_ppo import keeping_what_is_refused
 from attn_rl.training.loading import find_checkpoint
 from attn_rl.training.presets import PolicyName, Settings, find_preset
 from attn_rl.training.progress import ProgressCallback
 from attn_rl.training.report import report
-from attn_rl.training.resume import begin_again, read_args, refuse_changes, refuse_foreign_module
-from attn_rl.training.run_folder import create_run_folder, describe_run, write_whole
-from attn_rl.training.saving import SaveCallback, explaining_disk_trouble, resume_command
-from attn_rl.training.snapshot import restore, restore_weights
+from attn_rl.training.run.agent_state import restore, restore_weights
+from attn_rl.training.run.checkpoint import Checkpoint
+from attn_rl.training.run.folder import create_run_folder, describe_run, write_whole
+from attn_rl.training.run.interrupts import InterruptRequest, leaving_at_once
+from attn_rl.training.run.resume import begin_again, read_args, refuse_changes, refuse_foreign_module
+from attn_rl.training.run.save_callback import SaveCallback, explaining_disk_trouble, resume_command
+from attn_rl.vec_envs.guarded import MAX_ABS_REWARD
 
 CHANGEABLE = (
     "total_timesteps",

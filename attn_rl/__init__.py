@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attn_rl.entities import EntitySpec
-    from attn_rl.inspection.callback import AttentionCallback
-    from attn_rl.inspection.recorder import record_attention
+    from attn_rl.inspection.record.recorder import record_attention
+    from attn_rl.inspection.tensorboard.callback import AttentionCallback
     from attn_rl.nn.attention import attend
     from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, FlatExtractor
     from attn_rl.sb3.policy import EntityAttentionPolicy
-    from attn_rl.sb3.vec_env import make_vec_env
     from attn_rl.training.agent import make_agent
     from attn_rl.training.loading import load
+    from attn_rl.vec_envs.adapter import make_vec_env
 
 _HOMES = {
-    "AttentionCallback": "attn_rl.inspection.callback",
+    "AttentionCallback": "attn_rl.inspection.tensorboard.callback",
     "DeepSetsExtractor": "attn_rl.sb3.extractor",
     "EntityAttentionExtractor": "attn_rl.sb3.extractor",
     "EntityAttentionPolicy": "attn_rl.sb3.policy",
@@ -27,8 +27,8 @@ _HOMES = {
     "attend": "attn_rl.nn.attention",
     "load": "attn_rl.training.loading",
     "make_agent": "attn_rl.training.agent",
-    "make_vec_env": "attn_rl.sb3.vec_env",
-    "record_attention": "attn_rl.inspection.recorder",
+    "make_vec_env": "attn_rl.vec_envs.adapter",
+    "record_attention": "attn_rl.inspection.record.recorder",
 }
 
 __all__ = [

@@ -45,7 +45,7 @@ class Record:
     run: Positional[Path]
     """Run folder."""
     out: Path = Path("probe.npz")
-    """File to write; its format: attn_rl/inspection/archive.py."""
+    """File to write; its format: attn_rl/inspection/measure/probe_record.py."""
     env: str | None = None
     """The run's own --env, repeated: needed where it imports a module of yours."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def main() -> None:
 
 def inspect(command: Inspect) -> None:
     """Write the page."""
-    from attn_rl.inspection.viewer.page import write_page
+    from attn_rl.inspection.tensorboard.page.page import write_page
 
     print(f"wrote {write_page(command.run, command.html)}")
 
@@ -106,12 +106,12 @@ def evaluate(command: Evaluate) -> None:
 
 def record(command: Record) -> None:
     """Record probe scenes and an episode."""
-    from attn_rl.inspection.acting import Actor
-    from attn_rl.inspection.probing import make_probe
-    from attn_rl.inspection.scenes import probe_scenes
-    from attn_rl.sb3.vec_env import make_vec_env
-    from attn_rl.third_party import make_env
+    from attn_rl.adapters import make_env
+    from attn_rl.inspection.measure.probe import make_probe
+    from attn_rl.inspection.record.actor import Actor
+    from attn_rl.inspection.record.scenes import probe_scenes
     from attn_rl.training.loading import load
+    from attn_rl.vec_envs.adapter import make_vec_env
 
     env_id, env_kwargs = _environment(command)
     model = load(command.run, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
@@ -128,7 +128,7 @@ def presets(command: Presets) -> None:
     """Print YAML."""
     import gymnasium as gym
 
-    from attn_rl.third_party import find_spec
+    from attn_rl.adapters import find_spec
     from attn_rl.training.zoo import zoo_yaml
 
     ids = command.envs
@@ -152,8 +152,8 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: no run folder, another environment, or one whose module nobody asked for.
     """
-    from attn_rl.third_party import find_spec
-    from attn_rl.training.resume import read_args, refuse_foreign_module
+    from attn_rl.adapters import find_spec
+    from attn_rl.training.run.resume import read_args, refuse_foreign_module
 
     args = read_args(command.run)
     if command.env not in (None, args["env"]):

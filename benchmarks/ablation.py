@@ -25,7 +25,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from attn_rl import EntityAttentionPolicy, make_agent, make_vec_env
 from attn_rl.nn.encoder import Block
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.relations import UNRELATED, Related
+from attn_rl.nn.relations.layers import UNRELATED, Related
 from attn_rl.training.evaluation import evaluate
 from attn_rl.training.presets import find_preset
 from benchmarks.learning import ENVIRONMENTS, LearningCurve, append

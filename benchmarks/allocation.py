@@ -25,8 +25,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that the script finds its neighbours
 
 from attn_rl import load, make_agent, make_vec_env, record_attention
-from attn_rl.inspection import metrics
-from attn_rl.inspection.acting import Actor
+from attn_rl.inspection.measure import metrics
+from attn_rl.inspection.record.actor import Actor
 from attn_rl.training.evaluation import EVALUATION_SEED
 from attn_rl.training.loading import adapt
 from benchmarks.learning import ENVIRONMENTS, append, finished, model_path

@@ -26,7 +26,7 @@ import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from attn_rl import make_agent, make_vec_env
-from attn_rl.third_party import make_env
+from attn_rl.adapters import make_env
 from attn_rl.training.evaluation import EVALUATION_SEED
 from attn_rl.training.presets import find_preset
 from benchmarks.learning import append

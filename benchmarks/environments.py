@@ -1,7 +1,7 @@
 """What docs/environments.md shows: scores of the random and the scripted policy, and a picture of every game.
 
-    python -m benchmarks.environments                       # the table
-    python -m benchmarks.environments --pictures docs/images/environments
+python -m benchmarks.environments                       # the table
+python -m benchmarks.environments --pictures docs/images/environments
 """
 
 from __future__ import annotations

@@ -23,12 +23,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import configure
 
 from attn_rl import AttentionCallback, load, make_agent, make_vec_env, record_attention
-from attn_rl.inspection import metrics
-from attn_rl.inspection.acting import Actor
-from attn_rl.inspection.checks import absent_leak, replay_error
-from attn_rl.inspection.effects import Effects, measure
-from attn_rl.inspection.record import AttentionRecord
-from attn_rl.inspection.summary import verdicts
+from attn_rl.inspection.measure import metrics
+from attn_rl.inspection.measure.effects import Effects, measure
+from attn_rl.inspection.measure.invariants import absent_leak, replay_error
+from attn_rl.inspection.measure.summary import verdicts
+from attn_rl.inspection.record.actor import Actor
+from attn_rl.inspection.record.attention_record import AttentionRecord
 from attn_rl.training.presets import find_preset
 from benchmarks.learning import Cell, model_path, settings_of
 

@@ -18,7 +18,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.utils import obs_as_tensor
 
 from attn_rl import make_agent, make_vec_env, record_attention
-from attn_rl.inspection.record import AttentionRecord
+from attn_rl.inspection.record.attention_record import AttentionRecord
 from attn_rl.training.presets import find_preset
 from benchmarks.learning import ENVIRONMENTS
 from benchmarks.plots import sheet

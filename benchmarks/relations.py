@@ -22,7 +22,7 @@ import torch
 import tyro
 
 from attn_rl import load, make_agent, make_vec_env
-from attn_rl.nn.relations import Relations
+from attn_rl.nn.relations.layers import Relations
 from attn_rl.training.evaluation import evaluate
 from benchmarks.learning import ENVIRONMENTS, POLICIES, Cell, append, model_path, settings_of
 

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.batched import BatchedEnv
-from envs.colours import check_colours, lattice
-from envs.drawing import FLOOR, INK, LINE, Canvas
-from envs.randomness import RandomStream
-from envs.single import SingleEnv
-from envs.slots import check_counts, features, reorder
-from envs.state import Outcome, State
+from envs.core.batched import BatchedEnv
+from envs.core.colours import check_colours, lattice
+from envs.core.drawing import FLOOR, INK, LINE, Canvas
+from envs.core.randomness import RandomStream
+from envs.core.single import SingleEnv
+from envs.core.slots import check_counts, features, reorder
+from envs.core.state import Outcome, State
 
 LEVELS = 4
 STEP_COST = 0.02

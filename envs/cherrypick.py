@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.batched import BatchedEnv
-from envs.drawing import INK, Canvas, blend
-from envs.randomness import RandomStream
-from envs.single import SingleEnv
-from envs.slots import check_counts, features, reorder
-from envs.state import Outcome, State
+from envs.core.batched import BatchedEnv
+from envs.core.drawing import INK, Canvas, blend
+from envs.core.randomness import RandomStream
+from envs.core.single import SingleEnv
+from envs.core.slots import check_counts, features, reorder
+from envs.core.state import Outcome, State
 
 N_UNIFORMS = 4  # whose sum is a bell curve within bounds
 BEST = 0.99

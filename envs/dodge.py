@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.batched import BatchedEnv
-from envs.drawing import FLOOR, GOOD, LINE, Canvas, blend
-from envs.geometry import COMPASS, fold, length
-from envs.randomness import RandomStream
-from envs.single import SingleEnv
-from envs.slots import check_counts, features, reorder
-from envs.state import Outcome, State
+from envs.core.batched import BatchedEnv
+from envs.core.drawing import FLOOR, GOOD, LINE, Canvas, blend
+from envs.core.geometry import COMPASS, fold, length
+from envs.core.randomness import RandomStream
+from envs.core.single import SingleEnv
+from envs.core.slots import check_counts, features, reorder
+from envs.core.state import Outcome, State
 
 STRIDE = 0.12
 EGO_RADIUS = 0.04

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.batched import BatchedEnv
-from envs.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
+from envs.core.batched import BatchedEnv
+from envs.core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
+from envs.core.geometry import length
+from envs.core.randomness import RandomStream
+from envs.core.single import SingleEnv
+from envs.core.slots import check_counts, features, per_type, reorder
+from envs.core.state import Outcome, State
 from envs.forage_motion import BODY, MOVES, REACH, STRIDE, Walls, moved, scripted, turned
-from envs.geometry import length
-from envs.randomness import RandomStream
-from envs.single import SingleEnv
-from envs.slots import check_counts, features, per_type, reorder
-from envs.state import Outcome, State
 
 THICKNESS = 0.03  # half of a wall's; with BODY more than half a stride, so that no step leaps over a wall
 MIN_CELLS = 6

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.geometry import COMPASS, length, way_round
+from envs.core.geometry import COMPASS, length, way_round
 
 STRIDE = 0.12
 BODY = 0.04  # walls stop the ego at this distance

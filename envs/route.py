@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.batched import BatchedEnv
-from envs.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
-from envs.geometry import length
-from envs.randomness import RandomStream
-from envs.single import SingleEnv
-from envs.slots import check_counts, features, reorder
-from envs.state import Outcome, State
+from envs.core.batched import BatchedEnv
+from envs.core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
+from envs.core.geometry import length
+from envs.core.randomness import RandomStream
+from envs.core.single import SingleEnv
+from envs.core.slots import check_counts, features, reorder
+from envs.core.state import Outcome, State
 from envs.tours import MAX_EXACT, greedy_length, require_solver, shortest_way
 
 EGO = ("x", "y", "home_x", "home_y", "left")

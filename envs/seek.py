@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.batched import BatchedEnv
-from envs.colours import check_colours, lattice
-from envs.drawing import FLOOR, INK, LINE, Canvas
-from envs.geometry import COMPASS, length
-from envs.randomness import RandomStream
-from envs.single import SingleEnv
-from envs.slots import check_counts, features, reorder
-from envs.state import Outcome, State
+from envs.core.batched import BatchedEnv
+from envs.core.colours import check_colours, lattice
+from envs.core.drawing import FLOOR, INK, LINE, Canvas
+from envs.core.geometry import COMPASS, length
+from envs.core.randomness import RandomStream
+from envs.core.single import SingleEnv
+from envs.core.slots import check_counts, features, reorder
+from envs.core.state import Outcome, State
 
 STRIDE = 0.15
 REACH = 0.15

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.batched import BatchedEnv
-from envs.drawing import GOOD, INK, LINE, PAPER, Canvas
-from envs.randomness import RandomStream
-from envs.single import SingleEnv
-from envs.slots import check_counts, features
-from envs.state import Outcome, State
+from envs.core.batched import BatchedEnv
+from envs.core.drawing import GOOD, INK, LINE, PAPER, Canvas
+from envs.core.randomness import RandomStream
+from envs.core.single import SingleEnv
+from envs.core.slots import check_counts, features
+from envs.core.state import Outcome, State
 
 EXTENT = 1000
 EGO = ("x", "y")

@@ -25,15 +25,18 @@ FORBIDDEN = {  # part of the source -> what it must never import, nearest prefix
             *("torch", "stable_baselines3", "sb3_contrib", "matplotlib", "PIL", "envs", "train", "attn_rl.entities"),
             *("attn_rl.nn", "attn_rl.sb3", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
         }
-        for room in ("wrappers", "third_party")
+        for room in ("wrappers", "adapters")
     },
-    "attn_rl/sb3": {
-        *("matplotlib", "PIL", "envs", "train", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
+    **{
+        f"attn_rl/{room}": {
+            *("matplotlib", "PIL", "envs", "train", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
+        }
+        for room in ("sb3", "vec_envs")
     },
     "attn_rl/inspection": {"envs", "train", "attn_rl.training", "attn_rl.cli"},
     **{
         f"attn_rl/inspection/{name}.py": {"envs", "train", "attn_rl.training", "attn_rl.cli", "matplotlib", "PIL"}
-        for name in ("recorder", "metrics", "callback")
+        for name in ("record/recorder", "measure/metrics", "tensorboard/callback")
     },
     "attn_rl/training": {"envs", "train", "attn_rl.cli"},
     "attn_rl": {"envs", "train", "benchmarks", "tests"},
@@ -41,8 +44,8 @@ FORBIDDEN = {  # part of the source -> what it must never import, nearest prefix
 ONLY_THERE = {  # heavy or optional package -> the only places that may import it
     "matplotlib": ("attn_rl/inspection", "benchmarks"),
     "PIL": ("attn_rl/inspection", "envs", "benchmarks"),
-    "highway_env": ("attn_rl/third_party/highway.py", "benchmarks"),
-    "minigrid": ("attn_rl/third_party/minigrid.py", "benchmarks"),
+    "highway_env": ("attn_rl/adapters/highway.py", "benchmarks"),
+    "minigrid": ("attn_rl/adapters/minigrid.py", "benchmarks"),
     "sb3_contrib": ("attn_rl/sb3/maskable.py", "attn_rl/training", "attn_rl/cli.py", "benchmarks", "train.py"),
 }
 
@@ -96,13 +99,13 @@ def test_imports_point_the_right_way(path):
         ("attn_rl/nn/encoder.py", "from attn_rl import entities"),
         ("attn_rl/entities.py", "from .sb3.policy import EntityAttentionPolicy"),
         ("attn_rl/wrappers/block.py", "import torch"),
-        ("attn_rl/third_party/families.py", "import highway_env"),
+        ("attn_rl/adapters/families.py", "import highway_env"),
         ("attn_rl/sb3/policy.py", "from attn_rl.inspection import recorder"),
-        ("attn_rl/inspection/metrics.py", "import attn_rl.training.checkpoint"),
-        ("attn_rl/inspection/callback.py", "import envs.seek"),
-        ("attn_rl/inspection/recorder.py", "from PIL import Image"),
-        ("attn_rl/training/guards.py", "from envs import batched"),
-        ("attn_rl/training/guards.py", "import matplotlib.pyplot as plt"),
+        ("attn_rl/inspection/measure/metrics.py", "import attn_rl.training.run.checkpoint"),
+        ("attn_rl/inspection/tensorboard/callback.py", "import envs.seek"),
+        ("attn_rl/inspection/record/recorder.py", "from PIL import Image"),
+        ("attn_rl/training/guarded_ppo.py", "from envs import batched"),
+        ("attn_rl/training/guarded_ppo.py", "import matplotlib.pyplot as plt"),
     ],
 )
 def test_the_check_itself_can_fail(path, source):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attn_rl.third_party.families import FAMILIES
+from attn_rl.adapters.families import FAMILIES
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -14,14 +14,14 @@ ATTENTION, NORMALIZER = "attn_rl/nn/attention.py", "attn_rl/nn/normalizer.py"
 ENCODER, READOUT, NETWORK = "attn_rl/nn/encoder.py", "attn_rl/nn/readout.py", "attn_rl/nn/network.py"
 TRIMMING, BASELINES = "attn_rl/nn/trimming.py", "attn_rl/nn/baselines.py"
 HEAD, MASKABLE, EXTRACTOR = "attn_rl/sb3/action_head.py", "attn_rl/sb3/maskable.py", "attn_rl/sb3/extractor.py"
-SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/{name}.py" for name in ("saving", "resume", "snapshot"))
-TRACKED_ENV, WORKERS = "attn_rl/sb3/tracked_env.py", "attn_rl/sb3/workers.py"
-CHECKPOINT, GENERATORS = "attn_rl/training/checkpoint.py", "attn_rl/training/generators.py"
-GUARDED_ENV, GUARDS = "attn_rl/sb3/guarded_env.py", "attn_rl/training/guards.py"
-PPO, ROLLOUTS, ROLLOUT = "attn_rl/sb3/ppo.py", "attn_rl/sb3/rollouts.py", "attn_rl/nn/rollout.py"
+SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/run/{name}.py" for name in ("save_callback", "resume", "agent_state"))
+REPLAYABLE, WORKERS = "attn_rl/vec_envs/replayable.py", "attn_rl/vec_envs/supervised.py"
+CHECKPOINT, GENERATORS = "attn_rl/training/run/checkpoint.py", "attn_rl/training/run/random_state.py"
+GUARDED_ENV, GUARDS = "attn_rl/vec_envs/guarded.py", "attn_rl/training/guarded_ppo.py"
+PPO, ROLLOUTS, ROLLOUT = "attn_rl/sb3/ppo.py", "attn_rl/sb3/collection.py", "attn_rl/nn/rollout.py"
 UPDATE_KILLER = "tests/sb3/test_ppo.py::test_one_update_gives_the_weights_and_the_log_of_stable_baselines3"
-RESUME_KILLER = "tests/training/test_resume.py::test_killed_and_resumed_is_bit_equal[4]"
-GENERATORS_KILLER = "tests/training/test_generators.py::test_every_generator_goes_on_where_it_was_captured"
+RESUME_KILLER = "tests/training/run/test_resume.py::test_killed_and_resumed_is_bit_equal[4]"
+GENERATORS_KILLER = "tests/training/run/test_random_state.py::test_every_generator_goes_on_where_it_was_captured"
 
 MUTANTS = [
     # ---- attention and masking
@@ -83,7 +83,7 @@ MUTANTS = [
     ),
     Mutant(
         "groups of a kind on scales of their own",
-        "attn_rl/nn/relations.py",
+        "attn_rl/nn/relations/layers.py",
         "[[group for group in self.columns if group.kind == kind] for kind in kinds]",
         "[[group] for group in self.columns]",
         "tests/nn/test_relations.py::TestNetwork::test_groups_of_a_kind_are_scaled_alike",
@@ -185,7 +185,7 @@ MUTANTS = [
     ),
     Mutant(
         "map from a second pass",
-        "attn_rl/inspection/recorder.py",
+        "attn_rl/inspection/record/recorder.py",
         "    with torch.no_grad(), listening(actor) as heard:\n        outputs = actor.act(tensors)\n",
         "    with torch.no_grad():\n        outputs = actor.act(tensors)\n        with listening(actor) as heard:\n"
         "            actor.act(tensors)\n",
@@ -332,35 +332,35 @@ MUTANTS = [
         for name, data in files.items():
             _write_synced(temporary / name, data)
 """,
-        "tests/training/test_checkpoint.py::test_a_full_disk_leaves_the_previous_checkpoint",
+        "tests/training/run/test_checkpoint.py::test_a_full_disk_leaves_the_previous_checkpoint",
     ),
     Mutant(
         "digests are not compared",
         CHECKPOINT,
         "if hashlib.sha256(data).hexdigest() != digests[name]:",
         "if False:",
-        "tests/training/test_checkpoint.py::test_every_flipped_bit_and_every_truncation_is_noticed",
+        "tests/training/run/test_checkpoint.py::test_every_flipped_bit_and_every_truncation_is_noticed",
     ),
     Mutant(
         "weights that are not finite are saved",
         CHECKPOINT,
         'refuse_non_finite(getattr(checkpoint, part), f"the {part} (not saved)")',
         "pass",
-        "tests/training/test_checkpoint.py::test_a_state_that_is_not_finite_is_neither_saved_nor_read",
+        "tests/training/run/test_checkpoint.py::test_a_state_that_is_not_finite_is_neither_saved_nor_read",
     ),
     Mutant(
         "links are followed",
         CHECKPOINT,
         "path.is_symlink() or file.is_symlink() or not file.is_file()",
         "not file.is_file()",
-        "tests/training/test_checkpoint.py::test_links_are_not_followed",
+        "tests/training/run/test_checkpoint.py::test_links_are_not_followed",
     ),
     Mutant(
         "the oldest checkpoints are kept",
         CHECKPOINT,
         "list_checkpoints(folder)[keep:]",
         "list_checkpoints(folder)[:-keep]",
-        "tests/training/test_checkpoint.py::test_only_the_newest_are_kept",
+        "tests/training/run/test_checkpoint.py::test_only_the_newest_are_kept",
     ),
     # ---- going on
     Mutant(
@@ -389,28 +389,28 @@ MUTANTS = [
         SNAPSHOT,
         "    agent.policy.optimizer.load_state_dict(unpack_optimizer(checkpoint, current, parameters))\n",
         "",
-        "tests/sb3/test_tracked_env.py::test_an_agent_resumes_in_the_middle_of_third_party_episodes",
+        "tests/vec_envs/test_replayable.py::test_an_agent_resumes_in_the_middle_of_third_party_episodes",
     ),
     Mutant(
         "a replay is not compared",
-        TRACKED_ENV,
+        REPLAYABLE,
         'exact = digest(self._obs) == saved["seen"]',
         "exact = True",
-        "tests/sb3/test_tracked_env.py::test_an_environment_that_cannot_be_put_back_says_so_and_begins_anew",
+        "tests/vec_envs/test_replayable.py::test_an_environment_that_cannot_be_put_back_says_so_and_begins_anew",
     ),
     Mutant(
         "a replaced worker repeats its episodes",
         WORKERS,
         "first + self.num_envs * int(self.restarts[index])",
         "first",
-        "tests/sb3/test_workers.py::test_a_failing_worker_is_replaced_and_counted[dies]",
+        "tests/vec_envs/test_supervised.py::test_a_failing_worker_is_replaced_and_counted[dies]",
     ),
     Mutant(
         "a worker's traceback is lost",
         WORKERS,
         "remote.send(_Failure(traceback.format_exc()))",
         "pass",
-        "tests/sb3/test_workers.py::test_a_failing_worker_is_named[raises]",
+        "tests/vec_envs/test_supervised.py::test_a_failing_worker_is_named[raises]",
     ),
     Mutant(
         "torch's generator is not put back",
@@ -439,42 +439,42 @@ MUTANTS = [
         GUARDED_ENV,
         "if np.abs(rewards).max() <= self.max_abs_reward:",
         "if not np.abs(rewards).max() > self.max_abs_reward:",
-        "tests/training/test_guards.py::test_an_impossible_reward_stops_training[nan]",
+        "tests/training/test_guarded_ppo.py::test_an_impossible_reward_stops_training[nan]",
     ),
     Mutant(
         "presence may be anything",
         GUARDED_ENV,
         "wrong = (block != 0) & (block != 1)",
         "return None",
-        "tests/training/test_guards.py::test_an_impossible_observation_stops_training_before_it_is_learned_from[presence-1]",
+        "tests/training/test_guarded_ppo.py::test_an_impossible_observation_stops_training_before_it_is_learned_from[presence-1]",
     ),
     Mutant(
         "garbage in absent rows stops the run",
         GUARDED_ENV,
         "wrong &= (obs[self.presence_key] > 0.5)[..., None]",
         "pass",
-        "tests/training/test_guards.py::test_absent_rows_may_hold_anything",
+        "tests/training/test_guarded_ppo.py::test_absent_rows_may_hold_anything",
     ),
     Mutant(
         "terminal observations are not looked at",
         GUARDED_ENV,
         "if ends:",
         "if False:",
-        "tests/training/test_guards.py::test_a_terminal_observation_is_checked_too",
+        "tests/training/test_guarded_ppo.py::test_a_terminal_observation_is_checked_too",
     ),
     Mutant(
         "loss and gradients are not looked at",
         GUARDS,
         "if not (np.isfinite(float(norm)) and np.isfinite(loss)):",
         "if False:",
-        "tests/training/test_guards.py::test_a_loss_that_is_not_finite_reaches_no_weight[returns-inf]",
+        "tests/training/test_guarded_ppo.py::test_a_loss_that_is_not_finite_reaches_no_weight[returns-inf]",
     ),
     Mutant(
         "weights are not looked at",
         GUARDS,
         "if not np.isfinite(float(size)):",
         "if False:",
-        "tests/training/test_guards.py::test_a_weight_that_a_step_made_non_finite_is_noticed_at_once",
+        "tests/training/test_guarded_ppo.py::test_a_weight_that_a_step_made_non_finite_is_noticed_at_once",
     ),
 ]
 

@@ -1,0 +1,1 @@
+"""Where a policy looks and whether that matters: record, measure, draw, show in TensorBoard."""

@@ -1,0 +1,1 @@
+"""The network, plain PyTorch: what is computed. One file per stage; nothing here knows how it is made fast."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_rl.nn.attention import MultiHeadAttention
-from attn_rl.nn.relations import UNRELATED, Related
+from attn_rl.nn.relations.layers import UNRELATED, Related
 
 
 class FeedForward(nn.Module):

@@ -11,11 +11,11 @@ from torch.nn.functional import pad
 
 from attn_rl.nn import fused
 from attn_rl.nn.attention import check_heads
-from attn_rl.nn.comparisons import Group
 from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
 from attn_rl.nn.readout import READOUTS, Pooling
-from attn_rl.nn.relations import MODES, Relations
+from attn_rl.nn.relations.groups import Group
+from attn_rl.nn.relations.layers import MODES, Relations
 from attn_rl.nn.rollout import SettledNetwork, Settles, can_settle
 from attn_rl.nn.tokenizer import Tokenizer
 from attn_rl.nn.trimming import encode_trimmed

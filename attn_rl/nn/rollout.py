@@ -23,7 +23,7 @@ from torch.nn.functional import linear, pad
 from attn_rl.nn.attention import MultiHeadAttention, Tap, pattern_of
 from attn_rl.nn.encoder import Block, Encoder, FeedForward
 from attn_rl.nn.normalizer import Entities, EntityNormalizer, RunningNormalizer, Unchanged, standardize
-from attn_rl.nn.relations import UNRELATED, Related
+from attn_rl.nn.relations.layers import UNRELATED, Related
 from attn_rl.nn.tokenizer import Embedding, Tokenizer, embed
 
 Weights = tuple[Tensor, Tensor]

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.kinds import COMPARE, Kinds
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
-from attn_rl.nn.comparisons import EGO, Group, own_features
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
+from attn_rl.nn.relations.groups import EGO, Group, own_features
 
 
 class FeatureLayout(NamedTuple):

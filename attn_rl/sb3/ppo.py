@@ -16,9 +16,9 @@ from torch import Tensor
 
 from attn_rl.nn import fused
 from attn_rl.nn.normalizer import collect_statistics
-from attn_rl.sb3.flat_adam import FlatAdam, side_by_side
+from attn_rl.sb3.collection import LeanRollouts
+from attn_rl.sb3.contiguous_adam import ContiguousAdam, side_by_side
 from attn_rl.sb3.policy import EntityAttentionPolicy
-from attn_rl.sb3.rollouts import LeanRollouts
 
 
 class Samples(NamedTuple):
@@ -119,13 +119,13 @@ class EntityPPO(LeanRollouts, PPO):
     spared is around it: the rollout becomes tensors once per update instead of once per minibatch, the normaliser looks
     at each observation once instead of once per epoch, figures for the log are read once, gradients lie side by
     side, and the network's and those of the losses come from fused kernels (:mod:`attn_rl.nn.fused`). Rollouts: see
-    :class:`attn_rl.sb3.rollouts.LeanRollouts`. Zips load with plain ``PPO.load`` and the other way round.
+    :class:`attn_rl.sb3.collection.LeanRollouts`. Zips load with plain ``PPO.load`` and the other way round.
 
     :meth:`train` consists of small methods; :meth:`optimize` is the place where a subclass checks loss, gradients
     and weights.
     """
 
-    _flat: FlatAdam | None = None
+    _flat: ContiguousAdam | None = None
     _gradient: Tensor | None = None
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
@@ -143,9 +143,9 @@ class EntityPPO(LeanRollouts, PPO):
         finally:
             self._flat = self._gradient = None  # or they would be saved with the agent
 
-    def _flat_adam(self) -> FlatAdam | None:
+    def _flat_adam(self) -> ContiguousAdam | None:
         optimizer: Any = self.policy.optimizer
-        return FlatAdam(optimizer) if FlatAdam.can_take(optimizer) else None
+        return ContiguousAdam(optimizer) if ContiguousAdam.can_take(optimizer) else None
 
     def _train(self) -> None:
         log = UpdateLog()

@@ -1,0 +1,1 @@
+"""Agents as `train.py` builds them: presets, evaluation, the final table; `run/` is the folder of one run."""

@@ -9,12 +9,12 @@ from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped
 
 from attn_rl.entities import EntitySpec
 from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, EntityExtractor, FlatExtractor
-from attn_rl.sb3.guarded_env import MAX_ABS_REWARD, GuardedVecEnv
 from attn_rl.sb3.policy import EntityAttentionPolicy
-from attn_rl.sb3.vec_env import make_vec_env
-from attn_rl.sb3.wrapper_check import check_wrappers
-from attn_rl.training.guards import GuardedPPO
+from attn_rl.training.guarded_ppo import GuardedPPO
 from attn_rl.training.presets import PPO_SETTINGS, Relations, Settings, find_preset, override
+from attn_rl.vec_envs.adapter import make_vec_env
+from attn_rl.vec_envs.guarded import MAX_ABS_REWARD, GuardedVecEnv
+from attn_rl.vec_envs.wrapper_check import check_wrappers
 
 EXTRACTORS: dict[str, type[EntityExtractor]] = {
     "attention": EntityAttentionExtractor,
@@ -46,7 +46,7 @@ def make_agent(
         seed: of the network and of the actions (and of the environment).
         device: torch's name of it.
         verbose: SB3's.
-        max_abs_reward: larger rewards stop the training, see :mod:`attn_rl.sb3.guarded_env`.
+        max_abs_reward: larger rewards stop the training, see :mod:`attn_rl.vec_envs.guarded`.
         settings: fields of :class:`attn_rl.training.presets.Settings`.
 
     Raises:

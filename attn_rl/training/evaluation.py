@@ -11,11 +11,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from attn_rl.adapters import family_of, find_spec
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.sb3.extractor import EntityExtractor
-from attn_rl.sb3.vec_env import make_vec_env
-from attn_rl.third_party import family_of, find_spec
 from attn_rl.training.loading import adapt
+from attn_rl.vec_envs.adapter import make_vec_env
 
 EVALUATION_SEED = 1_000_000
 """Held out: training seeds its environments from small numbers upwards."""

@@ -10,11 +10,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl.sb3.ppo import EntityPPO
-from attn_rl.sb3.vec_env import make_vec_env
 from attn_rl.training.agent import make_agent
-from attn_rl.training.checkpoint import STATE, Checkpoint, newest_checkpoint, read_checkpoint
-from attn_rl.training.resume import checked_config, refuse_foreign_module, settings_of
-from attn_rl.training.snapshot import DoesNotFit, restore_weights
+from attn_rl.training.run.agent_state import DoesNotFit, restore_weights
+from attn_rl.training.run.checkpoint import STATE, Checkpoint, newest_checkpoint, read_checkpoint
+from attn_rl.training.run.resume import checked_config, refuse_foreign_module, settings_of
+from attn_rl.vec_envs.adapter import make_vec_env
 
 Agent = TypeVar("Agent", bound=BaseAlgorithm)
 ENVIRONMENT_BOUND = (

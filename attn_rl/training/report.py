@@ -13,8 +13,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from attn_rl.training.evaluation import Row, evaluate
 from attn_rl.training.presets import find_preset
-from attn_rl.training.run_folder import write_json
-from attn_rl.training.snapshot import DoesNotFit
+from attn_rl.training.run.agent_state import DoesNotFit
+from attn_rl.training.run.folder import write_json
 
 
 def report(agent: BaseAlgorithm, config: Mapping[str, Any], folder: Path, seconds: float) -> None:

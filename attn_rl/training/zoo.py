@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attn_rl.entities import EntitySpec
-from attn_rl.sb3.vec_env import make_vec_env
 from attn_rl.training.agent import policy_kwargs
 from attn_rl.training.presets import PPO_SETTINGS, find_preset
+from attn_rl.vec_envs.adapter import make_vec_env
 
 POLICY = "attn_rl.EntityAttentionPolicy"
 

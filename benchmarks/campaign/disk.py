@@ -16,7 +16,7 @@ import numpy as np
 from stable_baselines3.common.logger import Logger
 
 from attn_rl import make_agent, make_vec_env
-from attn_rl.training.checkpoint import (
+from attn_rl.training.run.checkpoint import (
     FOLDER,
     PARTS,
     Checkpoint,
@@ -28,7 +28,7 @@ from attn_rl.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from attn_rl.training.saving import SaveCallback
+from attn_rl.training.run.save_callback import SaveCallback
 from benchmarks.campaign import Outcome
 from benchmarks.campaign.runs import Campaign, finish, first_difference, start
 

@@ -9,7 +9,7 @@ import torch
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 from attn_rl import make_agent, make_vec_env
-from attn_rl.sb3.guarded_env import GuardError
+from attn_rl.vec_envs.guarded import GuardError
 from benchmarks.campaign import Outcome
 
 STEPS = (0, 5, 50, 5000)

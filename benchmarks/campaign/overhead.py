@@ -10,7 +10,7 @@ import numpy as np
 from stable_baselines3.common.logger import Logger
 
 from attn_rl import make_agent
-from attn_rl.training.guards import GuardedPPO
+from attn_rl.training.guarded_ppo import GuardedPPO
 from benchmarks.campaign import Outcome
 
 LIMIT = 0.02

@@ -22,9 +22,9 @@ from stable_baselines3.common.logger import Logger
 
 import train
 from attn_rl import load, make_agent, make_vec_env
-from attn_rl.training import checkpoint as layout
-from attn_rl.training.checkpoint import list_checkpoints
-from attn_rl.training.saving import SaveCallback
+from attn_rl.training.run import checkpoint as layout
+from attn_rl.training.run.checkpoint import list_checkpoints
+from attn_rl.training.run.save_callback import SaveCallback
 from benchmarks.campaign import Outcome
 
 MARKER = "ATTN_RL_PAYLOAD_MARKER"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from attn_rl.training.checkpoint import list_checkpoints, read_checkpoint
+from attn_rl.training.run.checkpoint import list_checkpoints, read_checkpoint
 from benchmarks.campaign import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]

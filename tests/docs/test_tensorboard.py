@@ -10,7 +10,7 @@ from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from attn_rl import AttentionCallback
-from attn_rl.inspection.board import LAYOUT
+from attn_rl.inspection.tensorboard.writer import LAYOUT
 from tests.inspection.conftest import make_ppo, single_env
 
 PAGE = Path(__file__).parents[2] / "docs" / "tensorboard.md"

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from envs import NAMES
-from envs.batched import BatchedEnv
+from envs.core.batched import BatchedEnv
 from tests.envs.catalogue import VARIANTS, Variant, play
 
 DERIVED = {"Boxes"}  # their counts follow from other arguments

@@ -4,8 +4,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from envs.core.geometry import crosses, way_round
 from envs.forage_motion import Walls, moved, turned
-from envs.geometry import crosses, way_round
 
 ID = "envs:AttnRL/Forage-v0"
 EAST, WAIT = 1, 0

@@ -10,8 +10,8 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 
 from attn_rl import EntityAttentionPolicy, EntitySpec, make_vec_env
-from attn_rl.inspection.acting import Actor
-from attn_rl.inspection.scenes import probe_scenes
+from attn_rl.inspection.record.actor import Actor
+from attn_rl.inspection.record.scenes import probe_scenes
 
 
 def make_ppo(env_id: str, policy_kwargs: dict | None = None, seed: int = 3, **ppo) -> PPO:

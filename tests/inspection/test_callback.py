@@ -21,11 +21,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from attn_rl import AttentionCallback, DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, load
 from attn_rl import record_attention as record
-from attn_rl.inspection import views
-from attn_rl.inspection.archive import ProbeRecord, record_paths
-from attn_rl.inspection.board import LAYOUT
-from attn_rl.inspection.history import History
-from attn_rl.inspection.scenes import PROBE_SEED
+from attn_rl.inspection import draw
+from attn_rl.inspection.measure.history import History
+from attn_rl.inspection.measure.probe_record import ProbeRecord, record_paths
+from attn_rl.inspection.record.scenes import PROBE_SEED
+from attn_rl.inspection.tensorboard.writer import LAYOUT
 from attn_rl.nn.attention import MultiHeadAttention
 from tests.inspection.conftest import TypedBandit, make_ppo, single_env
 
@@ -124,10 +124,10 @@ def test_pictures_read_back_equal_the_record(run, events):
         probe = ProbeRecord.load(path)
         history.add(probe.step, probe.record)
         drawn = {
-            "attention/scenes": views.overlay(probe, range(3)),
-            "attention/heads_by_entities": views.heads_by_entities(probe, range(2)),
-            "attention/layers": views.layers(probe, 0),
-            "attention/over_training": views.training(history),
+            "attention/scenes": draw.overlay(probe, range(3)),
+            "attention/heads_by_entities": draw.heads_by_entities(probe, range(2)),
+            "attention/layers": draw.layers(probe, 0),
+            "attention/over_training": draw.training(history),
         }
         for tag, pixels in drawn.items():
             assert np.array_equal(np.asarray(image(tag, probe.step).convert("RGB")), pixels), tag
@@ -200,7 +200,7 @@ def test_off_policy_algorithms_and_environments_without_pictures(algorithm, acti
     assert 2 <= len(paths) <= 51
     probe = ProbeRecord.load(paths[-1])
     assert probe.scalars["attention/replay_error"] <= 1e-6
-    assert views.overlay(probe, range(3)).std() > 1
+    assert draw.overlay(probe, range(3)).std() > 1
 
 
 def test_a_pointer_policy_gets_the_warning_and_the_pointer_panel(tmp_path):
@@ -208,7 +208,7 @@ def test_a_pointer_policy_gets_the_warning_and_the_pointer_panel(tmp_path):
     model.learn(8, callback=AttentionCallback(TypedBandit(), tmp_path, n_scenes=3, n_pictures=3))
     probe = ProbeRecord.load(tmp_path / "probe.npz")
     assert "NO explanation" in probe.verdicts[0]
-    assert views.overlay(probe, range(3)).shape[1] > views.overlay(_without_pointer(probe), range(3)).shape[1]
+    assert draw.overlay(probe, range(3)).shape[1] > draw.overlay(_without_pointer(probe), range(3)).shape[1]
 
 
 def _without_pointer(probe: ProbeRecord) -> ProbeRecord:

@@ -12,9 +12,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import EntityAttentionPolicy, record_attention
-from attn_rl.inspection import effects, metrics
-from attn_rl.inspection.acting import Actor, Outputs, policy_kl
-from attn_rl.inspection.summary import scalars, verdicts
+from attn_rl.inspection.measure import effects, metrics
+from attn_rl.inspection.measure.summary import scalars, verdicts
+from attn_rl.inspection.record.actor import Actor, Outputs, policy_kl
 from tests.inspection.conftest import TypedBandit, make_ppo
 
 

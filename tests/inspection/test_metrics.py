@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attn_rl.inspection import metrics
+from attn_rl.inspection.measure import metrics
 
 
 def test_entropy_is_one_when_uniform_over_what_is_present_and_zero_on_one_token():

@@ -12,11 +12,11 @@ from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, record_attention
-from attn_rl.inspection.acting import Actor
-from attn_rl.inspection.checks import absent_leak, replay_error
-from attn_rl.inspection.record import AttentionRecord
+from attn_rl.inspection.measure.invariants import absent_leak, replay_error
+from attn_rl.inspection.record.actor import Actor
+from attn_rl.inspection.record.attention_record import AttentionRecord
 from attn_rl.nn.attention import MultiHeadAttention
-from attn_rl.nn.relations import Strength
+from attn_rl.nn.relations.layers import Strength
 from tests.inspection.conftest import TypedBandit
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from attn_rl.inspection.scenes import play_episode, probe_scenes
+from attn_rl.inspection.record.scenes import play_episode, probe_scenes
 from tests.inspection.conftest import single_env
 
 

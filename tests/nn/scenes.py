@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from attn_rl.nn.baselines import DeepSetsNetwork
-from attn_rl.nn.comparisons import Group, own_features
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
+from attn_rl.nn.relations.groups import Group, own_features
 
 Rows = dict[str, tuple[Tensor, Tensor]]
 GARBAGE = (float("nan"), float("inf"), float("-inf"), 1e30)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attn_rl.nn.encoder import Block, Encoder, FeedForward
-from attn_rl.nn.relations import Related
+from attn_rl.nn.relations.layers import Related
 
 
 def tokens(dtype=torch.float64):

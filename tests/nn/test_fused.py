@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from attn_rl.nn import fused
-from attn_rl.nn.comparisons import Group
 from attn_rl.nn.fused import build
 from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.normalizer import standardize
+from attn_rl.nn.relations.groups import Group
 from tests.nn.scenes import CASES, GARBAGE, Case, fill_absent, for_every_case, outputs
 from tests.nn.test_network import apart, present_only
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from attn_rl.nn.attention import MultiHeadAttention
-from attn_rl.nn.comparisons import EGO, Group, KindScale, own_features
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.relation_terms import STRONGEST, UNDECLARED, RelationScores, _positions, inverse_strength
-from attn_rl.nn.relations import Relations, places
+from attn_rl.nn.relations.groups import EGO, Group, KindScale, own_features
+from attn_rl.nn.relations.layers import Relations, places
+from attn_rl.nn.relations.terms import STRONGEST, UNDECLARED, RelationScores, _positions, inverse_strength
 
 B, N, N_HEADS, N_LAYERS, D_MODEL = 3, 7, 5, 2, 10
 WIDTHS = {"boxes": 5, "walls": 3}

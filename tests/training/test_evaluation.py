@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from attn_rl import make_agent, make_vec_env, record_attention
-from attn_rl.inspection import metrics
+from attn_rl.inspection.measure import metrics
 from attn_rl.training.evaluation import _TopEntity
 
 

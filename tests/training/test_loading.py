@@ -6,7 +6,7 @@ import torch
 
 from attn_rl import load, make_agent, make_vec_env
 from attn_rl.training.loading import DoesNotFit, adapt
-from attn_rl.training.snapshot import capture, restore_weights
+from attn_rl.training.run.agent_state import capture, restore_weights
 
 
 def seek(capacity: int):

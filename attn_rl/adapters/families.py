@@ -1,0 +1,83 @@
+"""Which environment belongs to which family, and the wrapper that makes its observation fit."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+
+
+@dataclass(frozen=True)
+class Family:
+    """Environments of one package.
+
+    Attributes:
+        extra: the optional dependency of attn_rl that installs it.
+        wrapper: ``module:class`` of the wrapper that gives it entities.
+        slow: a step costs so much that each environment deserves a process of its own.
+    """
+
+    extra: str
+    wrapper: str
+    slow: bool = False
+
+    def load(self) -> type[gym.Wrapper]:
+        """Import the wrapper."""
+        module, _, name = self.wrapper.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+FAMILIES = {
+    "highway_env": Family("highway", "attn_rl.adapters.highway:HighwayEntities", slow=True),
+    "minigrid": Family("minigrid", "attn_rl.adapters.minigrid:MiniGridEntities"),
+}
+"""Top-level package -> family."""
+
+
+def find_spec(env_id: str) -> EnvSpec:
+    """The registered specification of an id, after importing the module that the id names.
+
+    Raises:
+        ValueError: the package of a known family is not installed.
+    """
+    module, _, name = env_id.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in FAMILIES:
+            raise
+        extra = FAMILIES[error.name].extra
+        raise ValueError(f"{env_id!r} needs {error.name}; install it with: pip install 'attn_rl[{extra}]'") from error
+    return gym.spec(name)
+
+
+def family_of(spec: EnvSpec) -> Family | None:
+    """The family that an environment belongs to by its class; None: its observation is taken as it is."""
+    entry = spec.entry_point
+    module = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return FAMILIES.get(module.split(".")[0].split(":")[0])
+
+
+def make_env(env_id: str, **kwargs: Any) -> gym.Env:
+    """Make an environment; one of a known family gets the family's wrapper.
+
+    Args:
+        env_id: a Gymnasium id, e.g. ``"highway_env:highway-fast-v0"``.
+        kwargs: arguments of the environment, and of the family's wrapper (``capacity``, ...).
+
+    Raises:
+        ValueError: the package is not installed, or the wrapper cannot serve this environment.
+    """
+    spec = find_spec(env_id)
+    family = family_of(spec)
+    if family is None:
+        return gym.make(spec, **kwargs)
+    wrapper = family.load()
+    known = list(inspect.signature(wrapper.__init__).parameters)[2:]  # after self and env
+    own = {name: kwargs.pop(name) for name in known if name in kwargs}
+    return wrapper(gym.make(spec, **kwargs), **own)

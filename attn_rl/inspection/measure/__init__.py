@@ -1,0 +1,1 @@
+"""What records say: metrics, counterfactual effects, invariants, summaries, and the file that keeps them."""

@@ -1,0 +1,68 @@
+"""Two numbers that must be zero: is the record what was used, and does padding have no influence?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from attn_rl.inspection.record.actor import Actor
+from attn_rl.inspection.record.attention_record import AttentionRecord
+from attn_rl.inspection.record.recorder import listening, observation_tensors, to_array
+
+
+@torch.no_grad()
+def replay_error(actor: Actor, record: AttentionRecord) -> float:
+    r"""How far recorded weights times recorded values, through the rest of the network, are from what was recorded.
+
+    .. math:: \max_y \frac{\max |y_{replayed} - y|}{\max(1, \max |y|)}
+
+    over y = features, policy parameters and value. Every layer's mixed values (what W_O receives) are replaced by
+    ``pattern @ values`` of the record, so a wrong weight, a wrong order or a weight from another pass shows. The
+    remainder is the rounding of float32, which grows with the numbers: hence relative to them.
+    """
+    device = actor.policy.device
+    handles = []
+    for module, layer in zip(actor.attention, record.layers, strict=True):
+        mixed = torch.as_tensor(layer.pattern @ layer.values, device=device).transpose(1, 2).flatten(2)
+        handles.append(module.w_o.register_forward_pre_hook(lambda m, inputs, mixed=mixed: (mixed,)))
+    try:
+        with listening(actor) as heard:
+            outputs = actor.act(observation_tensors(actor, record))
+    finally:
+        for handle in handles:
+            handle.remove()
+    pairs = [(heard.features[0], record.features), (outputs.policy, record.policy), (outputs.value, record.value)]
+    return max(_relative(to_array(got), expected) for got, expected in pairs)
+
+
+@torch.no_grad()
+def absent_leak(actor: Actor, record: AttentionRecord) -> float:
+    """What absent rows do to the outcome: exactly 0, or something is broken.
+
+    The largest weight on an absent column, or the largest change of policy and value when absent rows are filled with
+    NaN instead of what they held, whichever is larger.
+    """
+    weights = [float((layer.pattern * ~record.present[:, None, None]).max(initial=0.0)) for layer in record.layers]
+    clean, filled = observation_tensors(actor, record), observation_tensors(actor, record)
+    split = actor.spec.split(clean)
+    for entity_type in actor.spec.types:
+        block = filled[entity_type.name] if isinstance(filled, dict) else filled
+        absent = ~split.entities[entity_type.name][1].unsqueeze(-1).expand_as(block).clone()
+        if entity_type.presence_column is not None:
+            absent[..., entity_type.presence_column] = False
+        block[absent] = torch.nan
+    before, after = actor.act(clean), actor.act(filled)
+    changes = [
+        float((a - b).abs().nan_to_num(nan=torch.inf).max())
+        for a, b in ((before.policy, after.policy), (before.value, after.value))
+        if not bool(b.isnan().all() and a.isnan().all())
+    ]
+    return max([*weights, *changes])
+
+
+def _relative(got: np.ndarray, expected: np.ndarray) -> float:
+    if np.isnan(expected).all() and np.isnan(got).all():
+        return 0.0
+    finite = np.where(np.abs(expected) < 1e30, expected, 0.0)  # a forbidden logit is -3e38 on both sides
+    difference = np.abs(np.where(got == expected, 0.0, got - expected)).max(initial=0.0)
+    return float(difference / max(1.0, np.abs(finite).max(initial=0.0)))

@@ -1,0 +1,199 @@
+"""Records on disk: one ``.npz`` per recorded training step, no pickle inside.
+
+A run keeps ``<run>/attention/<step, 12 digits>.npz`` for every record and ``<run>/probe.npz``, a copy of the last one.
+``np.load(path, allow_pickle=False)`` reads them; all arrays are plain numbers or Unicode strings.
+
+S states = fixed probe scenes (one state each, the same ones in every record of a run), followed, in the last record, by
+the steps of one episode that the policy played itself.
+N slots (over all entity types), K = lead + N columns, H heads, Q query rows, A choices of all action dimensions.
+
+==================  =================  =================================================================================
+key                 shape              meaning
+==================  =================  =================================================================================
+``format``          ()                 1; readers refuse what they do not know
+``meta``            () str             JSON: ``step`` (environment steps when recorded), ``env`` (id), ``labels`` (K
+                                       column names, e.g. ``"ego"``, ``"items 0"``), ``lead`` (columns before the first
+                                       slot), ``reader`` (query row that is read out; -1: mean over the slots' rows),
+                                       ``n_layers``, ``sizes`` (choices per action dimension; [] = continuous),
+                                       ``feature_names`` (per observation key), ``strengths`` (layer, head, name and
+                                       value), ``scene_names``, ``scalars`` (tag -> number, as in TensorBoard),
+                                       ``verdicts`` (sentences about what to believe)
+``obs.<key>``       (S, ...)           observation as the policy got it, raw features; ``obs.`` alone: a bare array
+``present``         (S,K) bool         which columns exist
+``pattern_<l>``     (S,H,Q,K)          weights of layer l = 0, 1, ...; query row i is column i; absent columns are 0
+``values_<l>``      (S,H,K,d)          value vectors before W_O
+``value_norm_<l>``  (S,H,K)            length of each value vector behind W_O; weight x this = value-weighted map
+``tokens_<l>``      (S,K,D)            rows that entered the layer
+``features``        (S,F)              what the extractor returned
+``policy``          (S,A)              log-probabilities of all choices; continuous: means | log standard deviations
+``value``           (S,)               state value, NaN where the model has none
+``pointer``         (S,N)              probability of pointing at each slot; only with a pointer head
+``scene``           (S,)               number of the scene, index into ``scene_names``
+``time``            (S,)               step within the scene
+``positions``       (S,N,2)            slots in the picture: x right, y up, in [-1,1]; NaN = unknown or absent
+``ego``             (S,2)              the ego in the picture, NaN = unknown
+``relevant``        (S,)               slot of the entity that matters, -1 = unknown
+``reward``          (S,)               reward of the action taken there, NaN in probe scenes
+``png``             (bytes,) uint8     all pictures as PNG files, one after another; not every scene has one
+``png_start``       (S+1,)             picture of state i = ``png[png_start[i]:png_start[i+1]]``; empty = none
+``absence_kl``      (S,N)              effect of removing the entity, in nats; NaN = absent slot (this and the
+                                       following: :class:`attn_rl.inspection.measure.effects.Effects`)
+``absence_value``   (S,N)              value without it minus value with it
+``content_kl``      (S,N)              effect of zeroing weight x value
+``uniform_kl``      (S,)               effect of equal weights
+``permuted_kl``     (S,)               effect of permuted weights
+``drop_head_kl``    (S,L,H)            effect of zeroing one head
+``keep_head_kl``    (S,L,H)            effect of zeroing all other heads of the layer
+``gradient``        (S,K)              gradient times attention
+``rollout``         (S,K)              attention rollout
+``curves``          (3,2,S,N+1)        map | random | oracle order, deletion | insertion: likeness of the policy;
+                                       NaN where not measured
+==================  =================  =================================================================================
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attn_rl.inspection.measure.effects import Effects
+from attn_rl.inspection.record.attention_record import ROW_ARRAYS, AttentionRecord, Layer
+from attn_rl.inspection.record.frame import Picture
+from attn_rl.inspection.record.scenes import Scenes
+from attn_rl.nn.relations.layers import Strength
+
+FORMAT = 1
+FOLDER = "attention"
+LAYER_ARRAYS = ("pattern", "values", "value_norm", "tokens")
+RECORD_META = ("labels", "lead", "reader", "sizes", "feature_names", "strengths")
+SCENE_ARRAYS = ("scene", "time", "positions", "ego", "relevant", "reward")
+
+
+@dataclass
+class ProbeRecord:
+    """One training step of a run, as it lies on disk.
+
+    Attributes:
+        step: environment steps when it was recorded.
+        env: environment id, "" = unknown.
+        record: the recorded passes.
+        scenes: the states they were recorded in.
+        effects: the counterfactual passes.
+        scene_names: one per scene.
+        scalars: tag -> number.
+        verdicts: sentences about what to believe.
+    """
+
+    step: int
+    env: str
+    record: AttentionRecord
+    scenes: Scenes
+    effects: Effects
+    scene_names: tuple[str, ...]
+    scalars: dict[str, float]
+    verdicts: list[str]
+
+    def save(self, path: str | Path) -> None:
+        """Write the file; it appears under its name only once it is whole."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **self._arrays())  # pictures are compressed already, the rest is small
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ProbeRecord:
+        """Read a file back.
+
+        Raises:
+            ValueError: it is not such a file, or of a newer format.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        if int(arrays.get("format", 0)) != FORMAT:
+            raise ValueError(
+                f"{path} has format {arrays.get('format', 'none')}, expected {FORMAT}; "
+                "read it with the version of attn_rl that wrote it"
+            )
+        meta = json.loads(str(arrays["meta"]))
+        effects = Effects(**{field.name: arrays[field.name] for field in fields(Effects)})
+        return cls(
+            step=meta["step"],
+            env=meta["env"],
+            record=_record(arrays, meta),
+            scenes=_scenes(arrays),
+            effects=effects,
+            scene_names=tuple(meta["scene_names"]),
+            scalars=meta["scalars"],
+            verdicts=meta["verdicts"],
+        )
+
+    def _arrays(self) -> dict[str, Any]:
+        meta = {name: getattr(self, name) for name in ("step", "env", "scene_names", "scalars", "verdicts")}
+        meta |= {name: getattr(self.record, name) for name in RECORD_META} | {"n_layers": len(self.record.layers)}
+        png, png_start = _pack(self.scenes.frame)
+        arrays: dict[str, Any] = {
+            "format": np.array(FORMAT),
+            "meta": np.array(json.dumps(meta)),
+            "png": png,
+            "png_start": png_start,
+        }
+        arrays |= {name: getattr(self.record, name) for name in ROW_ARRAYS}
+        arrays |= {name: getattr(self.scenes, name) for name in SCENE_ARRAYS}
+        arrays |= {field.name: getattr(self.effects, field.name) for field in fields(Effects)}
+        arrays |= {f"obs.{key}": block for key, block in self.record.obs.items()}
+        for i, layer in enumerate(self.record.layers):
+            arrays |= {f"{name}_{i}": getattr(layer, name) for name in LAYER_ARRAYS}
+        return arrays if self.record.pointer is None else arrays | {"pointer": self.record.pointer}
+
+
+def record_path(run_dir: str | Path, step: int) -> Path:
+    """Where a run keeps the record of a training step."""
+    return Path(run_dir) / FOLDER / f"{step:012d}.npz"
+
+
+def record_paths(run_dir: str | Path) -> list[Path]:
+    """All records of a run, in order of training."""
+    return sorted((Path(run_dir) / FOLDER).glob("*.npz"))
+
+
+def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AttentionRecord:
+    return AttentionRecord(
+        obs=_obs(arrays),
+        layers=[Layer(*(arrays[f"{name}_{i}"] for name in LAYER_ARRAYS)) for i in range(meta["n_layers"])],
+        labels=tuple(meta["labels"]),
+        lead=meta["lead"],
+        reader=meta["reader"],
+        sizes=tuple(meta["sizes"]),
+        feature_names={key: tuple(names) for key, names in meta["feature_names"].items()},
+        strengths=tuple(Strength(*each) for each in meta.get("strengths", ())),  # older records hold none
+        pointer=arrays.get("pointer"),
+        **{name: arrays[name] for name in ROW_ARRAYS},
+    )
+
+
+def _scenes(arrays: Mapping[str, np.ndarray]) -> Scenes:
+    frames = _unpack(arrays["png"], arrays["png_start"])
+    return Scenes(obs=_obs(arrays), frame=frames, **{name: arrays[name] for name in SCENE_ARRAYS})
+
+
+def _obs(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {key.removeprefix("obs."): block for key, block in arrays.items() if key.startswith("obs.")}
+
+
+def _pack(frames: list[Picture | None]) -> tuple[np.ndarray, np.ndarray]:
+    files = [b"" if frame is None else frame.png for frame in frames]
+    starts = np.cumsum([0, *(len(file) for file in files)])
+    return np.frombuffer(b"".join(files), np.uint8), starts
+
+
+def _unpack(png: np.ndarray, starts: np.ndarray) -> list[Picture | None]:
+    files = [png[a:b].tobytes() for a, b in itertools.pairwise(starts)]
+    return [Picture.from_png(file) if file else None for file in files]

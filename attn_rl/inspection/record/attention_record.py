@@ -1,0 +1,146 @@
+"""What one forward pass of an attention policy showed, as plain NumPy arrays.
+
+Shapes: S states, L layers, H heads, Q query rows, K columns (tokens: the reader and other leading tokens, then all
+slots), N slots, D d_model, d = D / H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from attn_rl.nn.relations.layers import Strength
+
+POOLED = -1
+
+
+@dataclass
+class Layer:
+    """What one attention layer computed.
+
+    Attributes:
+        pattern: weights (S,H,Q,K); rows sum to 1.
+        values: value vectors before W_O (S,H,K,d).
+        value_norm: length of each value vector after its head's part of W_O (S,H,K).
+        tokens: rows that entered the layer, normalised (S,K,D).
+    """
+
+    pattern: np.ndarray
+    values: np.ndarray
+    value_norm: np.ndarray
+    tokens: np.ndarray
+
+
+@dataclass
+class AttentionRecord:
+    """Everything one forward pass of a policy showed; plain NumPy arrays.
+
+    Attributes:
+        obs: the observation, key by key, with leading S ("" where it is a bare array).
+        layers: one entry per attention layer; none for a policy without attention.
+        labels: what the K columns are: ``("ego", "items 0", ...)``.
+        lead: columns before the first slot (ego, learned query).
+        reader: the query row that is read out, or ``POOLED`` (-1): the mean or maximum of the present slots' rows.
+        present: boolean (S,K).
+        features: the extractor's output (S,F).
+        policy: log-probabilities (S, sum of ``sizes``), or Gaussian means and log standard deviations (S,2A).
+        sizes: choices per action dimension; empty = continuous.
+        value: (S,), NaN where the model has none.
+        pointer: (S,N) probability of pointing at each slot; None without a pointer head.
+        feature_names: names of the features per observation key.
+        strengths: of every named relation, per layer and head, when the pass was made; empty without relations.
+    """
+
+    obs: dict[str, np.ndarray]
+    layers: list[Layer]
+    labels: tuple[str, ...]
+    lead: int
+    reader: int
+    present: np.ndarray
+    features: np.ndarray
+    policy: np.ndarray
+    sizes: tuple[int, ...]
+    value: np.ndarray
+    pointer: np.ndarray | None = None
+    feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    strengths: tuple[Strength, ...] = ()
+
+    @property
+    def slot_present(self) -> np.ndarray:
+        """Presence of the slots alone (S,N)."""
+        return self.present[:, self.lead :]
+
+    @property
+    def slot_labels(self) -> tuple[str, ...]:
+        """Labels of the slots alone."""
+        return self.labels[self.lead :]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Action probabilities (S, sum of sizes); empty (S,0) for continuous actions."""
+        return np.exp(self.policy) if self.sizes else self.policy[:, :0]
+
+    @property
+    def action(self) -> np.ndarray:
+        """The deterministic action as ``predict`` gives it before clipping: (S,) or (S, dimensions)."""
+        if not self.sizes:
+            return self.policy[:, : self.policy.shape[-1] // 2]
+        parts = np.split(self.policy, np.cumsum(self.sizes)[:-1], axis=-1)
+        chosen = np.stack([part.argmax(-1) for part in parts], -1)
+        return chosen[:, 0] if len(self.sizes) == 1 else chosen
+
+    def readout(self, layer: int = -1) -> np.ndarray:
+        """The weights of the row that is read out (S,H,K); of pooled rows, their mean over present slots."""
+        pattern = self.layers[layer].pattern
+        if self.reader != POOLED:
+            return pattern[:, :, self.reader]
+        rows = pattern[:, :, self.lead :]
+        weight = self.slot_present[:, None, :, None]
+        return (rows * weight).sum(2) / np.maximum(weight.sum(2), 1)
+
+    def entity_map(self, layer: int = -1) -> np.ndarray:
+        """The map people look at: readout weights on the slots, averaged over heads (S,N)."""
+        return self.readout(layer)[..., self.lead :].mean(1)
+
+    def value_map(self, layer: int = -1) -> np.ndarray:
+        """Weight times length of the transformed value, per head (S,H,K); see :func:`metrics.value_weighted`."""
+        return self.readout(layer) * self.layers[layer].value_norm
+
+    def compared(self) -> dict[tuple[int, int], Strength]:
+        """What each head compares most: (layer, head), both from 0 -> the relation of the greatest strength."""
+        found: dict[tuple[int, int], Strength] = {}
+        for strength in self.strengths:
+            where = strength.layer, strength.head
+            if where not in found or abs(strength.value) > abs(found[where].value):
+                found[where] = strength
+        return found
+
+    def rows(self, chosen: slice) -> AttentionRecord:
+        """Some of the states."""
+        arrays = {name: getattr(self, name)[chosen] for name in ROW_ARRAYS}
+        layers = [Layer(*(getattr(layer, f.name)[chosen] for f in fields(Layer))) for layer in self.layers]
+        obs = {key: block[chosen] for key, block in self.obs.items()}
+        pointer = None if self.pointer is None else self.pointer[chosen]
+        return replace(self, obs=obs, layers=layers, pointer=pointer, **arrays)
+
+
+ROW_ARRAYS = ("present", "features", "policy", "value")
+"""The arrays of a record with one row per state, apart from observation, layers and pointer."""
+
+
+def concatenate(records: Sequence[AttentionRecord]) -> AttentionRecord:
+    """Records of the same policy, one after another."""
+    first = records[0]
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(record, name) for record in records]) for name in ROW_ARRAYS
+    }
+    layers = [
+        Layer(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Layer)))
+        for parts in zip(*(record.layers for record in records), strict=True)
+    ]
+    obs = {key: np.concatenate([record.obs[key] for record in records]) for key in first.obs}
+    pointers = [record.pointer for record in records if record.pointer is not None]
+    return replace(first, obs=obs, layers=layers, pointer=np.concatenate(pointers) if pointers else None, **arrays)

@@ -1,0 +1,163 @@
+"""Recording attention: the weights of the very pass that computed the action and the value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor, nn
+
+from attn_rl.inspection.record.actor import Actor, Observation, Outputs
+from attn_rl.inspection.record.attention_record import POOLED, AttentionRecord, Layer
+from attn_rl.nn.attention import MultiHeadAttention
+from attn_rl.nn.relations.layers import Strength
+
+
+@dataclass
+class Heard:
+    """What passed through one extractor while somebody listened; one entry per layer and pass."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    present: list[Tensor] = field(default_factory=list)
+    patterns: list[Tensor] = field(default_factory=list)
+    features: list[Tensor] = field(default_factory=list)
+
+
+def record_attention(model: BaseAlgorithm | BasePolicy | Actor, obs: Observation) -> AttentionRecord:
+    """Compute action and value of ``obs`` in one forward pass and return everything that it showed.
+
+    Args:
+        model: any Stable-Baselines3 model (or policy) with an extractor of this package. Like ``predict``, it is put
+            into evaluation mode. No random number is drawn.
+        obs: one observation or a batch, as ``model.predict`` takes it.
+
+    Returns:
+        The record, with a leading axis S also for a single observation.
+
+    Raises:
+        ValueError: the policy has no extractor of this package.
+    """
+    actor = model if isinstance(model, Actor) else Actor(model)
+    tensors = actor.tensors(obs)
+    with torch.no_grad(), listening(actor) as heard:
+        outputs = actor.act(tensors)
+    return make_record(actor, tensors, outputs, heard)
+
+
+@contextmanager
+def listening(actor: Actor) -> Iterator[Heard]:
+    """Note what passes through the acting extractor; outside of this block nothing is attached to the network."""
+    heard = Heard()
+
+    def on_pattern(tap: nn.Module, inputs: tuple, pattern: Tensor) -> None:
+        _, tokens, present = inputs
+        heard.inputs.append(tokens.detach())
+        heard.present.append(present.detach())
+        heard.patterns.append(pattern.detach())
+
+    handles = [module.tap.register_forward_hook(on_pattern) for module in actor.attention]
+    handles.append(
+        actor.extractor.register_forward_hook(lambda module, inputs, out: heard.features.append(out.detach()))
+    )
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def make_record(actor: Actor, obs: dict[str, Tensor] | Tensor, outputs: Outputs, heard: Heard) -> AttentionRecord:
+    """Put together what was heard during exactly one pass.
+
+    Raises:
+        ValueError: more or fewer passes were heard, or a pattern does not cover all tokens.
+    """
+    passes = len(heard.features)
+    if passes != 1 or len(heard.patterns) != len(actor.attention):
+        raise ValueError(
+            f"heard {passes} passes and {len(heard.patterns)} patterns of {len(actor.attention)} layers; a record "
+            "holds one pass: open `listening` around a single forward call"
+        )
+    network = actor.extractor.network
+    lead = getattr(network, "n_lead", 0) if actor.attention else 0
+    layers = [_layer(*parts) for parts in zip(actor.attention, heard.patterns, heard.inputs, strict=True)]
+    labels = _lead_labels(actor, lead) + actor.spec.slot_labels
+    present = heard.present[-1] if heard.present else _presence(actor, obs)
+    if present.shape[-1] != len(labels):
+        raise ValueError(f"the pattern covers {present.shape[-1]} tokens, the observation has {len(labels)}: {labels}")
+    blocks = obs if isinstance(obs, Mapping) else {"": obs}
+    return AttentionRecord(
+        obs={key: block.cpu().numpy() for key, block in blocks.items()},
+        layers=layers,
+        labels=labels,
+        lead=lead,
+        reader=POOLED if getattr(network, "pooling", None) is not None else 0,
+        present=to_array(present),
+        features=to_array(heard.features[0]),
+        policy=to_array(outputs.policy),
+        sizes=outputs.sizes,
+        value=to_array(outputs.value),
+        pointer=_pointer(actor, outputs),
+        feature_names=actor.spec.names,
+        strengths=_strengths(network) if actor.attention else (),
+    )
+
+
+def heard_record(actor: Actor, heard: Heard) -> AttentionRecord:
+    """A record of a pass that somebody else made: its patterns and presence, everything else empty."""
+    patterns_only = replace(heard, inputs=[tokens[:, :0] for tokens in heard.inputs])
+    nothing = torch.zeros(len(heard.features[0]), 0)
+    return make_record(actor, {}, Outputs(nothing, (), torch.full((len(nothing),), torch.nan)), patterns_only)
+
+
+def observation_tensors(actor: Actor, record: AttentionRecord) -> dict[str, Tensor] | Tensor:
+    """The recorded observation as fresh tensors on the model's device."""
+    blocks = {key: torch.tensor(block, device=actor.policy.device) for key, block in record.obs.items()}
+    return blocks[""] if set(blocks) == {""} else blocks
+
+
+def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> Layer:
+    values = module.w_v(tokens).unflatten(-1, (module.n_heads, -1)).transpose(1, 2)  # (S,H,K,d)
+    w_o = module.w_o.weight.unflatten(1, (module.n_heads, -1))  # (D,H,d)
+    transformed = torch.einsum("shkd,ohd->shko", values, w_o)
+    return Layer(to_array(pattern), to_array(values), to_array(transformed.norm(dim=-1)), to_array(tokens))
+
+
+def _strengths(network: nn.Module) -> tuple[Strength, ...]:
+    relations = getattr(network, "relations", None)
+    return () if relations is None else tuple(relations.strengths())
+
+
+def _lead_labels(actor: Actor, lead: int) -> tuple[str, ...]:
+    query = getattr(actor.extractor.network, "query", None)
+    return ((("query",) if query is not None else ()) + ("ego",))[:lead]
+
+
+def _presence(actor: Actor, obs: dict[str, Tensor] | Tensor) -> Tensor:
+    return torch.cat([present for _, present in actor.spec.split(obs).entities.values()], 1)
+
+
+def _pointer(actor: Actor, outputs: Outputs) -> np.ndarray | None:
+    """Probability of pointing, per slot of all types; zero for the types that cannot be pointed at."""
+    actions = getattr(getattr(actor.policy, "action_net", None), "actions", None)
+    if actions is None or actions.pointer is None or not outputs.sizes:
+        return None
+    start = sum(outputs.sizes[: actions.pointer])
+    chosen = outputs.policy[:, start : start + outputs.sizes[actions.pointer]].exp()
+    capacities = actor.spec.capacities
+    parts = [
+        chosen if name == actor.extractor.pointer else chosen.new_zeros(len(chosen), n)
+        for name, n in capacities.items()
+    ]
+    return to_array(torch.cat(parts, 1))
+
+
+def to_array(x: Tensor) -> np.ndarray:
+    """A copy on the CPU that nothing else writes to."""
+    return x.detach().cpu().numpy().copy()

@@ -1,0 +1,157 @@
+"""The terms that relations add to one attention layer: scores, and carried positions.
+
+Shapes: B batch, H heads, Q queries, M tokens, C channels, Z columns that tokens show.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from attn_rl.nn.relations.groups import Group, are_distances, channel_forms, channel_names
+
+Pair = tuple[Group, Group]
+"""The querying token's group and the attended token's."""
+SPEED = 4.0
+"""Factor on all parameters: Adam moves each by about the learning rate, the logarithm of a strength by four times it.
+
+A strength is ``exp(SPEED * parameter)``, since what is needed ranges from 0.1 to 100. Where it was the parameter's
+softplus, 400 updates moved it from 10 to 11 and never far from where it started."""
+STRONG, WEAK = 10.0, 0.1
+"""A head starts with one declared relation this strong, and with the others this weak."""
+UNDECLARED = 5.0
+"""Strength at the start of all features of a type together, where it has to be found out which ones to compare."""
+STRONGEST = 1000.0
+"""Beyond this the rounding of a distance begins to count."""
+
+
+class RelationScores(nn.Module):
+    r"""One layer's weight on every channel of every relation, per head.
+
+    .. math:: b_{hij} = z_i^\top \Big(\sum_c w_{hc} F_c\Big) z_j
+
+    with z what tokens show and :math:`F_c` the channel's form (:func:`channel_forms`), kept transposed, in a row each.
+
+    Args:
+        pairs: (group of the querying token, group of the attended token), of the same kind.
+        columns: where each group stands among the Z columns.
+        n_heads: heads H.
+    """
+
+    forms: Tensor
+    is_distance: Tensor
+
+    def __init__(self, pairs: Sequence[Pair], columns: Mapping[Group, slice], n_heads: int) -> None:
+        super().__init__()
+        self.names, self.starts, forms = [], [], []
+        distances: list[bool] = []
+        n_shown = max(place.stop for place in columns.values())
+        for a, b in pairs:
+            self.names += channel_names(a, b)
+            distances += are_distances(a, b)
+            start = {"value": STRONG, "feature": UNDECLARED / len(a.columns)}.get(a.compare, WEAK)
+            for form in channel_forms(a, b):
+                forms.append(torch.zeros(n_shown, n_shown))
+                forms[-1][columns[a], columns[b]] = form
+                self.starts.append((a.owner, start))
+        self.register_buffer("forms", torch.stack(forms).transpose(1, 2).flatten(1), persistent=False)
+        self.register_buffer("is_distance", torch.tensor(distances), persistent=False)
+        self.weight = nn.Parameter(torch.zeros(n_heads, len(forms)))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Heads start on different relations: each strong on one distance per querying owner, weak on the others.
+
+        Distances of positions start weak, those of undeclared features alike, offsets and categories at zero.
+        """
+        start = torch.zeros_like(self.weight)
+        strong: dict[str, list[int]] = {}
+        for column, (owner, strength) in enumerate(self.starts):
+            if self.is_distance[column]:
+                start[:, column] = inverse_strength(WEAK if strength == STRONG else strength)
+            if strength == STRONG:
+                strong.setdefault(owner, []).append(column)
+        for columns in strong.values():
+            for i in range(max(len(start), len(columns))):
+                start[i % len(start), columns[i % len(columns)]] = inverse_strength(STRONG)
+        self.weight.copy_(start)
+
+    @torch.no_grad()
+    def switch_off(self, name: str) -> None:
+        """Let the channel of that name have no say in any head."""
+        for i in (i for i, found in enumerate(self.names) if found == name):
+            self.weight[:, i] = -1e9 if self.is_distance[i] else 0.0  # exp(-1e9) = 0
+
+    def strengths(self) -> Tensor:
+        """The weights as they enter the scores (H,C): those of distances are positive."""
+        weight = SPEED * self.weight
+        log = weight.masked_fill(~self.is_distance, 0.0).clamp(max=math.log(STRONGEST))
+        return torch.where(self.is_distance, log.exp(), weight)
+
+    def forward(self, shown: Tensor, n_rows: int | None = None) -> Tensor:
+        """What is added to the scores (B,H,Q,M) of the first ``n_rows`` rows (all where None).
+
+        Args:
+            shown: what every token shows (B,M,Z).
+        """
+        left = self.left(shown[:, :n_rows]).transpose(1, 2)  # (B,H,Q,Z)
+        return (left.flatten(1, 2) @ shown.transpose(1, 2)).unflatten(1, left.shape[1:3])
+
+    def left(self, shown: Tensor) -> Tensor:
+        """What to multiply with what the attended tokens show: rows (...,Z) -> (...,H,Z)."""
+        n_shown = shown.shape[-1]
+        forms = (self.strengths() @ self.forms).view(-1, n_shown)  # (H Z,Z)
+        return linear(shown, forms).view(*shown.shape[:-1], -1, n_shown)
+
+
+class CarriedPositions(nn.Module):
+    r"""One layer's output tells where each head looks, as seen from the query (in the values, as Shaw et al. 2018).
+
+    .. math:: o_i = \sum_h W_h\, \phi\Big(\sum_j p_{hij} (u_j - u_i)\Big)
+
+    over the attended tokens j that have a position of the kind (the mean of several); :math:`\phi` bounds the offset's
+    length by 1 and appends how much of the weight lies on such tokens.
+
+    Args:
+        places: per position kind, where its groups stand among the Z columns.
+        n_heads: heads H.
+        d_model: width D.
+    """
+
+    def __init__(self, places: Sequence[Sequence[slice]], n_heads: int, d_model: int) -> None:
+        super().__init__()
+        self.places = [list(groups) for groups in places]
+        sizes = [n_heads * (groups[0].stop - groups[0].start - 1) for groups in places]
+        self.project = nn.ModuleList(nn.Linear(size, d_model, bias=False) for size in sizes)
+
+    def forward(self, pattern: Tensor, shown: Tensor) -> Tensor:
+        """Pattern (B,H,Q,M) and what tokens show (B,M,Z) -> (B,Q,D)."""
+        total = pattern.new_zeros(())
+        for groups, project in zip(self.places, self.project, strict=True):
+            here, has = _positions(shown, groups)
+            own = slice(None, pattern.shape[2])
+            seen = (pattern.flatten(1, 2) @ torch.cat([here, has], -1)).unflatten(1, pattern.shape[1:3])  # (B,H,Q,w+1)
+            mass = seen[..., -1:]
+            offset = seen[..., :-1] - mass * here[:, None, own]
+            bounded = offset * (1.0 + offset.square().sum(-1, keepdim=True)).rsqrt()
+            total = total + project(torch.cat([bounded, mass], -1).transpose(1, 2).flatten(2)) * has[:, own]
+        return total
+
+
+def _positions(shown: Tensor, groups: Sequence[slice]) -> tuple[Tensor, Tensor]:
+    """Every token's position (B,M,w), the mean of several, and 1 where it has one (B,M,1)."""
+    total = shown[..., groups[0]]  # [u, |u|^2, 1]
+    for place in groups[1:]:
+        total = total + shown[..., place]
+    count = total[..., -1:]
+    return total[..., :-2] / count.clamp(min=1.0), count.clamp(max=1.0)
+
+
+def inverse_strength(strength: float) -> float:
+    """The parameter whose strength, ``exp(SPEED * parameter)``, is this."""
+    return math.log(strength) / SPEED

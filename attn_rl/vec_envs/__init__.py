@@ -1,0 +1,1 @@
+"""Vector environments for Stable-Baselines3: making, guarding, replaying and supervising them."""

@@ -1,0 +1,112 @@
+"""A single environment that can be put back where it was, and whose observations are checked before SB3 casts them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from attn_rl.vec_envs.guarded import GuardError
+
+
+class ReplayableEnv(gym.Wrapper):
+    """Remembers how the running episode began and what was done since: replayed, it is where it was.
+
+    An episode begins from a seed, or from the generator where the last one left it (``np_random``; an environment with
+    ``get_state`` tells more). Restoring starts there, replays the actions and compares the observation; an
+    environment that depends on anything else is noticed and begins a new episode instead, and says so. Wrappers
+    inside (``TimeLimit``, ``Monitor``) are put back by the replay as well.
+
+    ``DummyVecEnv`` copies observations into arrays of its own: a wrong shape is broadcast, a wrong dtype cast. So both
+    are checked here.
+    """
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.index = 0
+        self._begun: dict[str, Any] | None = None
+        self._actions: list[np.ndarray] = []
+        self._obs: Any = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Begin an episode and remember how."""
+        begun = {"options": options} | ({"source": self._source()} if seed is None else {"seed": int(seed)})
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._begun, self._actions = begun, []
+        self._obs = self._checked(obs)
+        return obs, info
+
+    def step(self, action: Any):
+        """Step and remember the action."""
+        obs, *rest = self.env.step(action)
+        self._actions.append(np.array(action))
+        self._obs = self._checked(obs)
+        return obs, *rest
+
+    def get_state(self) -> dict[str, Any]:
+        """How the episode began, what was done since, and a hash of what is seen now."""
+        actions = np.stack(self._actions) if self._actions else np.zeros(0)
+        return {"begun": self._begun, "actions": actions, "seen": digest(self._obs)}
+
+    def set_state(self, saved: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on where :meth:`get_state` was called.
+
+        Returns:
+            ``exact``: whether the replay led to the same observation; if not, a new episode has begun.
+            ``observation``: what is seen now.
+        """
+        begun = saved["begun"]
+        if "seed" in begun:
+            self.reset(seed=begun["seed"], options=begun["options"])
+        else:
+            self.env.reset(seed=0)  # whatever an environment builds at its first reset
+            self._set_source(begun["source"])
+            self.reset(options=begun["options"])
+        for action in saved["actions"]:
+            self.step(action)
+        exact = digest(self._obs) == saved["seen"]
+        if not exact:
+            self.reset()
+        return {"exact": exact, "observation": self._obs}
+
+    def _source(self) -> dict[str, Any]:
+        """What the next episode depends on."""
+        game = self.env.unwrapped
+        if self._begun is not None and hasattr(game, "get_state"):
+            return {"state": game.get_state()}
+        return {"np_random": game.np_random.bit_generator.state}
+
+    def _set_source(self, source: Mapping[str, Any]) -> None:
+        game = self.env.unwrapped
+        if "state" in source:
+            game.set_state(source["state"])  # type: ignore[attr-defined]
+        else:
+            game.np_random.bit_generator.state = source["np_random"]
+
+    def _checked(self, obs: Any) -> Any:
+        space = self.observation_space
+        parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        blocks = obs if isinstance(obs, Mapping) else {"": obs}
+        where = f"environment {self.index}, step {len(self._actions)} of its episode"
+        if blocks.keys() != parts.keys():
+            raise GuardError(f"{where}: the observation has keys {sorted(blocks)}, expected {sorted(parts)}", {})
+        for key, part in parts.items():
+            block, dtype = np.asarray(blocks[key]), np.dtype(part.dtype)  # type: ignore[arg-type]
+            if block.shape != part.shape or not np.can_cast(block.dtype, dtype, "same_kind"):
+                got, wanted = f"{block.dtype} of shape {block.shape}", f"{dtype} of shape {part.shape}"
+                raise GuardError(f"{where}: observation {key!r} is {got}, expected {wanted}", {key: block})
+        return obs
+
+
+def digest(obs: Any) -> str:
+    """SHA-256 of an observation."""
+    blocks = obs if isinstance(obs, Mapping) else {"": obs}
+    total = hashlib.sha256()
+    for key in sorted(blocks):
+        block = np.asarray(blocks[key])
+        total.update(f"{key} {block.dtype} {block.shape} ".encode() + block.tobytes())
+    return total.hexdigest()

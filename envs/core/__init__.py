@@ -1,0 +1,1 @@
+"""What all environments share: batched and single stepping, slots, random draws, geometry, drawing."""

@@ -1,0 +1,74 @@
+"""Which environments get a wrapper, and what is said when a package is missing. Needs no extra."""
+
+import sys
+
+import gymnasium as gym
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from attn_rl import make_vec_env
+from attn_rl.adapters import Family, families, family_of, find_spec, make_env
+from attn_rl.vec_envs import copies
+from attn_rl.wrappers import SequenceToEntities
+from tests.wrappers.scripted import Scripted
+
+
+class Crowd(Scripted):
+    """Stands for a foreign environment that observes a Sequence."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, n: int = 2, render_mode: str | None = None) -> None:
+        space = spaces.Sequence(spaces.Box(0, 1, (3,)))
+        super().__init__(space, [(space.feature_space.sample(),) * n] * 3, **self.metadata)
+        self.n, self.render_mode = n, render_mode
+
+
+@pytest.fixture
+def crowd(monkeypatch):
+    gym.register("Test/Crowd-v0", Crowd)
+    wrapper = f"{SequenceToEntities.__module__}:{SequenceToEntities.__name__}"
+    monkeypatch.setitem(families.FAMILIES, "tests", Family("crowd", wrapper, slow=True))
+    yield "Test/Crowd-v0"
+    del gym.registry["Test/Crowd-v0"]
+
+
+def test_our_own_environments_are_taken_as_they_are():
+    assert family_of(find_spec("envs:AttnRL/Seek-v0")) is None
+    assert make_env("envs:AttnRL/Seek-v0", capacity=11).observation_space["items"].shape[0] == 11
+
+
+def test_a_family_gets_its_wrapper_and_each_its_own_arguments(crowd):
+    env = make_env(crowd, n=3, capacity=5)
+    assert env.unwrapped.n == 3
+    assert env.observation_space["items"].shape == (5, 3)
+
+
+def test_each_copy_of_a_slow_family_gets_a_process(crowd, monkeypatch):
+    class Processes(DummyVecEnv):
+        """Stands for processes, which would not know the family that this test invents."""
+
+        def __init__(self, env_fns, **limits):
+            super().__init__(env_fns)
+
+    monkeypatch.setattr(copies, "SupervisedVecEnv", Processes)
+    arguments = {"env_kwargs": {"capacity": 7}, "seed": 0}
+    many = make_vec_env(crowd, 2, **arguments)
+    assert isinstance(many, Processes)
+    assert many.reset()["items"].shape == (2, 7, 3)
+    assert not isinstance(make_vec_env(crowd, 1, **arguments), Processes)
+    assert not isinstance(make_vec_env(crowd, 2, vec_env_cls=DummyVecEnv, **arguments), Processes)
+
+
+@pytest.mark.parametrize(("package", "extra"), [("highway_env", "highway"), ("minigrid", "minigrid")])
+def test_a_missing_package_names_its_extra(package, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match="needs") as error:
+        make_env(f"{package}:Some-v0")
+    assert str(error.value) == (f"'{package}:Some-v0' needs {package}; install it with: pip install 'attn_rl[{extra}]'")
+
+
+def test_another_missing_package_is_not_explained_away():
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        make_vec_env("no_such_package:Some-v0")

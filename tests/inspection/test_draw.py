@@ -1,0 +1,126 @@
+"""Pictures show the arrays: they follow permuted slots, hatch what is absent and say when a map means nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from attn_rl import record_attention
+from attn_rl.inspection import draw
+from attn_rl.inspection.draw import scene
+from attn_rl.inspection.draw.sheet import EFFECT, Sheet, number, shade, shorten, wrap
+from attn_rl.inspection.measure.effects import measure
+from attn_rl.inspection.measure.probe_record import ProbeRecord
+from attn_rl.inspection.measure.summary import compared, scalars, verdicts
+from attn_rl.inspection.record.actor import Actor
+from attn_rl.inspection.record.scenes import Scenes
+
+
+def probe_of(model, scenes: Scenes) -> ProbeRecord:
+    actor = Actor(model)
+    record = record_attention(actor, scenes.batch())
+    effects = measure(actor, record)
+    names = tuple(f"scene {i}" for i in range(len(scenes)))
+    said = scalars(record, effects, scenes.relevant)
+    return ProbeRecord(12, "Seek", record, scenes, effects, names, said, verdicts(record, effects))
+
+
+@pytest.fixture(scope="module")
+def probe(trained_match, match_scenes):
+    return probe_of(trained_match, match_scenes)
+
+
+def permuted(scenes: Scenes, order: np.ndarray) -> Scenes:
+    obs = scenes.obs | {key: scenes.obs[key][:, order] for key in ("items", "items_present")}
+    relevant = np.array([list(order).index(slot) for slot in scenes.relevant])
+    return replace(scenes, obs=obs, positions=scenes.positions[:, order], relevant=relevant)
+
+
+def test_the_overlay_follows_shuffled_slots(trained_match, match_scenes, probe):
+    order = np.random.default_rng(3).permutation(9)
+    shuffled = probe_of(trained_match, permuted(match_scenes, order))
+    straight, crooked = draw.overlay(probe, [0, 1]), draw.overlay(shuffled, [0, 1])
+    assert straight.shape == crooked.shape
+    assert changed(straight, crooked) < 1e-4  # rounding moves a line by a shade at most
+    wrong = draw.overlay(replace(shuffled, scenes=match_scenes), [0, 1])  # entities matched to the wrong places
+    assert changed(straight, wrong) > 1e-3
+
+
+def changed(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of colour values that differ visibly."""
+    return float((np.abs(a.astype(int) - b.astype(int)) > 24).mean())
+
+
+def test_absent_slots_are_hatched_and_present_ones_are_not(probe):
+    table = draw.heads_by_entities(probe, [0])
+    sparse = replace(probe, record=replace(probe.record, present=probe.record.present & (np.arange(10) < 3)))
+    assert changed(table, draw.heads_by_entities(sparse, [0])) > 1e-2
+
+
+def test_every_view_of_a_record_is_a_picture(probe):
+    for picture in (
+        draw.overlay(probe, range(2)),
+        draw.heads_by_entities(probe, range(2)),
+        draw.disagreements(probe),
+    ):
+        assert picture.dtype == np.uint8
+        assert picture.ndim == 3
+        assert picture.std() > 5
+
+
+def test_disagreements_are_the_worst_ones(probe):
+    worst = draw.worst_states(probe, 5)
+    weights = probe.record.entity_map()
+    weights = weights / weights.sum(-1, keepdims=True)
+    effect = np.nan_to_num(probe.effects.absence_kl)
+    effect = effect / effect.sum(-1, keepdims=True)
+    distance = np.abs(weights - effect).sum(-1)
+    assert distance[worst].min() >= np.delete(distance, worst).max()
+
+
+def test_the_caption_of_an_unused_map_is_red(probe):
+    said = replace(probe, verdicts=["map not used by the policy (uniform_kl 0.0012 < 0.01 nats)"])
+    rows = slice(-30, None)
+    assert (draw.overlay(said, [0])[rows] == EFFECT).all(-1).any()
+    assert not (draw.overlay(probe, [0])[rows] == EFFECT).all(-1).any()
+
+
+def test_a_line_ends_where_the_entity_is(probe):
+    """The strongest head's line is drawn between ego and entity and nowhere else."""
+    state = 0
+    column = scene.mean_column(probe)
+    sheet = Sheet(200, 200)
+    scene.panel(sheet, replace(probe, scenes=_undrawn(probe.scenes)), state, column, (0, 0), 200)
+    best = int(np.argmax(probe.record.entity_map()[state]))
+    x, y = probe.scenes.positions[state, best]
+    halfway = sheet.pixels()[round(100 - 50 * y), round(100 + 50 * x)]
+    assert np.abs(halfway.astype(int) - column.colour).max() < 120
+    opposite = sheet.pixels()[round(100 + 50 * y), round(100 - 50 * x)]
+    assert np.abs(opposite.astype(int) - column.colour).max() > 120
+
+
+def _undrawn(scenes: Scenes) -> Scenes:
+    return replace(scenes, frame=[None] * len(scenes))
+
+
+def test_captions_say_what_heads_compare(related_model, seek_scenes):
+    probe = probe_of(related_model, seek_scenes)
+    assert compared(probe.record).startswith("compares most: head 1: cue = colour, 10; head 2: ")
+    silent = replace(probe, record=replace(probe.record, strengths=()))
+    assert compared(silent.record) == ""
+    assert [column.note for column in scene.head_columns(probe)] == ["cue = colour, 10"] * 4
+    for view in (draw.overlay, draw.heads_by_entities):
+        assert view(probe, [0]).shape[0] > view(silent, [0]).shape[0]
+    assert shorten("cue = colour", 200, 9) == "cue = colour"
+    assert shorten("cue = colour, and more of the same", 60, 9).endswith("…")
+
+
+def test_small_print():
+    assert [number(x) for x in (0.0, 0.004, 0.07, 0.834, 0.996, 3.24, 27.3, np.nan)] == [
+        *(".00", "<.01", ".07", ".83", "1.0", "3.2", "27", "")
+    ]
+    assert shade(EFFECT, 1.0) == EFFECT
+    assert wrap("one two three", 1, 10) == ["one", "two", "three"]
+    assert wrap("one two three", 1000, 10) == ["one two three"]

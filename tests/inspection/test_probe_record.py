@@ -1,0 +1,62 @@
+"""Records survive the disk unchanged and without pickle."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from attn_rl import record_attention
+from attn_rl.inspection.measure.effects import Effects, measure
+from attn_rl.inspection.measure.probe_record import LAYER_ARRAYS, ProbeRecord, record_path, record_paths
+from attn_rl.inspection.measure.summary import scalars, verdicts
+from attn_rl.inspection.record.actor import Actor
+
+
+@pytest.fixture(params=["deep_model", "related_model"])
+def probe(request, seek_scenes) -> ProbeRecord:
+    actor = Actor(request.getfixturevalue(request.param))
+    record = record_attention(actor, seek_scenes.batch())
+    effects = measure(actor, record)
+    names = tuple(f"scene {i}" for i in range(13))
+    found = scalars(record, effects, seek_scenes.relevant)
+    return ProbeRecord(35, "Seek-v0", record, seek_scenes, effects, names, found, verdicts(record, effects))
+
+
+def test_round_trip(probe, tmp_path):
+    path = record_path(tmp_path, probe.step)
+    probe.save(path)
+    back = ProbeRecord.load(path)
+    assert record_paths(tmp_path) == [path]
+    assert [p.name for p in path.parent.iterdir()] == ["000000000035.npz"]
+    for name in ("step", "env", "scene_names", "scalars", "verdicts"):
+        assert getattr(back, name) == getattr(probe, name)
+    for field in fields(Effects):
+        np.testing.assert_array_equal(getattr(back.effects, field.name), getattr(probe.effects, field.name))
+    for before, after in zip(probe.record.layers, back.record.layers, strict=True):
+        for name in LAYER_ARRAYS:
+            np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    assert back.record.labels == probe.record.labels
+    assert back.record.strengths == probe.record.strengths
+    assert back.record.feature_names == probe.record.feature_names
+    assert set(back.record.obs) == set(probe.record.obs)
+    np.testing.assert_array_equal(back.scenes.positions, probe.scenes.positions)
+    for before, after in zip(probe.scenes.frame, back.scenes.frame, strict=True):
+        assert (before is None and after is None) or np.array_equal(before.pixels, after.pixels)
+
+
+def test_a_viewer_needs_nothing_but_numpy_and_json(probe, tmp_path):
+    probe.save(tmp_path / "probe.npz")
+    with np.load(tmp_path / "probe.npz", allow_pickle=False) as file:
+        start = file["png_start"]
+        first = file["png"][start[0] : start[1]].tobytes()
+        assert first.startswith(b"\x89PNG")
+        assert start[2] == start[-1]  # two pictures, the others empty
+        assert {file[key].dtype.kind for key in file.files} <= set("fiubU")
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(ValueError, match="expected 1"):
+        ProbeRecord.load(tmp_path / "other.npz")
