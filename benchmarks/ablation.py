@@ -25,7 +25,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from attn_rl import EntityAttentionPolicy, make_agent, make_vec_env
 from attn_rl.nn.encoder import Block
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.relations.layers import UNRELATED, Related
+from attn_rl.nn.relations.terms import NO_TERMS, ScoreTerms
 from attn_rl.training.evaluation import evaluate
 from attn_rl.training.presets import find_preset
 from benchmarks.learning import ENVIRONMENTS, LearningCurve, append
@@ -35,7 +35,7 @@ from benchmarks.results import read_csv
 class GatedBlock(Block):
     """GRU gates in place of the residual sums (GTrXL; Parisotto et al. 2020)."""
 
-    def forward(self, x: Tensor, present: Tensor, rows: Tensor | None = None, related: Related = UNRELATED) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor, rows: Tensor | None = None, related: ScoreTerms = NO_TERMS) -> Tensor:
         """As :meth:`Block.forward`."""
         normed = self.norm_attention(x)
         rows, queries = (x, normed) if rows is None else (rows, self.norm_attention(rows))

@@ -6,10 +6,14 @@ Shapes: B batch, N tokens (keys), Q queries, H heads, D d_model.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from attn_rl.nn.stages import AttentionStage, Described, LinearStage, Opaque, stage_of
 
 SIMILARITIES = ("dot", "cosine")
 
@@ -76,19 +80,9 @@ def attention_pattern(
         q, k = nn.functional.normalize(q, dim=-1), nn.functional.normalize(k, dim=-1)
     if scale is None:
         scale = 1.0 if similarity == "cosine" else 1.0 / math.sqrt(q.shape[-1])
-    product = torch.bmm if q.ndim == k.ndim == 3 and len(q) == len(k) else torch.matmul  # bmm is the quicker to call
-    return pattern_of(product(q, k.transpose(-2, -1)), present, scale, bias, never_empty)
-
-
-def pattern_of(
-    similarities: Tensor,
-    present: Tensor | None,
-    scale: Tensor | float | None,
-    bias: Tensor | None = None,
-    never_empty: bool = False,
-) -> Tensor:
-    """Turn similarities (..., Q, N) into weights; arguments as for :func:`attention_pattern`, but no scale is 1."""
-    scores = similarities if scale is None else similarities * scale
+    alike = q.ndim == k.ndim == 3 and q.shape[0] == k.shape[0]
+    product = torch.bmm if alike else torch.matmul  # bmm is quicker to call
+    scores = product(q, k.transpose(-2, -1)) * scale
     if bias is not None:
         scores = scores + bias
     if present is None:
@@ -121,15 +115,45 @@ def _check_attend(q: Tensor, k: Tensor, v: Tensor, present: Tensor | None, simil
         raise ValueError(f"present covers {present.shape[-1]} rows, k has {k.shape[-2]}; give one flag per key")
 
 
-class Tap(nn.Module):
-    """Where a pattern passes by on its way to the values."""
+Observer = Callable[[Tensor, Tensor, Tensor], None]
+"""Called with a pattern (B,H,Q,N), the tokens looked at (B,N,D) and which are there (B,N)."""
+
+
+class Tap(Described):
+    """Where a pattern passes by on its way to the values.
+
+    :meth:`observe` it, whatever backend runs: it shows the pattern that is used and changes no bit. A forward hook may
+    replace the pattern by returning another one; the modules themselves run then.
+
+    Attributes:
+        observers: who is called; see :data:`Observer`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observers: OrderedDict[int, Observer] = OrderedDict()  # a handle refers to it weakly
+
+    def observe(self, observer: Observer) -> RemovableHandle:
+        """Call ``observer`` with every pattern until the handle's ``remove()``."""
+        handle = RemovableHandle(self.observers)
+        self.observers[handle.id] = observer
+        return handle
+
+    def show(self, pattern: Tensor, tokens: Tensor, present: Tensor) -> None:
+        """Call all observers."""
+        for observer in tuple(self.observers.values()):
+            observer(pattern, tokens, present)
 
     def forward(self, pattern: Tensor, tokens: Tensor, present: Tensor) -> Tensor:
-        """Return ``pattern`` (B,H,Q,N); hooks also see the tokens (B,N,D) looked at and which are there (B,N)."""
+        """Show ``pattern`` (B,H,Q,N), tokens (B,N,D) and which of them are there (B,N); return the pattern."""
+        self.show(pattern, tokens, present)
         return pattern
 
+    def stage(self) -> None:
+        """There is nothing to compute."""
 
-class MultiHeadAttention(nn.Module):
+
+class MultiHeadAttention(Described):
     r"""Multi-head attention from some rows of a token set to all of it.
 
     .. math:: \mathrm{concat}_h\big(\mathrm{attend}(x_q W^Q_h, x W^K_h, x W^V_h)\big) W^O
@@ -139,8 +163,8 @@ class MultiHeadAttention(nn.Module):
     ``scores = (q W_K^T) x`` and ``output = (pattern x) W_V``, the same algebra without any N-by-D projection
     (the weight absorption of DeepSeek-V2, section 2.1, here for training too).
 
-    The pattern passes through ``self.tap``: a forward hook there sees the pattern that is used, and one that returns a
-    tensor replaces it. That is the only way in which anything is recorded or intervened on.
+    The pattern passes through ``self.tap`` (:class:`Tap`): that is the only way in which anything is recorded or
+    intervened on.
 
     Args:
         d_model: width D of tokens and output.
@@ -149,8 +173,9 @@ class MultiHeadAttention(nn.Module):
         count_reference: scale scores by ``log(n + 1) / log(count_reference + 1)`` with n present tokens, so that
             the softmax stays as sharp among many as among few (Chiang & Cholak 2022, there as log n on
             sequence length); None switches it off.
-        inner: further layers follow. Where relations are given, only they are scaled then: in an inner layer a token
-            weighs itself and its like against a neutral one, and that balance must be the same among few and many.
+        scale_products: with relations, scale the dot products by the count too, not only the relations. Layers that
+            others follow do not: there a token weighs itself and its like against a neutral one, and that balance must
+            be the same among few and many.
         never_empty: something is always present (a leading token, say): nothing needs to be done for the empty set.
     """
 
@@ -161,7 +186,7 @@ class MultiHeadAttention(nn.Module):
         *,
         similarity: str = "dot",
         count_reference: float | None = 8.0,
-        inner: bool = False,
+        scale_products: bool = True,
         never_empty: bool = False,
     ) -> None:
         super().__init__()
@@ -169,7 +194,7 @@ class MultiHeadAttention(nn.Module):
         if similarity not in SIMILARITIES:
             raise ValueError(f"similarity={similarity!r} is unknown; choose one of {SIMILARITIES}")
         self.n_heads, self.similarity, self.count_reference = n_heads, similarity, count_reference
-        self.inner, self.never_empty = inner, never_empty
+        self.scale_products, self.never_empty = scale_products, never_empty
         self.w_q = nn.Linear(d_model, d_model)
         self.w_k = nn.Linear(d_model, d_model, bias=False)
         self.w_v = nn.Linear(d_model, d_model, bias=False)
@@ -193,7 +218,7 @@ class MultiHeadAttention(nn.Module):
             queries: the rows that look, (B,Q,D); a single one that is the same for all observations: (1,1,D).
             tokens: the rows looked at, (B,N,D); absent rows hold anything finite.
             present: boolean (B,N).
-            bias: added to the similarities before log-count scaling, broadcastable to (B,H,Q,N); see ``inner``.
+            bias: added to the similarities before log-count scaling, broadcastable to (B,H,Q,N).
             carry: turns the pattern (B,H,Q,N) into something to add to the output (B,Q,D): what is attended to may
                 tell where it lies as seen from the query.
 
@@ -202,10 +227,10 @@ class MultiHeadAttention(nn.Module):
         """
         scale: Tensor | float = self._temperature()
         if self.count_reference is not None:
-            sharpness = self.sharpness(present.sum(dim=-1, dtype=tokens.dtype).view(-1, 1, 1, 1))
-            if bias is None or not self.inner:
-                scale = sharpness * scale
-            bias = None if bias is None else bias * sharpness
+            count_scale = self.count_scale(present.sum(dim=-1, dtype=tokens.dtype).view(-1, 1, 1, 1))
+            if bias is None or self.scale_products:
+                scale = count_scale * scale
+            bias = None if bias is None else bias * count_scale
         if queries.shape[1] == 1 and self.similarity == "dot":
             mixed, pattern = self._single_query(self.w_q(queries), tokens, present, scale, bias)
         else:
@@ -218,10 +243,20 @@ class MultiHeadAttention(nn.Module):
         output = self.w_o(mixed)
         return output if carry is None else output + carry(pattern)
 
-    @property
-    def watched(self) -> bool:
-        """Whether a hook listens here or to the pattern."""
-        return bool(self._forward_hooks or self._forward_pre_hooks or self.tap._forward_hooks)
+    def stage(self) -> AttentionStage:
+        """Describe this layer."""
+        if self.similarity != "dot":
+            raise Opaque("", f"has similarity={self.similarity!r}, which only the modules compute")
+        stage_of(self.tap, "tap", type(None))
+        return AttentionStage(
+            query=stage_of(self.w_q, "w_q", LinearStage),
+            key=stage_of(self.w_k, "w_k", LinearStage),
+            value=stage_of(self.w_v, "w_v", LinearStage),
+            output=stage_of(self.w_o, "w_o", LinearStage),
+            n_heads=self.n_heads,
+            count_factor=None if self.count_reference is None else 1 / math.log1p(self.count_reference),
+            scales_products=self.scale_products,
+        )
 
     def _single_query(
         self, q: Tensor, tokens: Tensor, present: Tensor, scale: Tensor | float, bias: Tensor | None
@@ -246,7 +281,7 @@ class MultiHeadAttention(nn.Module):
         """Move the key projection to the query's side: (B,1,D) -> (B,H,D)."""
         weight, n_heads = self.w_k.weight, self.n_heads
         w_k = weight.view(n_heads, -1, weight.shape[1])  # (H,d,D)
-        return torch.bmm(q.view(len(q), n_heads, -1).transpose(0, 1), w_k).transpose(0, 1)
+        return torch.bmm(q.view(q.shape[0], n_heads, -1).transpose(0, 1), w_k).transpose(0, 1)
 
     def _values(self, mixed: Tensor) -> Tensor:
         """Project what was mixed: (B,H,D) -> (B,1,D)."""
@@ -260,7 +295,7 @@ class MultiHeadAttention(nn.Module):
             return self.log_temperature.exp()[None]
         return 1.0 / math.sqrt(self.w_q.in_features // self.n_heads)
 
-    def sharpness(self, n_present: Tensor) -> Tensor:
+    def count_scale(self, n_present: Tensor) -> Tensor:
         """Log-count scaling: a factor on the scores that grows with the number of present tokens (any shape)."""
         if self.count_reference is None:
             return torch.ones_like(n_present, dtype=self.w_q.weight.dtype)
@@ -278,3 +313,8 @@ def check_heads(d_model: int, n_heads: int) -> None:
         raise ValueError(
             f"d_model={d_model} is not divisible by n_heads={n_heads}; try d_model={below} or {below + max(n_heads, 1)}"
         )
+
+
+ATTENTION: dict[str, type[nn.Module]] = {"multihead": MultiHeadAttention}
+"""Attention layers by name, for ``attention=`` of the network. An entry takes the arguments of
+:class:`MultiHeadAttention` and has its ``forward`` and a ``tap``."""

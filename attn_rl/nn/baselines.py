@@ -53,8 +53,8 @@ class DeepSetsNetwork(SetNetwork):
         self.d_model = self.d_out = d_model
         self.reset_parameters()
 
-    def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`forward`, on all slots."""
+    def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+        """Encode one observation batch; see :meth:`SetNetwork.forward`."""
         x, present, _ = self.tokenizer(*self.normalizer(ego, entities))
         rows = self.phi(x[:, self.n_lead :])
         pooled = self.pooling(rows, present[:, self.n_lead :])
@@ -72,7 +72,7 @@ class FlatNetwork(SetNetwork):
         sort_by: per type, the column whose ascending order the slots are put in (absent last); None = as they come.
     """
 
-    trims = False  # a slot has weights of its own
+    ignores_slots = False  # a slot has weights of its own
 
     def __init__(
         self,
@@ -92,8 +92,8 @@ class FlatNetwork(SetNetwork):
         self.d_out = d_model
         self.reset_parameters()
 
-    def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, None]:
-        """As :meth:`forward`, without entity tokens."""
+    def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, None]:
+        """Encode one observation batch, without entity tokens; see :meth:`SetNetwork.forward`."""
         entities = {name: self._sorted(name, *rows) for name, rows in entities.items()}
         ego, entities = self.normalizer(ego, entities)
         columns = [] if ego is None else [ego]

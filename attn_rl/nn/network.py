@@ -4,40 +4,37 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-from attn_rl.nn import fused
-from attn_rl.nn.attention import check_heads
+from attn_rl.nn.attention import Tap, check_heads
 from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
-from attn_rl.nn.readout import READOUTS, Pooling
+from attn_rl.nn.readout import READOUTS, Readout
+from attn_rl.nn.registry import look_up
 from attn_rl.nn.relations.groups import Group
 from attn_rl.nn.relations.layers import MODES, Relations
-from attn_rl.nn.rollout import SettledNetwork, Settles, can_settle
+from attn_rl.nn.stages import Described, EncoderStage, NetworkStage, TokenStage, listeners, stage_of
+from attn_rl.nn.token_order import EGO, QUERY
 from attn_rl.nn.tokenizer import Tokenizer
-from attn_rl.nn.trimming import encode_trimmed
 
 QUERY_KEY_GAIN = 0.5
 
 
-class SetNetwork(nn.Module):
+class SetNetwork(Described):
     """What the networks share: ``forward(ego, entities)`` -> readout (B,D_out) and entity tokens (B,N,D).
-
-    Gradient updates leave the padding out (:mod:`attn_rl.nn.trimming`), unless somebody watches. Acting never does:
-    every slot has its place in the pattern.
 
     Attributes:
         d_out: width of the readout.
         d_model: width of the entity tokens.
-        trims: rows may be reordered and absent ones left out.
+        ignores_slots: the order of the rows of a type does not matter, and absent ones may be left out.
     """
 
     d_out: int
     d_model: int
-    trims = True
+    ignores_slots = True
 
     def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
         """Encode one observation batch.
@@ -49,21 +46,11 @@ class SetNetwork(nn.Module):
         Returns:
             readout (B,D_out), and the entities' tokens (B,N,D) where they are asked for, else None.
         """
-        if self.training and torch.is_grad_enabled() and self.trims and not self.watched:
-            return self.encode_update(ego, entities)
-        return self.encode(ego, entities)
-
-    def encode_update(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`encode`, without the padding."""
-        return encode_trimmed(self.encode, ego, entities)
-
-    def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`forward`, on all slots."""
         raise NotImplementedError
 
     @property
     def watched(self) -> bool:
-        """Whether anybody listens to what happens inside, slot by slot."""
+        """Whether anybody follows what happens inside, slot by slot."""
         return False
 
     def reset_parameters(self) -> None:
@@ -79,7 +66,7 @@ class SetNetwork(nn.Module):
                     nn.init.zeros_(module.bias)
 
 
-class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
+class AttentionNetwork(SetNetwork):
     """Self-attention over the ego and the entities, read out where the ego stands.
 
     Args:
@@ -89,8 +76,9 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
         n_heads: attention heads H; must divide ``d_model``.
         n_layers: blocks.
         d_feedforward: hidden width of a block's feed-forward part; None = 2 x d_model.
-        readout: ``"ego"`` reads the ego's row, ``"learned"`` a learned query's, ``"mean"`` and ``"max"`` pool over the
-            present entities. None = the ego where there is one, else a learned query.
+        readout: a key of :data:`attn_rl.nn.readout.READOUTS`: ``"ego"`` reads the ego's row, ``"learned"`` a learned
+            query's, ``"mean"`` and ``"max"`` pool over the present entities. None = the ego where there is one, else a
+            learned query.
         similarity: ``"dot"`` or ``"cosine"``.
         log_count: scale scores with the log of the number of present tokens.
         ego_conditioning: let every entity's embedding see the ego's features.
@@ -100,6 +88,8 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
             ``"auto"`` also every feature with itself where entities attend to entities and nothing is declared between
             them; ``"off"``: neither.
         groups: the features that are declared comparable; for ``"auto"`` also :func:`own_features` of every type.
+        attention, block, embedding: parts by name: keys of :data:`attn_rl.nn.attention.ATTENTION`,
+            :data:`attn_rl.nn.encoder.BLOCKS` and :data:`attn_rl.nn.tokenizer.EMBEDDINGS`.
     """
 
     def __init__(
@@ -119,18 +109,29 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
         entity_rows: bool = False,
         relations: str = "off",
         groups: Sequence[Group] = (),
+        attention: str = "multihead",
+        block: str = "pre_norm",
+        embedding: str = "mlp",
     ) -> None:
         super().__init__()
         check_heads(d_model, n_heads)
-        self.readout = _check_readout(readout, ego_width)
+        read = _find_readout(readout, ego_width)
         if n_layers < 1:
             raise ValueError(
                 f"n_layers={n_layers}, expected at least 1; use DeepSetsExtractor for a set without attention"
             )
         self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize)
-        self.tokenizer = Tokenizer(widths, ego_width, d_model, ego_conditioning=ego_conditioning)
-        self.query = nn.Parameter(torch.zeros(d_model)) if self.readout == "learned" else None
-        self.n_lead = int(ego_width > 0) + int(self.query is not None)
+        self.tokenizer = Tokenizer(
+            widths,
+            ego_width,
+            d_model,
+            ego_conditioning=ego_conditioning,
+            query=read.needs == QUERY,
+            embedding=embedding,
+        )
+        self.query = nn.Parameter(torch.zeros(d_model)) if read.needs == QUERY else None
+        self.order = self.tokenizer.order
+        self.n_lead = len(self.order.lead)
         self.encoder = Encoder(
             d_model,
             n_heads,
@@ -139,10 +140,11 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
             similarity=similarity,
             count_reference=8.0 if log_count else None,
             never_empty=self.n_lead > 0,
+            attention=attention,
+            block=block,
         )
-        self.pooling = Pooling(d_model, (self.readout,)) if self.readout in ("mean", "max") else None
+        self.readout = read(d_model)
         self.entity_rows = entity_rows
-        self.similarity = similarity
         self.d_model = self.d_out = d_model
         self.relations = self._make_relations(relations, widths, groups, n_heads, n_layers)
         self.reset_parameters()
@@ -160,9 +162,9 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
             self.d_model,
             n_heads,
             n_layers,
-            n_lead=self.n_lead,
-            ego_reads=self.readout == "ego",
-            entities_read=self.entity_rows or self.pooling is not None,
+            order=self.order,
+            ego_reads=self.readout.needs == EGO,
+            entities_read=not self.reads_first,
             auto=mode == "auto",
         )
         compared = {group.kind for group in made.columns}
@@ -182,92 +184,76 @@ class AttentionNetwork(SetNetwork, fused.FusedUpdates, Settles):
         in 49k instead of 61k steps and .99 instead of .95 at 32 entities, Match's ``odd`` solved on every seed.
         """
         super().reset_parameters()
-        for block in self.encoder.blocks:
-            for projection in (block.attention.w_q, block.attention.w_k):  # type: ignore[union-attr]
-                nn.init.orthogonal_(projection.weight, QUERY_KEY_GAIN)  # type: ignore[union-attr, arg-type]
+        for name, module in self.encoder.named_modules():
+            if name.endswith((".w_q", ".w_k")) and isinstance(module, nn.Linear):
+                nn.init.orthogonal_(module.weight, QUERY_KEY_GAIN)
         if self.query is not None:
             nn.init.normal_(self.query)
         if self.relations is not None:
             self.relations.reset_parameters()
 
-    def encode(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`forward`, on all slots."""
-        if self.runs_flat:
-            return self._read(*self.settled(ego, entities))
-        scaled = self.normalizer(ego, entities)
-        tokens = self.tokenizer(*scaled, self.query)
-        related = None if self.relations is None else self.relations(ego, entities)
-        if self.reads_first:
-            rows = self.encoder(tokens.x, tokens.present, tokens.first, related).squeeze(1)
-        else:
-            rows = self.encoder(tokens.x, tokens.present, None, related)
-        return self._read(rows, tokens.present)
+    def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+        """Encode one observation batch; see :meth:`SetNetwork.forward`."""
+        tokens = self.tokenizer(*self.normalizer(ego, entities), self.query)
+        terms = None if self.relations is None else self.relations(ego, entities)
+        rows = self.encoder(tokens.x, tokens.present, tokens.first if self.reads_first else None, terms)
+        return self.read(rows, tokens.present)
 
-    def _read(self, rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor | None]:
-        """From encoded rows, (B,D) where only the first is read, to what :meth:`encode` returns."""
-        if self.reads_first:
-            return rows, None
-        entity_tokens = rows[:, self.n_lead :]
-        readout = rows[:, 0] if self.pooling is None else self.pooling(entity_tokens, present[:, self.n_lead :])
-        return readout, entity_tokens if self.entity_rows else None
+    def read(self, rows: Tensor, present: Tensor) -> tuple[Tensor, Tensor | None]:
+        """From encoded rows to what :meth:`forward` returns.
 
-    def settle(self) -> SettledNetwork | None:
-        """The network of today's weights, flat; None where it does not know every part."""
-        return SettledNetwork(self) if can_settle(self) else None
+        Args:
+            rows: (B,N,D) of all tokens, or (B,1,D) where only the first is read.
+            present: boolean (B,N).
+        """
+        return self.readout(rows, present, self.n_lead), rows[:, self.n_lead :] if self.entity_rows else None
 
-    def encode_update(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`encode`, without the padding: none at all where the fused kernels take it."""
-        return (
-            self._encode_packed(ego, entities)
-            if self._fits_kernels(ego, entities)
-            else super().encode_update(ego, entities)
-        )
+    def readout_rows(self, present: Tensor) -> Tensor:
+        """How much of every row is read out, (B,N), where ``present`` (B,N) are there: weighs a pattern's rows."""
+        return self.readout.rows(present, self.n_lead)
 
-    def _fits_kernels(self, ego: Tensor | None, entities: Entities) -> bool:
-        x, _ = next(iter(entities.values()))
-        observed = x.requires_grad or (ego is not None and ego.requires_grad)  # they hand no gradient to observations
-        plain = self.similarity == "dot" and x.device.type == "cpu" and x.dtype == torch.float32
-        return bool(self.fused) and plain and not observed and (self.relations is None or self.relations.factorizes)
-
-    def _encode_packed(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-        """Embed and encode the rows that are present and nothing else."""
-        ego_features, types = self.normalizer.scalings(ego, entities)
-        rows, counts = fused.pack(types, self.n_lead)
-        query = None if self.query is None else self.query.expand(counts.shape[1], -1)
-        sources = self.tokenizer.sources(ego_features, rows, query)
-        sharpness = self.encoder.blocks[0].attention.sharpness(counts.sum(0, dtype=torch.float32))  # type: ignore[union-attr, operator]
-        factors: list[fused.Relation | None] = [None] * len(self.encoder.blocks)
+    def collect(self, ego: Tensor | None, entities: Entities) -> None:
+        """Let the normalisers see a batch, as :meth:`forward` does in training, and nothing else."""
+        self.normalizer.collect(ego, entities)
         if self.relations is not None:
-            factors = self.relations.factors(ego, entities, self._present(entities))
-        held = self.fused if isinstance(self.fused, fused.Held) else None
-        out = fused.encode(self.encoder, sources, fused.Rows(counts, sharpness, self.reads_first), factors, held)
-        if self.reads_first:
-            return out, None
-        present = self._present(entities)
-        tokens = out.new_zeros(present.numel(), self.d_model)
-        tokens = tokens.index_copy(0, present.flatten().nonzero().squeeze(1), out).unflatten(0, present.shape)
-        return self._read(tokens, present)
+            self.relations.collect(ego, entities)
 
-    def _present(self, entities: Entities) -> Tensor:
-        """Which tokens are there (B,M)."""
-        return pad(torch.cat([present for _, present in entities.values()], 1), (self.n_lead, 0), value=True)
+    def stage(self) -> NetworkStage:
+        """Describe the network up to the rows that are read; reading them is :meth:`read`'s."""
+        scalings = stage_of(self.normalizer, "normalizer", dict)
+        embeddings = iter(stage_of(self.tokenizer, "tokenizer", tuple))
+        tokens: list[TokenStage] = []
+        for owner in self.order.lead:
+            role: Any = owner
+            scaling, query = (scalings.get(EGO), None) if owner == EGO else (None, self.query)
+            tokens.append(TokenStage(role, scaling, next(embeddings), query))
+        tokens += [TokenStage("type", scalings[f"types.{i}"], part) for i, part in enumerate(embeddings)]
+        encoder = stage_of(self.encoder, "encoder", EncoderStage)
+        kinds, relations = ((), (None,) * len(encoder.blocks))
+        if self.relations is not None:
+            kinds, relations = stage_of(self.relations, "relations", tuple)
+        return NetworkStage(tuple(tokens), encoder, kinds, relations, self.reads_first)
 
     @property
     def reads_first(self) -> bool:
         """Nobody reads any row but the first."""
-        return self.pooling is None and not self.entity_rows
+        return self.readout.reads_first and not self.entity_rows
+
+    @property
+    def taps(self) -> list[Tap]:
+        """Where the patterns pass by, block by block."""
+        return [module for module in self.encoder.modules() if isinstance(module, Tap)]
 
     @property
     def watched(self) -> bool:
-        """Whether a hook listens to an attention layer or its pattern."""
-        return any(block.attention.watched for block in self.encoder.blocks)  # type: ignore[union-attr]
+        """Whether anybody observes a pattern, or a hook listens to a part of the encoder."""
+        return any(tap.observers for tap in self.taps) or any(map(listeners, self.encoder.modules()))
 
 
-def _check_readout(readout: str | None, ego_width: int) -> str:
-    if readout is None:
-        return "ego" if ego_width else "learned"
-    if readout not in READOUTS:
-        raise ValueError(f"readout={readout!r} is unknown; choose one of {READOUTS} or None")
-    if readout == "ego" and not ego_width:
-        raise ValueError("readout='ego', but the observation has no 1-D Box; pass readout='learned' or None")
-    return readout
+def _find_readout(name: str | None, ego_width: int) -> type[Readout]:
+    if name is None:
+        name = "ego" if ego_width else "learned"
+    found = look_up("readout", name, READOUTS)
+    if found.needs == EGO and not ego_width:
+        raise ValueError(f"readout={name!r}, but the observation has no 1-D Box; pass readout='learned' or None")
+    return found

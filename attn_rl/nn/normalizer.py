@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from attn_rl.nn.stages import Described, ScalingStage, stage_of
+
 Entities = Mapping[str, tuple[Tensor, Tensor]]
 """Per entity type, in slot order: features (B,N,F) and presence (B,N), boolean."""
 
@@ -17,7 +19,7 @@ def standardize(x: Tensor, mean: Tensor, scale: Tensor, clip: float) -> Tensor:
     return ((x - mean) * scale).clamp(-clip, clip)
 
 
-class RunningNormalizer(nn.Module):
+class RunningNormalizer(Described):
     r"""Scale features to zero mean and unit variance with statistics that move once per rollout.
 
     .. math:: y = \mathrm{clip}\big((x - \mu) / \sqrt{\sigma^2 + \epsilon},\, -c,\, c\big)
@@ -64,11 +66,11 @@ class RunningNormalizer(nn.Module):
         """
         if self.collects:
             self.collect(x.detach(), present)
-        return standardize(x, *self.scaling())
+        return standardize(x, self.running_mean, torch.rsqrt(self.running_var + self.epsilon), self.clip)
 
-    def scaling(self) -> tuple[Tensor, Tensor, float]:
-        """Mean (F,), factor (F,) and bound, for :func:`standardize`."""
-        return self.running_mean, torch.rsqrt(self.running_var + self.epsilon), self.clip
+    def stage(self) -> ScalingStage:
+        """Describe the scaling of this moment."""
+        return ScalingStage(self.running_mean, self.running_var, self.epsilon, self.clip)
 
     @property
     def collects(self) -> bool:
@@ -128,15 +130,18 @@ def collect_statistics(network: nn.Module, collect: bool) -> Iterator[None]:
             normalizer.collecting = True
 
 
-class Unchanged(nn.Module):
+class Unchanged(Described):
     """A normaliser that leaves features as they are."""
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """Return ``x``."""
         return x
 
+    def stage(self) -> None:
+        """There is nothing to compute."""
 
-class EntityNormalizer(nn.Module):
+
+class EntityNormalizer(Described):
     """The gate of the network: absent rows become zeros before anything else touches them, then features are scaled.
 
     NaN and inf in padding never get past this point.
@@ -158,25 +163,19 @@ class EntityNormalizer(nn.Module):
         cleaned = {}
         for normalizer, (name, (x, present)) in zip(self.types, entities.items(), strict=True):
             cleaned[name] = normalizer(torch.where(present.unsqueeze(-1), x, 0.0), present), present
-        return None if ego is None else self.scale_ego(ego), cleaned
+        return ego if ego is None or self.ego is None else self.ego(ego), cleaned
 
-    def scalings(
-        self, ego: Tensor | None, entities: Entities
-    ) -> tuple[Tensor | None, list[tuple[Tensor, Tensor, tuple[Tensor, Tensor, float] | None]]]:
-        """Return the ego's features (B,E), scaled, and of the entities what is to be scaled, and how.
-
-        Per type: features (B,N,F) and presence (B,N) as they came, arguments of :func:`standardize` or None.
-        """
-        types = []
+    def collect(self, ego: Tensor | None, entities: Entities) -> None:
+        """Collect statistics as :meth:`forward` does, and nothing else."""
         for normalizer, (x, present) in zip(self.types, entities.values(), strict=True):
-            scaling = None
-            if isinstance(normalizer, RunningNormalizer):
-                scaling = normalizer.scaling()
-                if normalizer.collects:
-                    normalizer.collect(torch.where(present.unsqueeze(-1), x, 0.0), present)
-            types.append((x, present, scaling))
-        return None if ego is None else self.scale_ego(ego), types
+            if isinstance(normalizer, RunningNormalizer) and normalizer.collects:
+                normalizer.collect(torch.where(present.unsqueeze(-1), x, 0.0), present)
+        if self.ego is not None and ego is not None and self.ego.collects:
+            self.ego.collect(ego, None)
 
-    def scale_ego(self, ego: Tensor) -> Tensor:
-        """Normalise the ego's features (B,E)."""
-        return ego if self.ego is None else self.ego(ego)
+    def stage(self) -> dict[str, ScalingStage | None]:
+        """The scaling of each entity type and of the ego; None = features stay as they are."""
+        parts = {f"types.{i}": part for i, part in enumerate(self.types)}
+        if self.ego is not None:
+            parts["ego"] = self.ego
+        return {path: stage_of(part, path, ScalingStage, type(None)) for path, part in parts.items()}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-READOUTS = ("ego", "learned", "mean", "max")
-
 
 def masked_mean(x: Tensor, present: Tensor) -> Tensor:
     """Mean of the present rows: x (B,N,D), present (B,N) -> (B,D); zeros where nothing is present."""
@@ -38,3 +36,93 @@ class Pooling(nn.Module):
         """(B,N,D) and (B,N) -> (B, D * number of pools)."""
         pooled = torch.cat([pool(x, present) for pool in self.pools], -1)
         return torch.where(present.any(1, keepdim=True), pooled, self.empty)
+
+
+class Readout(nn.Module):
+    """From the encoder's rows to one vector.
+
+    Attributes:
+        needs: a token that must stand first for this: ``"ego"``, ``"query"`` (a learned one), or None.
+        reads_first: only the first row is read, so that the last layer computes no other.
+    """
+
+    needs: str | None = None
+    reads_first = False
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, present: Tensor, n_lead: int) -> Tensor:
+        """Read out.
+
+        Args:
+            x: rows (B,N,D): ``n_lead`` tokens, then the entities; only (B,1,D) where ``reads_first``.
+            present: boolean (B,N), of all tokens.
+            n_lead: tokens before the entities.
+
+        Returns:
+            (B,D)
+        """
+        raise NotImplementedError
+
+    def rows(self, present: Tensor, n_lead: int) -> Tensor:
+        """How much of every row is read (B,N): weights that sum to 1, or to 0 where nothing is present."""
+        raise NotImplementedError
+
+
+class FirstRow(Readout):
+    """The ego's row, where the ego asks."""
+
+    needs = "ego"
+    reads_first = True
+
+    def forward(self, x: Tensor, present: Tensor, n_lead: int) -> Tensor:
+        """(B,N,D) -> (B,D)."""
+        return x[:, 0]
+
+    def rows(self, present: Tensor, n_lead: int) -> Tensor:
+        """All of the first row."""
+        first = torch.zeros_like(present, dtype=torch.float32)
+        first[:, 0] = 1.0
+        return first
+
+
+class LearnedQuery(FirstRow):
+    """The row of a learned query."""
+
+    needs = "query"
+
+
+class MeanOfEntities(Readout):
+    """The mean of the present entities' rows; a learned vector where there is none."""
+
+    pools: tuple[str, ...] = ("mean",)
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__(d_model)
+        self.pooling = Pooling(d_model, self.pools)
+
+    def forward(self, x: Tensor, present: Tensor, n_lead: int) -> Tensor:
+        """(B,N,D) -> (B,D)."""
+        return self.pooling(x[:, n_lead:], present[:, n_lead:])
+
+    def rows(self, present: Tensor, n_lead: int) -> Tensor:
+        """Present entities alike."""
+        there = present.float()
+        there[:, :n_lead] = 0.0
+        return there / there.sum(1, keepdim=True).clamp(min=1.0)
+
+
+class MaxOfEntities(MeanOfEntities):
+    """The maximum over the present entities' rows, column by column; every row may supply some."""
+
+    pools = ("max",)
+
+
+READOUTS: dict[str, type[Readout]] = {
+    "ego": FirstRow,
+    "learned": LearnedQuery,
+    "mean": MeanOfEntities,
+    "max": MaxOfEntities,
+}
+"""Readouts by name, for ``readout=`` of the network."""

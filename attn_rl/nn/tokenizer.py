@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, pad
+from torch.nn.functional import linear
 
-from attn_rl.nn.fused import Source
 from attn_rl.nn.normalizer import Entities
+from attn_rl.nn.registry import look_up
+from attn_rl.nn.stages import Described, EmbeddingStage, LinearStage, stage_of
+from attn_rl.nn.token_order import EGO, QUERY, TokenOrder
 
 
 class Tokens(NamedTuple):
@@ -47,23 +49,7 @@ def narrow_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     return product.unflatten(0, x.shape[:-1])
 
 
-def embed(
-    x: Tensor,
-    context: Tensor | None,
-    first: Tensor,
-    b_first: Tensor,
-    from_context: Tensor | None,
-    second: Tensor,
-    b_second: Tensor,
-) -> Tensor:
-    """Two linear layers with a ReLU between; the arguments are those and the weights of :class:`Embedding`."""
-    hidden = narrow_linear(x, first, b_first)
-    if from_context is not None and context is not None:
-        hidden = hidden + narrow_linear(context, from_context).unsqueeze(-2)
-    return linear(torch.relu_(hidden), second, b_second)
-
-
-class Embedding(nn.Module):
+class Embedding(Described):
     """Two linear layers with a ReLU between: features (..., F) -> (..., D).
 
     ``context`` (the ego's features) enters as if it were concatenated to every row: a linear layer of a
@@ -78,15 +64,24 @@ class Embedding(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Embed rows ``x`` (B,N,F), or (B,F); ``context`` (B,E) is shared by all rows of an observation."""
-        return embed(x, context, *self.weights())
+        hidden = narrow_linear(x, self.first.weight, self.first.bias)
+        if self.context is not None and context is not None:
+            hidden = hidden + narrow_linear(context, self.context.weight).unsqueeze(-2)
+        return linear(torch.relu_(hidden), self.second.weight, self.second.bias)
 
-    def weights(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
-        """For :func:`embed`."""
-        from_context = None if self.context is None else self.context.weight
-        return self.first.weight, self.first.bias, from_context, self.second.weight, self.second.bias
+    def stage(self) -> EmbeddingStage:
+        """Describe this embedding."""
+        first, second = stage_of(self.first, "first", LinearStage), stage_of(self.second, "second", LinearStage)
+        context = None if self.context is None else stage_of(self.context, "context", LinearStage).weight
+        return EmbeddingStage(first, context, second)
 
 
-class Tokenizer(nn.Module):
+EMBEDDINGS: dict[str, type[nn.Module]] = {"mlp": Embedding}
+"""Embeddings by name, for ``embedding=`` of the network. An entry takes the arguments of :class:`Embedding` and has its
+``forward``."""
+
+
+class Tokenizer(Described):
     """Embed the ego and every entity type into one set of tokens, the ego first.
 
     Args:
@@ -95,15 +90,25 @@ class Tokenizer(nn.Module):
         d_model: width D of a token.
         ego_conditioning: let every entity's embedding see the ego's features. A query-key product can only
             compare; with the ego in the row, the embedding itself can say "this is the one I look for".
+        query: a learned query stands before all.
+        embedding: a key of :data:`EMBEDDINGS`.
     """
 
     def __init__(
-        self, widths: Mapping[str, int], ego_width: int, d_model: int, *, ego_conditioning: bool = True
+        self,
+        widths: Mapping[str, int],
+        ego_width: int,
+        d_model: int,
+        *,
+        ego_conditioning: bool = True,
+        query: bool = False,
+        embedding: str = "mlp",
     ) -> None:
         super().__init__()
-        context = ego_width if ego_conditioning else 0
-        self.embed = nn.ModuleList(Embedding(width, d_model, context) for width in widths.values())
-        self.embed_ego = Embedding(ego_width, d_model) if ego_width else None
+        self.order = TokenOrder.of(tuple(widths), query=query, ego=ego_width > 0)
+        made, context = look_up("embedding", embedding, EMBEDDINGS), ego_width if ego_conditioning else 0
+        self.embed = nn.ModuleList(made(width, d_model, context) for width in widths.values())
+        self.embed_ego = made(ego_width, d_model) if ego_width else None
 
     def forward(self, ego: Tensor | None, entities: Entities, query: Tensor | None = None) -> Tokens:
         """Embed features in which absent rows are finite (see :class:`EntityNormalizer`).
@@ -111,36 +116,22 @@ class Tokenizer(nn.Module):
         Args:
             ego: (B,E), None without an ego.
             entities: per type, features (B,N_t,F_t) and presence (B,N_t).
-            query: a further token (D,), the same for all observations.
+            query: the learned query (D,), the same for all observations.
 
         Returns:
-            Tokens with x (B,N,D): the query and the ego first where there are any, then the types in slot order.
+            Tokens with x (B,N,D), in :attr:`order`.
         """
         rows = [embed(x, ego) for embed, (x, _) in zip(self.embed, entities.values(), strict=True)]
-        first = rows[0][:, :1]
+        lead: dict[str, Tensor] = {}
         if self.embed_ego is not None and ego is not None:
-            first = self.embed_ego(ego).unsqueeze(1)
-            rows.insert(0, first)
+            lead[EGO] = self.embed_ego(ego).unsqueeze(1)
         if query is not None:
-            first = query.expand(1, 1, -1)
-            rows.insert(0, first.expand(len(rows[0]), -1, -1))
-        present = _joined([present for _, present in entities.values()])
-        return Tokens(_joined(rows), pad(present, (len(rows) - len(entities), 0), value=True), first)
+            lead[QUERY] = query.expand(rows[0].shape[0], 1, -1)
+        first = query.expand(1, 1, -1) if query is not None else lead.get(EGO, rows[0][:, :1])
+        return Tokens(self.order.join(lead, rows), self.order.presence(entities), first)
 
-    def sources(self, ego: Tensor | None, rows: Sequence[Tensor], query: Tensor | None = None) -> list[Source]:
-        """The same tokens, in the same order, for the fused kernels to embed.
-
-        Args:
-            ego, query: as for :meth:`forward`; the query once per observation (B,D).
-            rows: per type, features of the rows that are present (R_t,F).
-        """
-        found = [] if query is None else [Source(query)]
-        if self.embed_ego is not None and ego is not None:
-            found.append(Source(ego, self.embed_ego))
-        types = zip(rows, self.embed, strict=True)
-        return found + [Source(x, embed, ego if embed.context is not None else None) for x, embed in types]
-
-
-def _joined(rows: list[Tensor]) -> Tensor:
-    """Concatenate along the rows; a single part is not copied."""
-    return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
+    def stage(self) -> tuple[EmbeddingStage | None, ...]:
+        """The embeddings in the order of the tokens; None for a learned query, which needs none."""
+        types = [stage_of(part, f"embed.{i}", EmbeddingStage) for i, part in enumerate(self.embed)]
+        ego = None if self.embed_ego is None else stage_of(self.embed_ego, "embed_ego", EmbeddingStage)
+        return *(ego if owner == EGO else None for owner in self.order.lead), *types

@@ -13,20 +13,18 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from attn_rl.nn.rollout import Rest, settled
-
 
 class LeanRollouts(OnPolicyAlgorithm):
     """Mixin over an on-policy algorithm of SB3: the same rollouts from the same draws.
 
-    The network runs flat (:mod:`attn_rl.nn.rollout`), since nothing is learned meanwhile; and all episodes that ran out
-    of time in a step are valued in one pass, where SB3 takes one pass each.
+    All episodes that ran out of time in a step are valued in one pass, where SB3 takes one pass each. This is
+    ``OnPolicyAlgorithm.collect_rollouts`` of Stable-Baselines3 2.9.2 otherwise; compare it at every release.
     """
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
-        """Play ``n_rollout_steps`` in every environment; False where the callback ended the training.
+        """Collect ``n_rollout_steps`` in every environment; False where the callback ended the training.
 
         Callbacks find the same names in ``locals``.
         """
@@ -35,9 +33,7 @@ class LeanRollouts(OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         callback.on_rollout_start()
-        with settled(self.policy) as rest:
-            goes_on = self._play(env, callback, rollout_buffer, n_rollout_steps, rest)
-        if not goes_on:
+        if not self._collect(env, callback, rollout_buffer, n_rollout_steps):
             return False
         with torch.no_grad():
             values = self.policy.predict_values(obs_as_tensor(self._last_obs, self.device))  # type: ignore[arg-type]
@@ -47,23 +43,16 @@ class LeanRollouts(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
-    def _play(
-        self,
-        env: VecEnv,
-        callback: BaseCallback,
-        rollout_buffer: RolloutBuffer,
-        n_rollout_steps: int,
-        rest: Rest,
+    def _collect(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """The steps of :meth:`collect_rollouts`."""
         for n_steps in range(n_rollout_steps):  # noqa: B007 (callbacks may ask for it)
             obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-            rest.begin()
             with torch.no_grad():
                 actions, values, log_probs = self.policy(obs_tensor)
-            rest.end()
             actions = actions.cpu().numpy()
-            clipped_actions = self._playable(actions)
+            clipped_actions = self._within_bounds(actions)
             new_obs, rewards, dones, infos = env.step(clipped_actions)
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
@@ -73,15 +62,13 @@ class LeanRollouts(OnPolicyAlgorithm):
             if isinstance(self.action_space, spaces.Discrete):
                 actions = actions.reshape(-1, 1)
             if dones.any():
-                rest.begin()
-                self._value_what_was_cut_off(rewards, dones, infos)
-                rest.end()
+                self._add_terminal_values(rewards, dones, infos)
             episode_starts = self._last_episode_starts
             rollout_buffer.add(self._last_obs, actions, rewards, episode_starts, values, log_probs)  # type: ignore[arg-type]
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         return True
 
-    def _playable(self, actions: np.ndarray) -> np.ndarray:
+    def _within_bounds(self, actions: np.ndarray) -> np.ndarray:
         """What the environments take: continuous actions within their bounds."""
         if not isinstance(self.action_space, spaces.Box):
             return actions
@@ -89,8 +76,8 @@ class LeanRollouts(OnPolicyAlgorithm):
             return self.policy.unscale_action(actions)
         return np.clip(actions, self.action_space.low, self.action_space.high)
 
-    def _value_what_was_cut_off(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
-        """Add to the rewards of episodes that ran out of time what their last state was still worth."""
+    def _add_terminal_values(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+        """Bootstrap episodes that ran out of time with the value of their last state (SB3's issue #633)."""
         late = [i for i in np.flatnonzero(dones) if infos[i].get("TimeLimit.truncated")]
         late = [i for i in late if infos[i].get("terminal_observation") is not None]
         if late:

@@ -7,14 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.optim.adam import adam
+
+ATTRIBUTE = "_contiguous_adam"
 
 
 class ContiguousAdam:
     """The step of a ``torch.optim.Adam``, with weights and moments side by side in memory.
 
-    Parameters and the optimiser's state stay what they are, tensor by tensor, and so does what is saved: they only
-    become views of one stretch of memory. Make one per update; it finds the order of the one before.
+    Parameters and the optimiser's state stay what they are, tensor by tensor, each with a storage of its own size, and
+    so does what is saved and pickled: they only lie next to each other.
 
     Attributes:
         weights: all parameters (P,).
@@ -28,22 +31,43 @@ class ContiguousAdam:
             if not state:  # before the first step
                 state["step"] = torch.zeros((), device=parameter.device)
                 state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter.detach()) for _ in range(2))
-        self.weights = side_by_side(self.parameters)
-        self.moments = [side_by_side([state[name] for state in states]) for name in ("exp_avg", "exp_avg_sq")]
-        self.steps = side_by_side([state["step"] for state in states])
+        parts = [self.parameters, *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))]
+        self.weights, *self.moments, self.steps = (side_by_side(part) for part in parts)
+        self._placed = [(x, x.data_ptr()) for part in parts for x in part]
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer) -> ContiguousAdam | None:
+        """The one of ``optimizer``, made where there is none yet; None where its step is not that of plain Adam."""
+        if not cls.can_take(optimizer):
+            return None
+        found = vars(optimizer).get(ATTRIBUTE)
+        if not isinstance(found, cls) or not found._is_of(optimizer):
+            found = vars(optimizer)[ATTRIBUTE] = cls(optimizer)  # type: ignore[arg-type]
+        return found
+
+    def _is_of(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether everything still lies where it was put."""
+        group, state = optimizer.param_groups[0], optimizer.state
+        now = [
+            *group["params"],
+            *(state[p].get(name) for name in ("exp_avg", "exp_avg_sq", "step") for p in group["params"]),
+        ]
+        return group is self.group and all(
+            x is placed and x.data_ptr() == address for x, (placed, address) in zip(now, self._placed, strict=True)
+        )
 
     @staticmethod
     def can_take(optimizer: torch.optim.Optimizer) -> bool:
-        """Whether this is plain fused Adam, of one group that has always moved together."""
-        if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) != 1:
+        """Whether this is plain fused Adam on the CPU, of one group that has always moved together."""
+        if type(optimizer) is not torch.optim.Adam or len(optimizer.param_groups) != 1 or "step" in vars(optimizer):
             return False
         group = optimizer.param_groups[0]
-        alike = {(p.dtype, p.device, p.requires_grad) for p in group["params"]}
+        alike = {(p.dtype, p.device.type, p.requires_grad) for p in group["params"]}
         steps = {float(optimizer.state[p]["step"]) if optimizer.state.get(p) else 0.0 for p in group["params"]}
-        other = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay")
+        other = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay", "foreach")
         plain = bool(group["fused"]) and not any(group.get(name) for name in other)
-        heard = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-        return plain and not heard and len(alike) == len(steps) == 1
+        has_hook = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+        return plain and not has_hook and len(steps) == 1 and alike == {(torch.float32, "cpu", True)}
 
     @torch.no_grad()
     def step(self, gradient: Tensor) -> None:
@@ -66,20 +90,20 @@ class ContiguousAdam:
             maximize=False,
         )
         self.steps[1:] = self.steps[0]
+        for parameter in self.parameters:
+            increment_version(parameter)
 
 
 @torch.no_grad()
 def side_by_side(tensors: Sequence[Tensor]) -> Tensor:
-    """Move ``tensors`` into one stretch of memory, unless they lie there already, and return it (P,)."""
-    first, total = tensors[0], 0
-    together = True
+    """Move float32 ``tensors`` on the CPU into one stretch of memory, in this order, and return all of it (P,).
+
+    Each keeps a storage of its own, of its own size: pickled alone, it does not carry the others along.
+    """
+    whole = torch.cat([tensor.detach().flatten() for tensor in tensors])
+    memory, offset = whole.numpy(), 0
     for tensor in tensors:
-        same = tensor.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-        together &= same and tensor.is_contiguous() and tensor.storage_offset() == first.storage_offset() + total
-        total += tensor.numel()
-    if together:
-        return first.detach().as_strided((total,), (1,), first.storage_offset())
-    flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
-    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        part = torch.frombuffer(memory, dtype=whole.dtype, count=tensor.numel(), offset=offset * whole.itemsize)
         tensor.data = part.view(tensor.shape)
-    return flat
+        offset += tensor.numel()
+    return whole

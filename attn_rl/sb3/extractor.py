@@ -17,11 +17,13 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from attn_rl.backends.choose import encode
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.kinds import COMPARE, Kinds
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
-from attn_rl.nn.relations.groups import EGO, Group, own_features
+from attn_rl.nn.relations.groups import Group, own_features
+from attn_rl.nn.token_order import EGO
 
 
 class FeatureLayout(NamedTuple):
@@ -105,7 +107,7 @@ class EntityExtractor(BaseFeaturesExtractor):
     def forward(self, observations: Mapping[str, Tensor] | Tensor) -> Tensor:
         """Turn observations, batched tensors as Stable-Baselines3 hands them over, into features (B, features_dim)."""
         split = self.spec.split(observations)
-        readout, tokens = self.network(split.ego, split.entities)
+        readout, tokens = encode(self.network, split.ego, split.entities)
         columns = [self.project(readout)]
         if self.pointer is not None:
             columns += [self._pointer_tokens(tokens).flatten(1), split.entities[self.pointer][1].to(readout.dtype)]
@@ -113,8 +115,10 @@ class EntityExtractor(BaseFeaturesExtractor):
             columns.append(split.action_mask.to(readout.dtype))
         return columns[0] if len(columns) == 1 else torch.cat(columns, -1)
 
-    def _pointer_tokens(self, tokens: Tensor) -> Tensor:
+    def _pointer_tokens(self, tokens: Tensor | None) -> Tensor:
         """The rows (B,N,D) of the pointer's type among all entity rows."""
+        if tokens is None:
+            raise ValueError(f"pointer={self.pointer!r}, but {type(self.network).__name__} returns no entity tokens")
         start = 0
         for name, capacity in self.spec.capacities.items():
             if name == self.pointer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import gymnasium as gym
@@ -13,64 +12,16 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
-from torch.distributions import Categorical
 
+from attn_rl.backends.choose import actor_and_critic
+from attn_rl.backends.kernels.mlp import MlpProgram, run_all
 from attn_rl.entities import ACTION_MASK
-from attn_rl.nn import fused
-from attn_rl.nn.rollout import Settles, hooks
+from attn_rl.nn.stages import Opaque, listeners
 from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
+from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
-from attn_rl.sb3.settled_heads import SettledHeads, are_plain
 
 DEFAULT_NET_ARCH = [64]
-
-
-class LeanCategorical(CategoricalDistribution):
-    """SB3's distribution over discrete actions with fewer tensor operations: same draws, same figures but for rounding.
-
-    Logits and actions are not looked over at every call; sampling still refuses NaN.
-    """
-
-    def proba_distribution(self, action_logits: Tensor) -> LeanCategorical:
-        """Take on the logits (B,A)."""
-        self.logits = action_logits
-        return self
-
-    @property
-    def distribution(self) -> Categorical:  # type: ignore[override]
-        """PyTorch's, for whoever asks (the KL divergence of TRPO)."""
-        return Categorical(logits=self.logits, validate_args=False)
-
-    def log_prob(self, actions: Tensor) -> Tensor:
-        """Of actions (B,)."""
-        return self.logits.log_softmax(-1).gather(1, actions.long().view(-1, 1)).squeeze(1)
-
-    def entropy(self) -> Tensor:
-        """Of each distribution (B,)."""
-        log_probs = self.logits.log_softmax(-1)
-        return -(log_probs.exp() * log_probs).sum(-1)
-
-    def sample(self) -> Tensor:
-        """One action each (B,): what ``torch.multinomial`` draws, an exponential race (Efraimidis & Spirakis 2006).
-
-        Raises:
-            ValueError: a probability is NaN.
-        """
-        return self.draw()[0]
-
-    def draw(self, deterministic: bool = False) -> tuple[Tensor, Tensor]:
-        """One action each (B,), as :meth:`sample` or :meth:`mode` would, with its log-probability (B,)."""
-        log_probs = self.logits.log_softmax(-1)
-        race = log_probs if deterministic else log_probs - torch.empty_like(log_probs).exponential_().log_()
-        actions = race.argmax(-1, keepdim=True)
-        chosen = log_probs.gather(1, actions).squeeze(1)
-        if math.isnan(float(chosen.sum())):
-            raise ValueError("an action probability is NaN: look for NaN in the observation or in the weights")
-        return actions.squeeze(1), chosen
-
-    def mode(self) -> Tensor:
-        """The most probable action each (B,)."""
-        return self.logits.argmax(-1)
 
 
 class EntityHeads:
@@ -84,7 +35,8 @@ class EntityHeads:
             ``Discrete(N)`` that is the action, with ``MultiDiscrete`` the last dimension of N choices.
         policy: keywords of SB3's policy, among them ``features_extractor_class`` (default
             :class:`EntityAttentionExtractor`), ``features_extractor_kwargs``, ``net_arch`` (default [64]) and
-            ``optimizer_kwargs`` (default of Adam: ``eps=1e-5``, as in SB3, and ``fused=True``: one kernel a step).
+            ``optimizer_kwargs`` (default of Adam: ``eps=1e-5``, as in SB3, and ``fused=True``: one kernel a step; not
+            with ``foreach`` or ``differentiable``, which PyTorch does not combine with it).
 
     An ``action_mask`` in the observation (1 = valid) masks invalid actions in training and in ``predict``. With no
     valid action at all, action 0 is taken with certainty.
@@ -108,7 +60,9 @@ class EntityHeads:
             policy.setdefault("net_arch", DEFAULT_NET_ARCH)
         if policy.get("optimizer_class", torch.optim.Adam) is torch.optim.Adam:
             given = policy.get("optimizer_kwargs")
-            policy["optimizer_kwargs"] = {"fused": True, **({"eps": 1e-5} if given is None else given)}
+            given = {"eps": 1e-5} if given is None else given
+            other = given.get("foreach") or given.get("differentiable")
+            policy["optimizer_kwargs"] = given if other else {"fused": True, **given}
         masked = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
         extractor = dict(policy.pop("features_extractor_kwargs", None) or {})
         if pointer is not None or masked:
@@ -152,7 +106,8 @@ class EntityHeads:
             actions = ActionLayout.from_space(self.action_space, layout.n_slots)  # type: ignore[attr-defined]
             self.action_net = EntityActionHead(layout, actions, self.mlp_extractor.mlp.latent_dim_pi)
         # SB3's orthogonal initialisation has just re-drawn every linear layer of the extractor; ours is meant.
-        for extractor in {self.pi_features_extractor, self.vf_features_extractor}:  # type: ignore[attr-defined]
+        both = (self.pi_features_extractor, self.vf_features_extractor)  # type: ignore[attr-defined]
+        for extractor in dict.fromkeys(both):  # one seed, one network: in this order
             if isinstance(extractor, EntityExtractor):
                 extractor.reset_parameters()
         self.optimizer = self.optimizer_class(  # type: ignore[attr-defined]
@@ -170,63 +125,63 @@ def _check_feeds_heads(extractor: type) -> None:
         )
 
 
-class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy, Settles, fused.FusedUpdates):
+class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
     """Actor-critic policy that attends over entities, for PPO, A2C and TRPO.
 
     ``PPO(EntityAttentionPolicy, env)`` is a good agent without any ``policy_kwargs``. See :class:`EntityHeads` for the
     arguments; ``attn_rl.sb3.maskable`` holds the variant for sb3-contrib's MaskablePPO.
     """
 
-    @property
-    def _lean(self) -> bool:
-        """Actor and critic are plain; else SB3 has to run them, as with continuous actions or a pointer."""
-        own = type(self)._get_action_dist_from_latent is ActorCriticPolicy._get_action_dist_from_latent
-        return (
-            own
-            and self.share_features_extractor
-            and type(self.action_dist) is LeanCategorical
-            and are_plain(self.mlp_extractor, self.action_net, self.value_net)
-        )
-
-    def settle(self) -> SettledHeads | None:
-        """Actor and critic in one, None where that cannot be."""
-        net: Any = self
-        return SettledHeads(net.mlp_extractor, net.action_net, net.value_net) if self._lean else None
-
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B,...), values (B,1) and log-probabilities (B,), as SB3 computes them."""
-        if not self.runs_flat:
+        if self.why_no_logits("_get_action_dist_from_latent") is not None:
             return super().forward(obs, deterministic)
-        logits, values = self.settled(self.extract_features(obs))
-        actions, log_prob = self.action_dist.proba_distribution(logits).draw(deterministic)  # type: ignore[attr-defined]
+        logits, values = self.logits_and_values(obs)
+        actions, log_prob = LeanCategorical(logits.shape[-1]).proba_distribution(logits).draw(deterministic)
         return actions, values, log_prob
-
-    @property
-    def gives_logits(self) -> bool:
-        """Whether the kernels are at hand and PPO's losses need nothing but :meth:`logits_and_values`."""
-        own = type(self).evaluate_actions is ActorCriticPolicy.evaluate_actions
-        return (
-            isinstance(self.fused, fused.Held)
-            and own
-            and self.share_features_extractor
-            and type(self.action_dist) is LeanCategorical
-        )
 
     def logits_and_values(self, obs: Any) -> tuple[Tensor, Tensor]:
         """What the discrete actions are drawn by (B,A), and values (B,1)."""
         features = self.extract_features(obs)
-        if isinstance(self.fused, fused.Held) and (towers := self._towers()):
-            return fused.towers(features, *towers)  # type: ignore[return-value]
+        found = self.heads_by_kernels(torch.is_grad_enabled())
+        if not isinstance(found, str):
+            logits, values = run_all(features, found)
+            return logits, values
         latent_pi, latent_vf = self.mlp_extractor(features)
-        return self._get_action_dist_from_latent(latent_pi).logits, self.value_net(latent_vf)  # type: ignore[attr-defined]
+        distribution: Any = self._get_action_dist_from_latent(latent_pi)
+        return distribution.logits, self.value_net(latent_vf)
 
-    def _towers(self) -> tuple[fused.Tower, ...]:
-        """Actor and critic for the fused kernels; none where these do not know them, or somebody listens there."""
-        net: Any = self
-        if net.fused.towers is None:
-            net.fused.towers = ()
-            if self._lean and not any(hooks([*net.mlp_extractor.modules(), net.action_net, net.value_net])):
-                both = [*net.mlp_extractor.policy_net, net.action_net], [*net.mlp_extractor.value_net, net.value_net]
-                if all(map(fused.can_build, both)):
-                    net.fused.towers = tuple(map(fused.Tower, both))
-        return net.fused.towers  # type: ignore[no-any-return]
+    def why_no_logits(self, *methods: str) -> str | None:
+        """Why :meth:`logits_and_values` does not stand for ``methods``, None where it does."""
+        changed = [name for name in methods if name in vars(self) or _definer(self, name) is not ActorCriticPolicy]
+        if changed:
+            return f"{type(self).__name__}.{changed[0]} is not Stable-Baselines3's"
+        if not self.share_features_extractor:
+            return "actor and critic have networks of their own"
+        return None if type(self.action_dist) is LeanCategorical else "actions are not Discrete"
+
+    def heads_by_kernels(self, learns: bool) -> tuple[MlpProgram, ...] | str:
+        """Actor and critic for C++, or why it does not run them."""
+        if (reason := self.why_no_logits("_get_action_dist_from_latent")) is not None:
+            return reason
+        return actor_and_critic(self, self._layers, learns)
+
+    def _layers(self) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+        """Actor and critic, layer by layer."""
+        mlp = self.mlp_extractor
+        if type(mlp) is not MlpExtractor:
+            points = "points at entities or masks actions" if type(mlp) is HeadInputs else "is not SB3's"
+            raise Opaque("mlp_extractor", points)
+        actor = _named("mlp_extractor.policy_net", mlp.policy_net) | {"action_net": self.action_net}
+        critic = _named("mlp_extractor.value_net", mlp.value_net) | {"value_net": self.value_net}
+        if any(map(listeners, (mlp, mlp.policy_net, mlp.value_net))) or "forward" in vars(mlp):
+            raise Opaque("mlp_extractor", "has a hook or a replaced method")
+        return actor, critic
+
+
+def _definer(policy: nn.Module, method: str) -> type:
+    return next(cls for cls in type(policy).__mro__ if method in vars(cls))
+
+
+def _named(path: str, layers: nn.Sequential) -> dict[str, nn.Module]:
+    return {f"{path}.{name}": layer for name, layer in layers.named_children()}

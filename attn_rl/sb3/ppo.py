@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
-from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.buffers import BaseBuffer, DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, RolloutBufferSamples
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
-from attn_rl.nn import fused
+from attn_rl.backends.choose import explain, force, forced_off, learning, using
+from attn_rl.backends.kernels.build import why_not as why_no_kernels
+from attn_rl.backends.kernels.losses import Coefficients, ppo_losses
 from attn_rl.nn.normalizer import collect_statistics
+from attn_rl.nn.stages import is_plain
 from attn_rl.sb3.collection import LeanRollouts
 from attn_rl.sb3.contiguous_adam import ContiguousAdam, side_by_side
 from attn_rl.sb3.policy import EntityAttentionPolicy
@@ -52,9 +57,19 @@ class Samples(NamedTuple):
             *(move(x).flatten() for x in (buffer.values, buffer.log_probs, buffer.advantages, buffer.returns)),
         )
 
+    @classmethod
+    def from_sb3(cls, samples: RolloutBufferSamples | DictRolloutBufferSamples, discrete: bool) -> Samples:
+        """What SB3's buffers, or a subclass of one, hand out as a minibatch."""
+        observations: Any = samples.observations
+        return cls(
+            observations if isinstance(observations, dict) else {"": observations},
+            samples.actions.long().flatten() if discrete else samples.actions,
+            *(x.flatten() for x in (samples.old_values, samples.old_log_prob, samples.advantages, samples.returns)),
+        )
+
     def minibatches(self, batch_size: int) -> Iterator[Samples]:
         """Shuffle once, then cut views: the minibatches of ``buffer.get``, with the same draw from NumPy."""
-        order = torch.from_numpy(np.random.permutation(len(self.actions))).to(self.actions.device)
+        order = torch.from_numpy(np.random.permutation(self.actions.shape[0])).to(self.actions.device)
         observations = {key: block[order].split(batch_size) for key, block in self.observations.items()}
         rest = zip(*(x[order].split(batch_size) for x in self[1:]), strict=True)  # type: ignore[index]
         for i, columns in enumerate(rest):
@@ -112,55 +127,86 @@ class UpdateLog:
         }
 
 
+TOLERANCE = 1e-4
+"""How far the chosen backends may be from the plain modules on the first minibatch, relative to the larger entries."""
+
+
 class EntityPPO(LeanRollouts, PPO):
     """:class:`stable_baselines3.PPO` with a leaner training step; same arguments, same zips, same learning.
 
     The update is SB3's: same minibatches from the same draws, same losses, weights equal to rounding. What is
     spared is around it: the rollout becomes tensors once per update instead of once per minibatch, the normaliser looks
-    at each observation once instead of once per epoch, figures for the log are read once, gradients lie side by
-    side, and the network's and those of the losses come from fused kernels (:mod:`attn_rl.nn.fused`). Rollouts: see
-    :class:`attn_rl.sb3.collection.LeanRollouts`. Zips load with plain ``PPO.load`` and the other way round.
+    at each observation once instead of once per epoch, figures for the log are read once, weights and gradients lie
+    side by side, and networks, heads and losses are computed in C++ where that can be (:mod:`attn_rl.backends`;
+    ``attn_rl.explain(model)`` tells). Rollouts: see :class:`attn_rl.sb3.collection.LeanRollouts`. Zips load with plain
+    ``PPO.load`` and the other way round.
+
+    On the first minibatch of every training, losses and gradients are computed by the plain modules too. If they differ
+    by more than rounding, a warning gives the numbers, and the modules serve from then on.
 
     :meth:`train` consists of small methods; :meth:`optimize` is the place where a subclass checks loss, gradients
     and weights.
     """
 
-    _flat: ContiguousAdam | None = None
+    LEARNS_BY_KERNELS: ClassVar[bool] = True
+    _checked = False
+    _adam: ContiguousAdam | None = None
     _gradient: Tensor | None = None
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        self._checked = False
+        return super()._setup_learn(*args, **kwargs)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_checked", "_adam", "_gradient"]
+
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
-        """Play; see :class:`LeanRollouts`."""
-        self._flat_adam()  # the last bit of a matrix product may depend on where weights lie, so it is always there
+        """Collect a rollout; see :class:`LeanRollouts`."""
+        self._find_adam()  # the last bit of a matrix product may depend on where weights lie, so it is always there
         return super().collect_rollouts(*args, **kwargs)
 
     def train(self) -> None:
         """Optimise on the rollout just collected."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        self._flat = self._flat_adam()
+        self._adam = self._find_adam()
         try:
             self._train()
         finally:
-            self._flat = self._gradient = None  # or they would be saved with the agent
+            self._adam = self._gradient = None
 
-    def _flat_adam(self) -> ContiguousAdam | None:
+    def _find_adam(self) -> ContiguousAdam | None:
+        """The step on all parameters at once; None where the optimiser's own must be taken."""
         optimizer: Any = self.policy.optimizer
-        return ContiguousAdam(optimizer) if ContiguousAdam.can_take(optimizer) else None
+        own = [p for group in optimizer.param_groups for p in group["params"]]
+        return ContiguousAdam.of(optimizer) if _same(own, [*self.policy.parameters()]) else None
 
     def _train(self) -> None:
         log = UpdateLog()
-        rollout = Samples.from_buffer(self.rollout_buffer, self.device)
+        minibatches = self._minibatches()
         for epoch in range(self.n_epochs):
             log.begin_epoch()
-            with collect_statistics(self.policy, epoch == 0), fused.fused_updates(self.policy):
-                near = all(self._minibatch(samples, log) for samples in rollout.minibatches(self.batch_size))
+            with collect_statistics(self.policy, epoch == 0), learning(self.policy):
+                within_target_kl = all(self._minibatch(samples, log) for samples in minibatches())
             self._n_updates += 1
-            if not near:
+            if not within_target_kl:
                 break
         self._record(log)
 
+    def _minibatches(self) -> Callable[[], Iterator[Samples]]:
+        """Hands out an epoch's minibatches; a rollout buffer of the user's own is asked for its own."""
+        buffer = self.rollout_buffer
+        if why_not_plain_buffer(buffer) is None:
+            rollout = Samples.from_buffer(buffer, self.device)
+            return lambda: rollout.minibatches(self.batch_size)
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        return lambda: (Samples.from_sb3(samples, discrete) for samples in buffer.get(self.batch_size))
+
     def _minibatch(self, samples: Samples, log: UpdateLog) -> bool:
         """Take one gradient step; False (and no step) where the policy has moved beyond ``target_kl``."""
+        if not self._checked:
+            self._checked = True
+            self._check_backends(samples)
         losses = self.losses(samples)
         log.add(losses)
         if self.target_kl is not None and approximate_kl(losses.log_ratio) > 1.5 * self.target_kl:
@@ -168,18 +214,61 @@ class EntityPPO(LeanRollouts, PPO):
         self.optimize(losses)
         return True
 
+    def _check_backends(self, samples: Samples) -> None:
+        """Compare losses and gradients with those of the plain modules; take these from now on where they differ."""
+        if explain(self).count("kernels") == 0:
+            return
+        with collect_statistics(self.policy, False):
+            found = self._figures_and_gradients(samples)
+            with using(self.policy, "plain"):
+                expected = self._figures_and_gradients(samples)
+        apart = relative_difference(found, expected)
+        if not apart <= TOLERANCE:
+            warnings.warn(
+                f"on the first minibatch, losses or gradients were {apart:.1e} from those of the plain modules, where "
+                f"at most {TOLERANCE:.0e} is rounding; the plain modules serve from now on. Please report it with the "
+                f"policy's arguments and this: {explain(self)}",
+                stacklevel=2,
+            )
+            force(self.policy, "plain")
+
+    def _figures_and_gradients(self, samples: Samples) -> list[Tensor]:
+        losses = self.losses(samples)
+        parameters = [*self.policy.parameters()]
+        for parameter in parameters:
+            parameter.grad = None
+        torch.autograd.backward(*zip(*losses.gradients, strict=True))  # type: ignore[arg-type]
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        return [losses.figures, losses.log_ratio, *gradients]
+
+    def explain_updates(self) -> dict[str, str]:
+        """What computes losses and takes steps; see :func:`attn_rl.explain`."""
+        reason = self._why_not_losses()
+        own = "all weights at once" if self._find_adam() is not None else "the optimiser's own step"
+        return {"losses": "kernels" if reason is None else f"plain, because {reason}", "step": own}
+
+    def _why_not_losses(self) -> str | None:
+        """Why PPO's losses are not computed in C++, None where they are."""
+        if not isinstance(self.policy, EntityAttentionPolicy):
+            return "the policy is not an EntityAttentionPolicy"
+        reason = self.policy.why_no_logits("evaluate_actions", "_get_action_dist_from_latent")
+        return reason or forced_off(self.policy) or why_no_kernels()
+
     def losses(self, samples: Samples) -> Losses:
         """Compute PPO's clipped losses (Schulman et al. 2017, equations 7 and 9) of a minibatch."""
         observations: Any = samples.observations.get("", samples.observations)
         left = self._current_progress_remaining
         clip = self.clip_range(left)  # type: ignore[operator]
         clip_values = None if self.clip_range_vf is None else self.clip_range_vf(left)  # type: ignore[operator]
-        policy = self.policy
-        if isinstance(policy, EntityAttentionPolicy) and policy.gives_logits:
+        policy: Any = self.policy
+        if self._why_not_losses() is None:
             logits, values = policy.logits_and_values(observations)
-            weights = fused.Coefficients(self.normalize_advantage, clip, clip_values, self.ent_coef, self.vf_coef)
-            figures, log_ratio, *gradients = fused.ppo_losses(logits, values, samples.actions, samples[2:], weights)
-            return Losses(figures, log_ratio, list(zip((logits, values), gradients, strict=True)))
+            if is_plain(logits.detach()) and is_plain(values.detach()):
+                weights = Coefficients(self.normalize_advantage, clip, clip_values, self.ent_coef, self.vf_coef)
+                figures, log_ratio, *gradients = ppo_losses(logits, values, samples.actions, samples[2:], weights)
+                return Losses(figures, log_ratio, list(zip((logits, values), gradients, strict=True)))
         values, log_prob, entropy = policy.evaluate_actions(observations, samples.actions)
         advantages = samples.advantages
         if self.normalize_advantage and len(advantages) > 1:
@@ -207,27 +296,28 @@ class EntityPPO(LeanRollouts, PPO):
 
         Where all parameters have one in an update's first minibatch, one that is missing later on counts as zero.
         """
-        parameters = self.policy.optimizer.param_groups[0]["params"]
+        parameters = [*self.policy.parameters()]
         if self._gradient is not None:
             self._gradient.zero_()
         else:
+            self.policy.optimizer.zero_grad()
             for parameter in parameters:
                 parameter.grad = None
         torch.autograd.backward(*zip(*losses.gradients, strict=True))  # type: ignore[arg-type]
         if self._gradient is None:
             gradients = [p.grad for p in parameters if p.grad is not None]
-            if self._flat is None or len(gradients) < len(parameters):
-                self._flat = None  # some parameters stay where they are
+            if self._adam is None or len(gradients) < len(parameters):
+                self._adam = None  # some parameters stay where they are
                 return clip_gradients(gradients, self.max_grad_norm)
             self._gradient = side_by_side(gradients)
         return clip_gradients([self._gradient], self.max_grad_norm)
 
     def step(self) -> None:
         """Move the weights along the gradient that :meth:`backward` has left."""
-        if self._flat is None or self._gradient is None:
+        if self._adam is None or self._gradient is None:
             self.policy.optimizer.step()
         else:
-            self._flat.step(self._gradient)
+            self._adam.step(self._gradient)
 
     def _record(self, log: UpdateLog) -> None:
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]
@@ -258,3 +348,37 @@ def clip_gradients(gradients: list[Tensor], max_norm: float) -> Tensor:
     norm = (torch.cat([g.flatten() for g in gradients]) if len(gradients) > 1 else gradients[0]).norm()
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm
+
+
+def relative_difference(found: list[Tensor], expected: list[Tensor]) -> float:
+    """How far losses and gradients are from the expected ones.
+
+    Args:
+        found, expected: figures and log-ratios, then the gradients of all parameters.
+
+    Returns:
+        The largest difference: of losses in units of 1 or the largest of them; of a gradient in units of its largest
+        entry, or of a hundredth of the largest of all gradients, since those of tiny ones are rounding.
+    """
+    pairs = [(a.detach(), b.detach()) for a, b in zip(found, expected, strict=True)]
+    largest = [float(b.abs().max()) for _, b in pairs]
+    floors = [1.0, 1.0, *[0.01 * max(largest[2:]) + 1e-12] * len(largest[2:])]
+    apart = [float((a - b).abs().max()) for a, b in pairs]
+    return max(x / max(size, floor) for x, size, floor in zip(apart, largest, floors, strict=True))
+
+
+def why_not_plain_buffer(buffer: RolloutBuffer) -> str | None:
+    """Why minibatches cannot be cut from the arrays of ``buffer``: it has its own way to hand them out."""
+    methods = ("get", "_get_samples", "swap_and_flatten", "to_torch")
+    changed = [name for name in methods if name in vars(buffer) or _defined_elsewhere(type(buffer), name)]
+    return f"{type(buffer).__name__}.{changed[0]} is not Stable-Baselines3's" if changed else None
+
+
+def _defined_elsewhere(cls: type, method: str) -> bool:
+    definer = next(base for base in cls.__mro__ if method in vars(base))
+    return definer not in (BaseBuffer, RolloutBuffer, DictRolloutBuffer)
+
+
+def _same(a: list[Tensor], b: list[Tensor]) -> bool:
+    """Whether two lists hold the same tensors in the same order."""
+    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from attn_rl.nn.encoder import Block, Encoder, FeedForward
-from attn_rl.nn.relations.layers import Related
+from attn_rl.nn.relations.terms import ScoreTerms
 
 
 def tokens(dtype=torch.float64):
@@ -61,6 +61,6 @@ def test_a_bias_on_the_scores_reaches_the_attention():
     block = Block(10, 5, 11).double()
     x, present = tokens()
     bias = torch.randn(2, 5, 7, 7, dtype=torch.float64)
-    assert not torch.equal(block(x, present, None, Related(bias)), block(x, present))
-    one = block(x, present, x[:, :1], Related(bias[:, :, :1]))
-    assert (one - block(x, present, None, Related(bias))[:, :1]).abs().max() <= 1e-12
+    assert not torch.equal(block(x, present, None, ScoreTerms(bias)), block(x, present))
+    one = block(x, present, x[:, :1], ScoreTerms(bias[:, :, :1]))
+    assert (one - block(x, present, None, ScoreTerms(bias))[:, :1]).abs().max() <= 1e-12

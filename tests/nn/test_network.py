@@ -334,7 +334,7 @@ class TestFlatNetwork:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"readout": "median"}, "readout='median' is unknown; choose one of"),
+        ({"readout": "median"}, "readout='median' is unknown; did you mean 'mean'"),
         ({"readout": "ego", "ego_width": 0}, "readout='ego', but the observation has no 1-D Box; pass readout='learn"),
         ({"n_layers": 0}, "n_layers=0, expected at least 1; use DeepSetsExtractor"),
         ({"d_model": 30}, "d_model=30 is not divisible by n_heads=4; try d_model=28 or 32"),

@@ -12,6 +12,7 @@ from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.relations.groups import EGO, Group, KindScale, own_features
 from attn_rl.nn.relations.layers import Relations, places
 from attn_rl.nn.relations.terms import STRONGEST, UNDECLARED, RelationScores, _positions, inverse_strength
+from attn_rl.nn.token_order import TokenOrder
 
 B, N, N_HEADS, N_LAYERS, D_MODEL = 3, 7, 5, 2, 10
 WIDTHS = {"boxes": 5, "walls": 3}
@@ -66,8 +67,16 @@ def network(dtype=torch.float64, **keywords) -> AttentionNetwork:
     return trained(AttentionNetwork(WIDTHS, E, **keywords).to(dtype))
 
 
+def order(n_lead: int) -> TokenOrder:
+    """With the ego, then also a learned query, before the entities."""
+    return TokenOrder.of(tuple(WIDTHS), ego=n_lead > 0, query=n_lead > 1)
+
+
+ENTITIES_READ = {"order": order(0), "ego_reads": False, "entities_read": True, "auto": False}
+
+
 def relations(**keywords) -> Relations:
-    keywords = {"n_lead": 1, "ego_reads": True, "entities_read": False, "auto": False} | keywords
+    keywords = {"order": order(1), "ego_reads": True, "entities_read": False, "auto": False} | keywords
     return trained(Relations(WIDTHS, GROUPS, D_MODEL, N_HEADS, N_LAYERS, **keywords).double())
 
 
@@ -123,7 +132,7 @@ class TestDeclared:
         assert {name.split(".")[0] for name in module.layers[-1].scores.names} == {EGO}
 
     def test_a_token_without_the_feature_is_neutral(self):
-        module = relations(n_lead=2, ego_reads=False, entities_read=True).eval()
+        module = relations(order=order(2), ego_reads=False, entities_read=True).eval()
         ego, entities = observation()
         bias = module(ego, entities)[0].bias
         assert (bias[:, :, 0] == 0).all()  # the learned query
@@ -145,7 +154,8 @@ class TestDeclared:
 
     def test_categories_learn_a_table(self):
         team = Group("team", "category", "boxes", "boxes.team", (0, 1, 2))
-        module = Relations({"boxes": 3}, [team], 6, 2, 2, n_lead=1, ego_reads=False, entities_read=False, auto=False)
+        order = TokenOrder.of(["boxes"], query=True, ego=False)
+        module = Relations({"boxes": 3}, [team], 6, 2, 2, order=order, ego_reads=False, entities_read=False, auto=False)
         table = torch.randn(2, 9)
         module.layers[0].scores.strengths = lambda: table
         teams = torch.tensor([[2, 0, 1, 1]])
@@ -158,7 +168,7 @@ class TestDeclared:
 
 class TestCarriedPositions:
     def test_tells_where_a_head_looks_by_hand(self):
-        module = relations(entities_read=True, n_lead=2).eval()
+        module = relations(entities_read=True, order=order(2)).eval()
         module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
         ego, entities = crowded(observation())
         size = 2 + sum(CAPACITY.values())
@@ -175,14 +185,18 @@ class TestCarriedPositions:
         torch.testing.assert_close(carried[1, 2 + row], expected)
 
     def test_only_for_positions(self):
-        plain = Relations(WIDTHS, [LOCK], D_MODEL, 1, 1, n_lead=0, ego_reads=False, entities_read=True, auto=False)
+        plain = Relations(
+            WIDTHS, [LOCK], D_MODEL, 1, 1, order=order(0), ego_reads=False, entities_read=True, auto=False
+        )
         assert plain.layers[0].carried is None
         assert relations().layers[0].carried is not None
         assert relations().layers[1].carried is None  # only the ego asks there, and it has no place
 
     def test_several_positions_of_a_token_count_as_their_mean(self):
         start, end = SPOT, SPOT._replace(name="boxes.end", columns=(0, 1))
-        module = Relations(WIDTHS, [start, end], 6, 2, 1, n_lead=0, ego_reads=False, entities_read=True, auto=False)
+        module = Relations(
+            WIDTHS, [start, end], 6, 2, 1, order=order(0), ego_reads=False, entities_read=True, auto=False
+        )
         module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
         entities = crowded(observation(torch.float32))[1]
         shown = module._shown(None, entities)
@@ -194,7 +208,7 @@ class TestCarriedPositions:
 
 class TestFeatures:
     def test_equals_the_reference(self):
-        module = Relations(WIDTHS, FEATURES, 6, 2, 1, n_lead=2, ego_reads=False, entities_read=True, auto=True)
+        module = Relations(WIDTHS, FEATURES, 6, 2, 1, order=order(2), ego_reads=False, entities_read=True, auto=True)
         module = trained(module.double()).eval()
         module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
         ego, entities = crowded(observation())
@@ -420,7 +434,7 @@ def test_a_strength_is_bounded_and_no_weight_of_another_channel_overflows_into_i
 @pytest.mark.parametrize("inner", [False, True])
 @pytest.mark.parametrize("n_queries", [1, 3])
 def test_log_count_scaling_sharpens_relations_too(n_queries, inner):
-    attention = MultiHeadAttention(6, 2, inner=inner)
+    attention = MultiHeadAttention(6, 2, scale_products=not inner)
     nn.init.zeros_(attention.w_q.weight)
     nn.init.zeros_(attention.w_q.bias)  # only the bias argument speaks
     patterns: list[torch.Tensor] = []
@@ -434,7 +448,7 @@ def test_log_count_scaling_sharpens_relations_too(n_queries, inner):
 
 @pytest.mark.parametrize("n_queries", [1, 3])
 def test_an_inner_layer_weighs_like_against_neutral_the_same_among_few_and_many(n_queries):
-    attention = MultiHeadAttention(6, 2, inner=True).eval()
+    attention = MultiHeadAttention(6, 2, scale_products=False).eval()
     patterns: list[torch.Tensor] = []
     attention.tap.register_forward_hook(lambda module, inputs, output: patterns.append(output))
     tokens, bias = torch.randn(1, 41, 6), torch.full((1, 2, n_queries, 41), -1e4)

@@ -1,6 +1,7 @@
 """One step on all parameters at once: Adam's step, in Adam's own state, saved as it always was."""
 
 import copy
+import gc
 import io
 
 import pytest
@@ -27,7 +28,7 @@ def step(model: nn.Module, optimizer: torch.optim.Adam, seed: int, flat: bool) -
     found = gradients(model, seed)
     if flat:
         assert ContiguousAdam.can_take(optimizer)
-        ContiguousAdam(optimizer).step(torch.cat([gradient.flatten() for gradient in found]))
+        ContiguousAdam.of(optimizer).step(torch.cat([gradient.flatten() for gradient in found]))
         return
     for parameter, gradient in zip(model.parameters(), found, strict=True):
         parameter.grad = gradient
@@ -69,15 +70,37 @@ def test_state_survives_saving_loading_and_copying():
         assert same(plain, flat)
 
 
-def test_what_lies_together_is_left_where_it_is():
+def test_tensors_side_by_side_keep_storages_of_their_own():
     model, _ = model_and_adam()
-    before = [p.detach().clone() for p in model.parameters()]
-    flat = side_by_side(list(model.parameters()))
-    assert all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
-    assert side_by_side(list(model.parameters())).data_ptr() == flat.data_ptr()
-    flat.zero_()
-    assert not any(p.any() for p in model.parameters())
-    assert side_by_side(list(model.parameters())[::-1]).data_ptr() != flat.data_ptr()  # another order is none
+    parameters = list(model.parameters())
+    before = [p.detach().clone() for p in parameters]
+    whole = side_by_side(parameters)
+    assert all(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+    assert [p.untyped_storage().nbytes() for p in parameters] == [4 * p.numel() for p in parameters]
+    whole.zero_()
+    assert not any(p.any() for p in parameters)
+    del model, whole
+    gc.collect()
+    assert not any(p.any() for p in parameters)  # memory lives as long as any of them
+
+
+def test_it_is_made_once_and_again_when_something_has_moved():
+    model, optimizer = model_and_adam()
+    made = ContiguousAdam.of(optimizer)
+    assert ContiguousAdam.of(optimizer) is made
+    first = next(model.parameters())
+    first.data = first.data.clone()
+    again = ContiguousAdam.of(optimizer)
+    assert again is not made
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert ContiguousAdam.of(optimizer) is not again
+
+
+def test_a_step_counts_as_a_change_of_every_weight():
+    model, optimizer = model_and_adam()
+    before = [p._version for p in model.parameters()]
+    step(model, optimizer, 0, flat=True)
+    assert all(p._version > version for p, version in zip(model.parameters(), before, strict=True))
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, FlatExtractor
-from attn_rl.nn.fused import fused_updates
-from attn_rl.nn.fused.build import library
+from attn_rl.backends.choose import explain, learning, using
+from attn_rl.backends.kernels import build
 from attn_rl.nn.normalizer import RunningNormalizer
-from attn_rl.nn.rollout import settled
 from attn_rl.sb3.ppo import EntityPPO
 from tests.toys import Toy
 
@@ -233,9 +233,9 @@ class TestFirstRatio:
 
 
 @pytest.mark.parametrize("net_arch", [[], [7], [7, 5], {"pi": [7], "vf": [5, 3]}, {"pi": [7], "vf": [5]}])
-@pytest.mark.parametrize("activation", [torch.nn.Tanh, torch.nn.ReLU])
+@pytest.mark.parametrize("activation", [torch.nn.Tanh, torch.nn.ReLU, torch.nn.ELU])
 @torch.no_grad()
-def test_while_weights_stand_still_the_policy_draws_and_values_as_stable_baselines3_does(net_arch, activation):
+def test_the_policy_draws_and_values_as_stable_baselines3_does(net_arch, activation):
     space = spaces.Dict({"ego": spaces.Box(-1, 1, (2,), np.float32), "items": spaces.Box(-1, 1, (5, 3), np.float32)})
     policy = EntityAttentionPolicy(
         space, spaces.Discrete(6), lambda _: 1e-3, net_arch=net_arch, activation_fn=activation
@@ -243,25 +243,23 @@ def test_while_weights_stand_still_the_policy_draws_and_values_as_stable_baselin
     for parameter in policy.parameters():
         parameter.add_(0.3 * torch.randn_like(parameter))
     obs = {key: torch.randn(32, *block.shape) for key, block in space.spaces.items()}
+    kernels = isinstance(policy.heads_by_kernels(learns=False), tuple)
+    assert kernels == ((build.why_not() is None and activation is not torch.nn.ELU) or not net_arch)
     for deterministic in (False, True):
         torch.manual_seed(3)
-        expected = policy(obs, deterministic)
+        found = policy(obs, deterministic)
         torch.manual_seed(3)
-        with settled(policy) as rest:
-            rest.begin()
-            assert (policy.settled is None) == (net_arch == {"pi": [7], "vf": [5, 3]})
-            found = policy(obs, deterministic)
+        with using(policy, "plain"):
+            expected = ActorCriticPolicy.forward(policy, obs, deterministic)
         assert torch.equal(found[0], expected[0])
         for a, b in zip(found[1:], expected[1:], strict=True):
             torch.testing.assert_close(a, b)
-    assert policy.settled is None
 
 
-def test_a_nan_stops_the_draw_while_weights_stand_still():
+def test_a_nan_stops_the_draw():
     policy = EntityAttentionPolicy(spaces.Box(-1, 1, (5, 3), np.float32), spaces.Discrete(6), lambda _: 1e-3).eval()
-    with torch.no_grad(), settled(policy) as rest:
+    with torch.no_grad():
         policy.action_net.bias[0] = torch.nan
-        rest.begin()
         with pytest.raises(ValueError, match="action probability is NaN"):
             policy(torch.zeros(2, 5, 3))
 
@@ -274,11 +272,9 @@ class Bolder(EntityAttentionPolicy):
 def test_a_policy_with_a_distribution_of_its_own_is_asked_for_it():
     policy = Bolder(spaces.Box(-1, 1, (5, 3), np.float32), spaces.Discrete(6), lambda _: 1e-3).eval()
     obs, actions = torch.randn(4, 5, 3), torch.arange(4)
-    with torch.no_grad(), settled(policy) as rest:
-        rest.begin()
-        assert not policy.runs_flat
+    assert "Bolder._get_action_dist_from_latent is not" in policy.heads_by_kernels(learns=False)
     plain = policy.train().evaluate_actions(obs, actions)[1]
-    with fused_updates(policy):
+    with learning(policy):
         logits, _ = policy.logits_and_values(obs)
     torch.testing.assert_close(logits.log_softmax(-1)[actions, actions], plain)
 
@@ -288,35 +284,38 @@ class Own(EntityAttentionPolicy):
         return super().evaluate_actions(obs, actions)
 
 
-@pytest.mark.skipif(library() is None, reason="no C++ compiler")
 @pytest.mark.parametrize(
-    ("policy", "action_space", "settings", "gives"),
+    ("policy", "action_space", "settings", "reason"),
     [
-        (EntityAttentionPolicy, spaces.Discrete(6), {}, True),
-        (EntityAttentionPolicy, spaces.Discrete(5), {"pointer": "items"}, True),
-        (EntityAttentionPolicy, spaces.Discrete(6), {"share_features_extractor": False}, False),
-        (EntityAttentionPolicy, spaces.MultiDiscrete([2, 3]), {}, False),
-        (EntityAttentionPolicy, spaces.Box(-1, 1, (2,), np.float32), {}, False),
-        (Own, spaces.Discrete(6), {}, False),
+        (EntityAttentionPolicy, spaces.Discrete(6), {}, None),
+        (EntityAttentionPolicy, spaces.Discrete(5), {"pointer": "items"}, None),
+        (EntityAttentionPolicy, spaces.Discrete(6), {"share_features_extractor": False}, "networks of their own"),
+        (EntityAttentionPolicy, spaces.MultiDiscrete([2, 3]), {}, "actions are not Discrete"),
+        (EntityAttentionPolicy, spaces.Box(-1, 1, (2,), np.float32), {}, "actions are not Discrete"),
+        (Own, spaces.Discrete(6), {}, "Own.evaluate_actions is not Stable-Baselines3's"),
     ],
 )
-def test_logits_say_it_all_where_actions_are_discrete_and_the_policy_is_its_own(policy, action_space, settings, gives):
+def test_logits_say_it_all_where_actions_are_discrete_and_the_policy_is_its_own(policy, action_space, settings, reason):
     space = spaces.Dict({"items": spaces.Box(-1, 1, (5, 3), np.float32)})
-    made = policy(space, action_space, lambda _: 1e-3, **settings)
-    assert not made.gives_logits
-    with fused_updates(made):
-        assert made.gives_logits == gives
+    found = policy(space, action_space, lambda _: 1e-3, **settings).why_no_logits("evaluate_actions")
+    assert found is None if reason is None else reason in found
+
+
+def test_a_method_replaced_on_one_policy_is_obeyed():
+    policy = EntityAttentionPolicy(spaces.Box(-1, 1, (5, 3), np.float32), spaces.Discrete(6), lambda _: 1e-3)
+    policy.evaluate_actions = lambda obs, actions: None
+    assert "evaluate_actions is not" in policy.why_no_logits("evaluate_actions")
 
 
 @pytest.mark.parametrize(
     "settings", [{}, {"net_arch": [7, 5]}, {"activation_fn": nn.ELU}, {"net_arch": {"pi": [7]}}, {"pointer": "items"}]
 )
-def test_fused_updates_give_the_logits_and_values_of_the_modules(settings):
+def test_learning_gives_the_logits_and_values_of_the_modules(settings):
     """With the kernels where they know actor and critic, and without where they do not."""
     space = spaces.Dict({"ego": spaces.Box(-1, 1, (2,), np.float32), "items": spaces.Box(-1, 1, (5, 3), np.float32)})
     policy = EntityAttentionPolicy(space, spaces.Discrete(5), lambda _: 1e-3, **settings).train()
     obs, found = {key: torch.randn(12, *block.shape) for key, block in space.spaces.items()}, []
-    for updates in (fused_updates(policy), nullcontext()):
+    for updates in (learning(policy), nullcontext()):
         with updates:
             logits, values = policy.logits_and_values(obs)
             policy.zero_grad()
@@ -326,3 +325,34 @@ def test_fused_updates_give_the_logits_and_values_of_the_modules(settings):
     torch.testing.assert_close(found[1][0].log_softmax(-1), policy.get_distribution(obs).distribution.logits)
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_one_seed_gives_one_network_though_the_extractor_is_not_shared():
+    space, firsts = spaces.Box(-1, 1, (5, 3), np.float32), []
+    for n in range(6):
+        clutter = [nn.Linear(2, 2) for _ in range(7 * n)]
+        torch.manual_seed(1)
+        policy = EntityAttentionPolicy(space, spaces.Discrete(6), lambda _: 1e-3, share_features_extractor=False)
+        firsts.append(policy.pi_features_extractor.network.tokenizer.embed[0].first.weight.detach().clone())
+        del clutter
+    assert all(torch.equal(first, firsts[0]) for first in firsts)
+
+
+@pytest.mark.parametrize("given", [{"foreach": True}, {"differentiable": True}, {"fused": False}, {"eps": 1e-3}])
+def test_optimizer_settings_that_exclude_each_other_are_not_combined(given):
+    space = spaces.Box(-1, 1, (5, 3), np.float32)
+    policy = EntityAttentionPolicy(space, spaces.Discrete(6), lambda _: 1e-3, optimizer_kwargs=given)
+    assert given.items() <= policy.optimizer.defaults.items()
+    policy.optimizer.step()
+
+
+def test_explain_tells_what_runs_and_why_not():
+    space = spaces.Box(-1, 1, (5, 3), np.float32)
+    policy = EntityAttentionPolicy(space, spaces.Discrete(6), lambda _: 1e-3)
+    reason = build.why_not()
+    expected = "kernels" if reason is None else f"plain, because {reason}"
+    assert explain(policy).splitlines()[:2] == [
+        f"acting: network by {expected}",
+        f"acting: actor and critic by {expected}",
+    ]
+    assert "learning: network by trimmed, because only EntityPPO's updates" in explain(policy)

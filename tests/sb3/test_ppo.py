@@ -15,7 +15,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import EntityAttentionPolicy, make_vec_env
-from attn_rl.nn import fused
+from attn_rl.backends.kernels import build
 from attn_rl.sb3.policy import LeanCategorical
 from attn_rl.sb3.ppo import EntityPPO, clip_gradients
 
@@ -90,7 +90,7 @@ def test_one_update_gives_the_weights_and_the_log_of_stable_baselines3(
 ):
     """Adam divides by the size of a gradient, so that the rounding of a small one shows."""
     if not kernels:
-        monkeypatch.setattr(fused, "library", lambda: None)
+        monkeypatch.setattr(build, "_loaded", lambda: "switched off")
     untrained = collected(PPO, observation, action, **settings).policy
     stock, ours = (trained(algorithm, observation, action, **settings) for algorithm in (PPO, EntityPPO))
     assert stock._n_updates == ours._n_updates
@@ -160,14 +160,14 @@ def test_the_normaliser_sees_each_observation_once_and_collects_again_afterwards
 
 
 def test_fused_adam_takes_the_steps_of_adam_and_keeps_its_file_layout():
-    plain, fused = (
-        trained(PPO, DICT, spaces.Discrete(3), policy_kwargs={"optimizer_kwargs": {"eps": 1e-5, "fused": fused}})
-        for fused in (False, True)
+    plain, by_one_kernel = (
+        trained(PPO, DICT, spaces.Discrete(3), policy_kwargs={"optimizer_kwargs": {"eps": 1e-5, "fused": one}})
+        for one in (False, True)
     )
     default = collected(PPO, DICT, spaces.Discrete(3)).policy.optimizer.defaults
     assert (default["fused"], default["eps"]) == (True, 1e-5)
-    assert distance(plain.policy, fused.policy) <= 1e-6
-    states = [agent.policy.optimizer.state_dict()["state"] for agent in (plain, fused)]
+    assert distance(plain.policy, by_one_kernel.policy) <= 1e-6
+    states = [agent.policy.optimizer.state_dict()["state"] for agent in (plain, by_one_kernel)]
     assert [{k: v.shape for k, v in part.items()} for part in states[0].values()] == [
         {k: v.shape for k, v in part.items()} for part in states[1].values()
     ]
@@ -180,7 +180,7 @@ def test_the_lean_distribution_is_stable_baselines3s():
     logits, draws = torch.randn(11, 3), []
     for distribution in (theirs, ours):
         torch.manual_seed(3)
-        distribution.proba_distribution(action_logits=logits)
+        distribution = distribution.proba_distribution(action_logits=logits)
         actions = distribution.sample()
         draws.append((actions, distribution.mode(), distribution.log_prob(actions), distribution.entropy()))
     for i, (a, b) in enumerate(zip(*draws, strict=True)):
@@ -195,7 +195,7 @@ def test_the_lean_distribution_has_the_gradient_of_stable_baselines3s():
     actions, found = torch.tensor([0, 1, 4, 2, 3, 0, 1, 2, 3, 4, 0]), []
     for distribution in (CategoricalDistribution(5), LeanCategorical(5)):
         leaf = logits.clone().requires_grad_()
-        distribution.proba_distribution(action_logits=leaf)
+        distribution = distribution.proba_distribution(action_logits=leaf)
         outputs = distribution.log_prob(actions), distribution.entropy()
         found.append(
             torch.autograd.grad(outputs, leaf, [torch.arange(11.0).double().cos(), torch.ones(11).double()])[0]

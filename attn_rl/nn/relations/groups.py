@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from attn_rl.nn.normalizer import RunningNormalizer
-
-EGO = "ego"
+from attn_rl.nn.stages import Described, ScalingStage, stage_of
+from attn_rl.nn.token_order import EGO
 
 
 class Group(NamedTuple):
@@ -108,7 +108,7 @@ def channel_forms(a: Group, b: Group) -> Tensor:
     return forms
 
 
-class KindScale(nn.Module):
+class KindScale(Described):
     """One scale for all groups of a kind, so that they stay comparable.
 
     Features are centred on each observation's own mean and divided by one running standard deviation *within*
@@ -128,3 +128,7 @@ class KindScale(nn.Module):
         centre = x.sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1.0)
         centred = ((x - centre) * present).unflatten(-1, (-1, self.n_scales))
         return self.normalizer(centred, present.expand(centred.shape[:-1])).flatten(-2)
+
+    def stage(self) -> ScalingStage:
+        """Describe the scaling; what it is centred on is each observation's own."""
+        return stage_of(self.normalizer, "normalizer", ScalingStage)

@@ -5,7 +5,7 @@ Shapes: B batch, H heads, Q queries, N attended tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import product
@@ -14,10 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from attn_rl.nn.fused import Relation
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.relations.groups import EGO, Group, KindScale, comparable, show
-from attn_rl.nn.relations.terms import CarriedPositions, Pair, RelationScores
+from attn_rl.nn.relations.terms import CarriedPositions, Pair, RelationScores, ScoreTerms
+from attn_rl.nn.stages import Described, GroupStage, KindStage, Opaque, RelationStage, ScalingStage, stage_of
+from attn_rl.nn.token_order import TokenOrder
 
 MODES = ("auto", "declared", "off")
 
@@ -37,22 +38,7 @@ class Strength(NamedTuple):
         return f"{' '.join(words)}, {self.value:.2g}"
 
 
-class Related(NamedTuple):
-    """What relations add to one attention layer.
-
-    Attributes:
-        bias: to the scores (B,H,Q,N).
-        carry: to the output: pattern (B,H,Q,N) -> (B,Q,D).
-    """
-
-    bias: Tensor | None = None
-    carry: Callable[[Tensor], Tensor] | None = None
-
-
-UNRELATED = Related()
-
-
-class LayerRelations(nn.Module):
+class LayerRelations(Described):
     """What one layer adds to its scores.
 
     Args:
@@ -78,29 +64,24 @@ class LayerRelations(nn.Module):
         self.scores = RelationScores(pairs, columns, n_heads) if pairs else None
         self.carried = CarriedPositions(positions, n_heads, d_model) if positions else None
 
-    def forward(self, shown: Tensor) -> Related:
+    def forward(self, shown: Tensor) -> ScoreTerms:
         """What this layer adds to its scores and to its output; tokens show (B,M,Z)."""
         bias = None if self.scores is None else self.scores(shown, self.n_rows)
-        return Related(bias, None if self.carried is None else partial(self.carried, shown=shown))
+        return ScoreTerms(bias, None if self.carried is None else partial(self.carried, shown=shown))
 
-    def factors(self, shown: Tensor, rows: Tensor) -> Relation | None:
-        """The scores of :meth:`forward` as a product, for rows without padding.
-
-        Args:
-            shown: what every token shows (B,M,Z).
-            rows: the present ones of these (R,Z).
-        """
-        if not isinstance(self.scores, RelationScores):
-            return None
-        return Relation(self.scores.left(rows if self.n_rows is None else shown[:, 0]), rows)
+    def stage(self) -> RelationStage | None:
+        """Describe what this layer adds; None = nothing."""
+        if self.carried is not None:
+            raise Opaque("carried", "carries positions in the values, which only the modules compute")
+        return None if self.scores is None else stage_of(self.scores, "scores", RelationStage)
 
 
 def asked(groups: Sequence[Group], queries: Sequence[str], auto: bool) -> list[Pair]:
     """The pairs that a layer compares whose ``queries`` are read; what is declared says it better than features do."""
     pairs = [(a, b) for a in groups for b in groups if a.owner in queries and comparable(a, b)]
     declared = [(a, b) for a, b in pairs if a.compare != "feature"]
-    told = any(EGO not in (a.owner, b.owner) for a, b in declared)
-    return pairs if auto and not told else declared
+    said = any(EGO not in (a.owner, b.owner) for a, b in declared)
+    return pairs if auto and not said else declared
 
 
 def places(groups: Sequence[Group]) -> dict[Group, slice]:
@@ -112,7 +93,7 @@ def places(groups: Sequence[Group]) -> dict[Group, slice]:
     return found
 
 
-class Relations(nn.Module):
+class Relations(Described):
     """The relation scores of all layers.
 
     Args:
@@ -121,7 +102,7 @@ class Relations(nn.Module):
         d_model: width D of the tokens.
         n_heads: heads H.
         n_layers: layers.
-        n_lead: tokens before the entities: learned query, ego.
+        order: in which tokens stand.
         ego_reads: the ego's row is the one read out.
         entities_read: the last layer's entity rows are read too.
         auto: also compare groups feature by feature (``compare="feature"``) where entities attend to entities and
@@ -136,7 +117,7 @@ class Relations(nn.Module):
         n_heads: int,
         n_layers: int,
         *,
-        n_lead: int,
+        order: TokenOrder,
         ego_reads: bool,
         entities_read: bool,
         auto: bool,
@@ -148,7 +129,7 @@ class Relations(nn.Module):
         pairs = [asked(groups, owners, auto) for owners in queries]
         used = {group for layer in pairs for pair in layer for group in pair}
         self.columns = places([g for g in groups if g in used])
-        self.n_lead = n_lead
+        self.order = order
         self.layers = nn.ModuleList(
             LayerRelations(pairs[i], self.columns, d_model, n_heads, full=i < n_layers - 1 or entities_read)
             for i in range(n_layers)
@@ -169,7 +150,7 @@ class Relations(nn.Module):
             if isinstance(module, RelationScores):
                 module.reset_parameters()
 
-    def forward(self, ego: Tensor | None, entities: Entities) -> list[Related]:
+    def forward(self, ego: Tensor | None, entities: Entities) -> list[ScoreTerms]:
         """What each layer adds to its scores and to its output.
 
         Args:
@@ -179,28 +160,36 @@ class Relations(nn.Module):
         shown = self._shown(ego, entities)
         return [layer(shown) for layer in self.layers]
 
-    @property
-    def factorizes(self) -> bool:
-        """Whether all that is added are products of what two tokens show."""
-        return all(layer.carried is None for layer in self.layers)
+    def collect(self, ego: Tensor | None, entities: Entities) -> None:
+        """Let the scales see a batch, as :meth:`forward` does, and nothing else."""
+        if any(scale.normalizer.collects for scale in self.scales):  # type: ignore[union-attr]
+            self._shown(ego, entities)
 
-    def factors(self, ego: Tensor | None, entities: Entities, present: Tensor) -> list[Relation | None]:
-        """The scores of :meth:`forward` as products, where ``factorizes``; ``present`` (B,M): which tokens."""
-        shown = self._shown(ego, entities)
-        rows = shown[present]
-        return [layer.factors(shown, rows) for layer in self.layers]  # type: ignore[operator]
+    def stage(self) -> tuple[tuple[KindStage, ...], tuple[RelationStage | None, ...]]:
+        """Describe what tokens show, and what every layer adds."""
+        scales = iter(enumerate(self.scales))
+        kinds = []
+        for groups in self.kinds:
+            compare, scaling = groups[0].compare, None
+            if compare != "category":
+                i, scale = next(scales)
+                scaling = stage_of(scale, f"scales.{i}", ScalingStage)
+            members = (GroupStage(self.order.part_of(g.owner), g.columns, self.columns[g].start) for g in groups)
+            kinds.append(KindStage(compare, tuple(members), scaling))
+        layers = (stage_of(part, f"layers.{i}", RelationStage, type(None)) for i, part in enumerate(self.layers))
+        return tuple(kinds), tuple(layers)
 
     def _shown(self, ego: Tensor | None, entities: Entities) -> Tensor:
         """What every token shows (B,M,Z): zeros where it carries nothing, as the learned query."""
-        tokens, start, n_tokens = {}, {}, self.n_lead - (ego is not None)
+        tokens = {}
         if ego is not None:
-            tokens[EGO], start[EGO], n_tokens = (ego.unsqueeze(1), ego.new_ones(len(ego), 1, 1)), n_tokens, n_tokens + 1
+            tokens[EGO] = ego.unsqueeze(1), ego.new_ones(ego.shape[0], 1, 1)
         for owner, (x, present) in entities.items():
             there = present.unsqueeze(-1)
             tokens[owner] = x.masked_fill(~there, 0.0), there.to(x.dtype)
-            start[owner], n_tokens = n_tokens, n_tokens + x.shape[1]
+        starts = self.order.starts([x.shape[1] for x, _ in entities.values()])
         width = max(place.stop for place in self.columns.values())
-        shown = x.new_zeros(len(x), n_tokens, width)
+        shown = x.new_zeros(x.shape[0], starts[-1], width)
         scales = iter(self.scales)
         for groups in self.kinds:
             u = torch.cat([_select(tokens[group.owner][0], group.columns) for group in groups], 1)
@@ -210,7 +199,7 @@ class Relations(nn.Module):
             rows = show(groups[0].compare, u, present)
             used = 0
             for group in groups:
-                first, n = start[group.owner], tokens[group.owner][0].shape[1]
+                first, n = starts[self.order.part_of(group.owner)], tokens[group.owner][0].shape[1]
                 shown[:, first : first + n, self.columns[group]] = rows[:, used : used + n]
                 used += n
         return shown

@@ -6,13 +6,30 @@ Shapes: B batch, H heads, Q queries, M tokens, C channels, Z columns that tokens
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from attn_rl.nn.relations.groups import Group, are_distances, channel_forms, channel_names
+from attn_rl.nn.stages import Described, RelationStage
+
+
+class ScoreTerms(NamedTuple):
+    """What relations add to one attention layer.
+
+    Attributes:
+        bias: to the scores (B,H,Q,N).
+        carry: to the output: pattern (B,H,Q,N) -> (B,Q,D).
+    """
+
+    bias: Tensor | None = None
+    carry: Callable[[Tensor], Tensor] | None = None
+
+
+NO_TERMS = ScoreTerms()
 
 Pair = tuple[Group, Group]
 """The querying token's group and the attended token's."""
@@ -29,7 +46,7 @@ STRONGEST = 1000.0
 """Beyond this the rounding of a distance begins to count."""
 
 
-class RelationScores(nn.Module):
+class RelationScores(Described):
     r"""One layer's weight on every channel of every relation, per head.
 
     .. math:: b_{hij} = z_i^\top \Big(\sum_c w_{hc} F_c\Big) z_j
@@ -99,14 +116,18 @@ class RelationScores(nn.Module):
         Args:
             shown: what every token shows (B,M,Z).
         """
-        left = self.left(shown[:, :n_rows]).transpose(1, 2)  # (B,H,Q,Z)
+        rows, n_shown = shown[:, :n_rows], shown.shape[-1]
+        left = linear(rows, self.head_forms()).view(*rows.shape[:2], -1, n_shown).transpose(1, 2)  # (B,H,Q,Z)
         return (left.flatten(1, 2) @ shown.transpose(1, 2)).unflatten(1, left.shape[1:3])
 
-    def left(self, shown: Tensor) -> Tensor:
-        """What to multiply with what the attended tokens show: rows (...,Z) -> (...,H,Z)."""
-        n_shown = shown.shape[-1]
-        forms = (self.strengths() @ self.forms).view(-1, n_shown)  # (H Z,Z)
-        return linear(shown, forms).view(*shown.shape[:-1], -1, n_shown)
+    def head_forms(self) -> Tensor:
+        """Every head's form, transposed (H Z,Z): the channels' forms with the strengths they have in it."""
+        n_shown = math.isqrt(self.forms.shape[1])
+        return (self.strengths() @ self.forms).view(-1, n_shown)
+
+    def stage(self) -> RelationStage:
+        """Describe the scores."""
+        return RelationStage(self.weight, self.head_forms, math.isqrt(self.forms.shape[1]))
 
 
 class CarriedPositions(nn.Module):

@@ -1,4 +1,4 @@
-// What the encoder computes with: vectors of floats, matrix products, layer normalisation, softmax.
+// What the kernels compute with: vectors of floats, matrix products, layer normalisation, softmax.
 //
 // Matrices are row-major float32. Everything works for any width, fastest for multiples of the vector's.
 #pragma once
@@ -9,6 +9,9 @@
 #include <memory>
 #include <numeric>
 #include <type_traits>
+
+#include "structures.h"
+
 #ifdef __AVX__
 #include <immintrin.h>
 #endif
@@ -168,34 +171,30 @@ static void tangent_backward(int64_t n, const float* y, float* d_y) {
 
 // ---- layer normalisation ---------------------------------------------------------------------------------------
 
-struct Norm {
-    const float *weight, *bias;
-};
-
-static void normalize(int M, int D, const float* x, Norm norm, float* y) {
+static void normalize(int M, int D, const float* x, const Norm& norm, float* y) {
     for (int i = 0; i < M; i++, x += D, y += D) {
         float mean = 0, square = 0;
         for (int j = 0; j < D; j++) mean += x[j];
         mean /= D;
         for (int j = 0; j < D; j++) square += (x[j] - mean) * (x[j] - mean);
-        float scale = 1 / std::sqrt(square / D + 1e-5f);
+        float scale = 1 / std::sqrt(square / D + norm.eps);
         for (int j = 0; j < D; j++) y[j] = (x[j] - mean) * scale * norm.weight[j] + norm.bias[j];
     }
 }
 
-// Adds to d_x, d_weight and d_bias.
-static void normalize_backward(int M, int D, const float* x, Norm norm, const float* d_y, float* d_x, float* d_weight,
-                               float* d_bias) {
+// y = u w + b with u = (x - mean) / deviation and g = dy w: dx = (g - mean g - u mean(g u)) / deviation, dw += dy u,
+// db += dy. Adds to d_x, too.
+static void normalize_backward(int M, int D, const float* x, const Norm& norm, const float* d_y, float* d_x) {
     for (int i = 0; i < M; i++, x += D, d_y += D, d_x += D) {
         float mean = 0, square = 0, along = 0, total = 0;
         for (int j = 0; j < D; j++) mean += x[j];
         mean /= D;
         for (int j = 0; j < D; j++) square += (x[j] - mean) * (x[j] - mean);
-        float scale = 1 / std::sqrt(square / D + 1e-5f);
+        float scale = 1 / std::sqrt(square / D + norm.eps);
         for (int j = 0; j < D; j++) {
             float unit = (x[j] - mean) * scale, g = d_y[j] * norm.weight[j];
-            d_weight[j] += d_y[j] * unit;
-            d_bias[j] += d_y[j];
+            norm.d_weight[j] += d_y[j] * unit;
+            norm.d_bias[j] += d_y[j];
             along += g * unit;
             total += g;
         }
@@ -224,7 +223,7 @@ static void softmax(int M, int n, float* s) {
     }
 }
 
-// d_p becomes d_scores.
+// ds = p (dp - sum p dp), row by row; d_p becomes d_scores.
 static void softmax_backward(int M, int n, const float* p, float* d_p) {
     int wide = padded(n);
     for (int i = 0; i < M; i++, p += wide, d_p += wide) {

@@ -1,13 +1,13 @@
-"""PPO's losses in the fused kernels: figures and gradients of the formulas, as autograd has them."""
+"""PPO's losses in the kernels: figures and gradients of the formulas, as autograd has them."""
 
 import pytest
 import torch
 from torch.distributions import Categorical
 
-from attn_rl.nn import fused
-from attn_rl.nn.fused import build
+from attn_rl.backends.kernels import build
+from attn_rl.backends.kernels.losses import Coefficients, ppo_losses
 
-pytestmark = pytest.mark.skipif(build.library() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.skipif(build.why_not() is not None, reason="no C++ compiler")
 
 
 def minibatch(n: int, n_actions: int) -> tuple[torch.Tensor, ...]:
@@ -20,7 +20,7 @@ def minibatch(n: int, n_actions: int) -> tuple[torch.Tensor, ...]:
     return logits, values, actions, values.flatten() + 0.2 * torch.randn(n), log_probs, advantages, torch.randn(n)
 
 
-def by_autograd(logits, values, actions, old_values, log_probs, advantages, returns, weights: fused.Coefficients):
+def by_autograd(logits, values, actions, old_values, log_probs, advantages, returns, weights: Coefficients):
     leaves = logits.double().requires_grad_(), values.double().requires_grad_()
     now, distribution = leaves[1].flatten(), Categorical(logits=leaves[0])
     if weights.normalize and len(advantages) > 1:
@@ -41,22 +41,22 @@ def by_autograd(logits, values, actions, old_values, log_probs, advantages, retu
 @pytest.mark.parametrize(
     "weights",
     [
-        fused.Coefficients(normalize=True, clip=0.2, clip_values=None, entropy=0.0, value=0.5),
-        fused.Coefficients(normalize=False, clip=0.1, clip_values=0.1, entropy=0.3, value=0.7),
-        fused.Coefficients(normalize=True, clip=0.2, clip_values=0.0, entropy=0.3, value=0.7),
+        Coefficients(normalize=True, clip=0.2, clip_values=None, entropy=0.0, value=0.5),
+        Coefficients(normalize=False, clip=0.1, clip_values=0.1, entropy=0.3, value=0.7),
+        Coefficients(normalize=True, clip=0.2, clip_values=0.0, entropy=0.3, value=0.7),
     ],
 )
 def test_figures_and_gradients_are_those_of_autograd(n, n_actions, weights):
     given = minibatch(n, n_actions)
-    found = fused.ppo_losses(*given[:3], given[3:], weights)
+    found = ppo_losses(*given[:3], given[3:], weights)
     for a, b in zip(found, by_autograd(*given, weights), strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=2e-6)
 
 
 def test_what_is_not_finite_stays_visible():
     given = minibatch(7, 3)
-    weights = fused.Coefficients(normalize=True, clip=0.2, clip_values=0.1, entropy=0.1, value=0.5)
+    weights = Coefficients(normalize=True, clip=0.2, clip_values=0.1, entropy=0.1, value=0.5)
     for i in (0, 1, 3, 4, 5, 6):
         broken = [x.clone() for x in given]
         broken[i].view(-1)[2] = torch.nan
-        assert not fused.ppo_losses(*broken[:3], tuple(broken[3:]), weights)[0][3].isfinite()
+        assert not ppo_losses(*broken[:3], tuple(broken[3:]), weights)[0][3].isfinite()

@@ -51,19 +51,19 @@ def encode_trimmed(encode: Encode, ego: Tensor | None, entities: Entities) -> tu
 
 def _encode_cut(encode: Encode, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
     """Encode with every type cut to the most rows that any observation has of it."""
-    cut, places, n_slots = {}, [], 0
+    cut, columns, n_slots = {}, [], 0
     for name, (x, present) in entities.items():
         slots = _occupied(present)
-        flat = _flat(slots, x.shape[1])
-        rows = x.flatten(0, 1).index_select(0, flat).unflatten(0, slots.shape)
-        cut[name] = rows, present.flatten().index_select(0, flat).view(slots.shape)
-        places.append(slots + n_slots)
+        indices = _indices(slots, x.shape[1])
+        rows = x.flatten(0, 1).index_select(0, indices).unflatten(0, slots.shape)
+        cut[name] = rows, present.flatten().index_select(0, indices).view(slots.shape)
+        columns.append(slots + n_slots)
         n_slots += x.shape[1]
     readout, tokens = encode(ego, cut)
     if tokens is None:
         return readout, None
-    everywhere = tokens.new_zeros(len(tokens) * n_slots, tokens.shape[-1])
-    filled = everywhere.index_copy(0, _flat(torch.cat(places, 1), n_slots), tokens.flatten(0, 1))
+    everywhere = tokens.new_zeros(tokens.shape[0] * n_slots, tokens.shape[-1])
+    filled = everywhere.index_copy(0, _indices(torch.cat(columns, 1), n_slots), tokens.flatten(0, 1))
     return readout, filled.unflatten(0, (-1, n_slots))
 
 
@@ -73,7 +73,7 @@ def _occupied(present: Tensor) -> Tensor:
     return present.float().argsort(dim=1, descending=True)[:, :longest]
 
 
-def _flat(slots: Tensor, n_slots: int) -> Tensor:
+def _indices(slots: Tensor, n_slots: int) -> Tensor:
     """Index of (observation, slot) among the rows of a flattened batch: (B,n) -> (B n,)."""
-    start = torch.arange(0, len(slots) * n_slots, n_slots, device=slots.device)
+    start = torch.arange(0, slots.shape[0] * n_slots, n_slots, device=slots.device)
     return (slots + start.unsqueeze(1)).flatten()

@@ -1,14 +1,14 @@
-"""PPO's losses and their gradient in one pass over a minibatch (``Minibatch`` in ``heads.h``)."""
+"""PPO's losses and their gradient in one pass over a minibatch (``losses`` in ``heads.h``)."""
 
 from __future__ import annotations
 
-import ctypes
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from attn_rl.nn.fused.build import library
+from attn_rl.backends.kernels.build import library
+from attn_rl.backends.kernels.structures import Losses
 
 
 class Coefficients(NamedTuple):
@@ -26,19 +26,6 @@ class Coefficients(NamedTuple):
     clip_values: float | None
     entropy: float
     value: float
-
-
-_INPUTS = ("logits", "values", "log_probs", "old_values", "advantages", "returns", "actions")
-_OUTPUTS = ("d_logits", "d_values", "log_ratio", "figures")
-
-
-class _Minibatch(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("n", "n_actions", "normalize")),
-        *((name, ctypes.c_void_p) for name in _INPUTS),
-        *((name, ctypes.c_float) for name in ("clip", "clip_values", "entropy_weight", "value_weight")),
-        *((name, ctypes.c_void_p) for name in _OUTPUTS),
-    ]
 
 
 @torch.no_grad()
@@ -62,18 +49,29 @@ def ppo_losses(
         Policy, value and entropy loss and their weighted sum (4,); the log of the probability ratio (S,); the gradients
         of the sum by ``logits`` and by ``values``.
     """
-    inputs = [x.contiguous() for x in (logits, values, old[1], old[0], *old[2:], actions)]
-    outputs = torch.empty_like(inputs[0]), torch.empty_like(inputs[1]), torch.empty(len(logits)), torch.empty(4)
-    arguments = _Minibatch(
-        *logits.shape,
-        weights.normalize,
-        *map(Tensor.data_ptr, inputs),
-        weights.clip,
-        -1.0 if weights.clip_values is None else weights.clip_values,
-        weights.entropy,
-        weights.value,
-        *map(Tensor.data_ptr, outputs),
+    old_values, log_probs, advantages, returns = (x.contiguous() for x in old)
+    logits, values, actions = logits.contiguous(), values.contiguous(), actions.contiguous()
+    d_logits, d_values = torch.empty_like(logits), torch.empty_like(values)
+    log_ratio, figures = torch.empty(logits.shape[0]), torch.empty(4)
+    minibatch = Losses(
+        n=logits.shape[0],
+        n_actions=logits.shape[1],
+        normalize=weights.normalize,
+        clip=weights.clip,
+        clip_values=-1.0 if weights.clip_values is None else weights.clip_values,
+        entropy_weight=weights.entropy,
+        value_weight=weights.value,
+        logits=logits.data_ptr(),
+        values=values.data_ptr(),
+        log_probs=log_probs.data_ptr(),
+        old_values=old_values.data_ptr(),
+        advantages=advantages.data_ptr(),
+        returns=returns.data_ptr(),
+        actions=actions.data_ptr(),
+        d_logits=d_logits.data_ptr(),
+        d_values=d_values.data_ptr(),
+        log_ratio=log_ratio.data_ptr(),
+        figures=figures.data_ptr(),
     )
-    library().ppo_losses(ctypes.byref(arguments))  # type: ignore[union-attr]
-    d_logits, d_values, log_ratio, figures = outputs
+    library().ppo_losses(minibatch)
     return figures, log_ratio, d_logits, d_values

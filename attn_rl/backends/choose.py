@@ -1,0 +1,318 @@
+"""Which backend runs a network, and why: the one place that decides.
+
+There are three, and all compute the same:
+
+- ``kernels``: C++ over the rows that are there, on a CPU, acting and, inside :func:`learning`, learning;
+- ``trimmed``: the modules, without most of the padding, for gradients;
+- ``plain``: the modules as they are: the reference, for every device and every part.
+
+The first that has no reason against it runs. :func:`explain` tells which and why, :func:`using` forces one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from attn_rl.backends.kernels import build
+from attn_rl.backends.kernels.mlp import MlpProgram
+from attn_rl.backends.kernels.program import Program
+from attn_rl.backends.snapshot import Snapshot
+from attn_rl.backends.trimmed import encode_trimmed
+from attn_rl.nn.network import AttentionNetwork, SetNetwork
+from attn_rl.nn.normalizer import Entities
+from attn_rl.nn.stages import NetworkStage, Opaque, stage_of
+
+BACKENDS = ("kernels", "trimmed", "plain")
+
+Compiled = TypeVar("Compiled")
+
+
+class Described(NamedTuple, Generic[Compiled]):
+    """What C++ takes, or why it can't; both for as long as the modules are what they were."""
+
+    program: Compiled | None
+    why_not: str | None
+    snapshot: Snapshot
+
+
+class Choices:
+    """What is known of one network, or of one policy's actor and critic; a copy knows nothing yet.
+
+    Attributes:
+        forced: the backend that :func:`using` asks for.
+        learns: inside :func:`learning`.
+        described: what C++ takes of it.
+    """
+
+    def __init__(self) -> None:
+        self.forced: str | None = None
+        self.learns = False
+        self.described: Described[Any] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Choices:
+        return Choices()
+
+    def __reduce__(self) -> tuple[type[Choices], tuple[()]]:
+        return Choices, ()
+
+
+def choices_of(module: nn.Module) -> Choices:
+    """What is known of ``module``."""
+    found = vars(module).get(CHOICES)
+    if found is None:
+        found = vars(module).setdefault(CHOICES, Choices())
+    return found
+
+
+CHOICES = "_backend_choices"
+
+
+# ---- running a network -----------------------------------------------------------------------------------------
+
+
+def encode(network: SetNetwork, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+    """What ``network(ego, entities)`` returns, by the backend that serves.
+
+    Args:
+        network: an attention network, or another.
+        ego: (B,E), None without an ego.
+        entities: per type, features (B,N_t,F_t) and presence (B,N_t).
+    """
+    learns = torch.is_grad_enabled()
+    if isinstance(network, AttentionNetwork) and why_not_kernels(network, learns, ego, entities) is None:
+        return _by_kernels(network, learns, ego, entities)
+    if learns and network.training and why_not_trimmed(network) is None:
+        return encode_trimmed(network, ego, entities)
+    return network(ego, entities)  # type: ignore[no-any-return]
+
+
+def _by_kernels(
+    network: AttentionNetwork, learns: bool, ego: Tensor | None, entities: Entities
+) -> tuple[Tensor, Tensor | None]:
+    program: Program = choices_of(network).described.program  # type: ignore[union-attr, assignment]
+    present = network.order.presence(entities)
+    if not learns:
+        return network.read(program.act(ego, entities, present), present)
+    network.collect(ego, entities)
+    return network.read(program.learn(ego, entities), present)
+
+
+def why_not_kernels(
+    network: nn.Module, learns: bool, ego: Tensor | None = None, entities: Entities | None = None
+) -> str | None:
+    """Why C++ does not run ``network``, None where it does.
+
+    Args:
+        network: any network.
+        learns: whether gradients are wanted.
+        ego, entities: the observations, if there are some.
+    """
+    state = choices_of(network)
+    if (reason := forced_off(network)) is not None:
+        return reason
+    if torch.compiler.is_compiling():
+        return "PyTorch is compiling the modules"
+    if learns and not state.learns:
+        return "only EntityPPO's updates hand their gradients to C++"
+    if learns and (reason := _why_not_gradients(network)) is not None:
+        return reason
+    if (reason := describe(network, lambda: _make_program(network)).why_not) is not None:
+        return reason
+    return None if entities is None else _why_not_observations(ego, entities, learns)
+
+
+def describe(
+    module: nn.Module, make: Callable[[], Any], inside: Callable[[], list[nn.Module]] | None = None
+) -> Described[Any]:
+    """What C++ takes of ``module``; looked up again where anything but the numbers has changed.
+
+    Args:
+        module: whose it is.
+        make: returns it; raises :class:`Opaque`.
+        inside: finds the modules that matter; None = all in ``module``.
+    """
+    state = choices_of(module)
+    if state.described is None or not state.described.snapshot.holds():
+        snapshot = Snapshot(list(module.modules() if inside is None else inside()))
+        try:
+            state.described = Described(make(), None, snapshot)
+        except Opaque as opaque:
+            state.described = Described(None, str(opaque), snapshot)
+    return state.described
+
+
+def _make_program(network: nn.Module) -> Program:
+    if (reason := build.why_not()) is not None:
+        raise Opaque("", reason)
+    return Program(stage_of(network, "", NetworkStage), network.taps)  # type: ignore[arg-type]
+
+
+def _why_not_gradients(module: nn.Module) -> str | None:
+    for name, weight in module.named_parameters():
+        if weight._backward_hooks or weight._post_accumulate_grad_hooks:
+            return f"a hook waits for the gradient of {name}"
+    return None
+
+
+def _why_not_observations(ego: Tensor | None, entities: Entities, learns: bool) -> str | None:
+    for x in (*(() if ego is None else (ego,)), *(x for x, _ in entities.values())):
+        if x.dtype != torch.float32 or x.device.type != "cpu":
+            return f"observations are {x.dtype} on {x.device}"
+        if learns and x.requires_grad:
+            return "observations want a gradient"
+    return None
+
+
+def why_not_trimmed(network: SetNetwork) -> str | None:
+    """Why gradients of the modules are computed with all padding, None where most is left out."""
+    state = choices_of(network)
+    if state.forced == "plain":
+        return "'plain' is asked for"
+    if not network.ignores_slots:
+        return "its slots have weights of their own"
+    return "somebody follows it slot by slot" if network.watched else None
+
+
+# ---- telling ---------------------------------------------------------------------------------------------------
+
+
+def explain(model: Any) -> str:
+    """Tell which backend acts and learns, part by part, and why not a faster one.
+
+    Args:
+        model: an SB3 algorithm, or a policy.
+    """
+    policy = getattr(model, "policy", model)
+    lines = []
+    for phase, learns in (("acting", False), ("learning", True)):
+        with learning(policy) if learns and getattr(model, "LEARNS_BY_KERNELS", False) else nullcontext():
+            lines += [f"{phase}: {part} by {backend}" for part, backend in _parts(model, policy, learns)]
+    return "\n".join(lines)
+
+
+def _parts(model: Any, policy: nn.Module, learns: bool) -> Iterator[tuple[str, str]]:
+    networks = {id(module): name for name, module in policy.named_modules() if isinstance(module, SetNetwork)}
+    for module in policy.modules():
+        if id(module) in networks and isinstance(module, SetNetwork):
+            name = networks[id(module)] if len(networks) > 1 else "network"
+            yield name, _backend_of(module, learns)
+    if (heads := getattr(policy, "heads_by_kernels", None)) is not None:
+        found = heads(learns)
+        yield "actor and critic", f"plain, because {found}" if isinstance(found, str) else "kernels"
+    if learns and (others := getattr(model, "explain_updates", None)) is not None:
+        yield from others().items()
+
+
+def _backend_of(network: SetNetwork, learns: bool) -> str:
+    if (reason := why_not_kernels(network, learns)) is None:
+        return "kernels"
+    trims = learns and why_not_trimmed(network) is None
+    return f"{'trimmed' if trims else 'plain'}, because {reason}"
+
+
+# ---- the seams for policies ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def learning(policy: nn.Module) -> Iterator[None]:
+    """Within the block, networks in ``policy`` may hand gradients to C++.
+
+    ``backward()`` then adds gradients to the ``grad`` of their weights, past autograd: ``torch.autograd.grad`` does not
+    find them, and gradients of gradients (TRPO) cannot be had.
+    """
+    found = [choices_of(module) for module in _choosing(policy)]
+    before = [state.learns for state in found]
+    for state in found:
+        state.learns = True
+    try:
+        yield
+    finally:
+        for state, learned in zip(found, before, strict=True):
+            state.learns = learned
+
+
+@contextmanager
+def using(model: Any, backend: str) -> Iterator[None]:
+    """Within the block, ``model`` runs by one backend and no other, where that can run it at all.
+
+    Args:
+        model: an SB3 algorithm, a policy, an extractor or a network.
+        backend: ``"kernels"``, ``"trimmed"`` or ``"plain"``.
+
+    Raises:
+        ValueError: there is no such backend.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r} is unknown; choose one of {BACKENDS}")
+    states = [choices_of(module) for module in _choosing(getattr(model, "policy", model))]
+    before = [state.forced for state in states]
+    for state in states:
+        state.forced = backend
+    try:
+        yield
+    finally:
+        for state, forced in zip(states, before, strict=True):
+            state.forced = forced
+
+
+def force(policy: nn.Module, backend: str | None) -> None:
+    """As :func:`using`, until further notice."""
+    for module in _choosing(policy):
+        choices_of(module).forced = backend
+
+
+def forced_off(module: nn.Module) -> str | None:
+    """Why ``module`` must not run by the kernels: :func:`using` asks for another backend."""
+    forced = choices_of(module).forced
+    return None if forced in (None, "kernels") else f"{forced!r} is asked for"
+
+
+def _choosing(model: nn.Module) -> list[nn.Module]:
+    """The modules that choices are made for: networks, and the policy itself for its actor and critic."""
+    return [model, *(module for module in model.modules() if isinstance(module, SetNetwork) and module is not model)]
+
+
+Layers = dict[str, nn.Module]
+"""Linear layers and activations in turn, by their names."""
+
+
+def actor_and_critic(
+    policy: nn.Module, find: Callable[[], tuple[Layers, ...]], learns: bool
+) -> tuple[MlpProgram, ...] | str:
+    """Actor and critic as C++ takes them, or why it doesn't.
+
+    Args:
+        policy: whose they are; what it consists of is looked at, too.
+        find: their layers; raises :class:`Opaque`.
+        learns: whether gradients are wanted.
+    """
+    state = choices_of(policy)
+    if (reason := forced_off(policy)) is not None:
+        return reason
+    if torch.compiler.is_compiling():
+        return "PyTorch is compiling the modules"
+    if learns and not state.learns:
+        return "only EntityPPO's updates hand their gradients to C++"
+    described = describe(policy, lambda: _make_mlps(find()), lambda: [policy, *_outside_networks(policy)])
+    if described.program is None:
+        return described.why_not or ""
+    if learns and (reason := _why_not_gradients(policy)) is not None:
+        return reason
+    return described.program  # type: ignore[no-any-return]
+
+
+def _outside_networks(policy: nn.Module) -> list[nn.Module]:
+    """All that is in ``policy`` but networks, which are chosen for on their own."""
+    inside = {id(part) for module in policy.modules() if isinstance(module, SetNetwork) for part in module.modules()}
+    return [module for module in policy.modules() if id(module) not in inside and module is not policy]
+
+
+def _make_mlps(parts: tuple[Layers, ...]) -> tuple[MlpProgram, ...]:
+    if (reason := build.why_not()) is not None:
+        raise Opaque("", reason)
+    return tuple(MlpProgram(part) for part in parts)

@@ -1,0 +1,322 @@
+"""A network as C++ takes it, and its passes: acting, and learning as a part of autograd's graph.
+
+Shapes: B observations, N slots, D width, H heads, F features, E ego features.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from attn_rl.backends.kernels import structures as s
+from attn_rl.backends.kernels.build import library
+from attn_rl.nn.attention import Tap
+from attn_rl.nn.normalizer import Entities
+from attn_rl.nn.stages import (
+    BlockStage,
+    KindStage,
+    LinearStage,
+    NetworkStage,
+    NormStage,
+    Opaque,
+    ScalingStage,
+    TokenStage,
+    is_plain,
+)
+
+WEIGHTS = torch.zeros((), requires_grad=True)
+"""Stands for the weights in autograd's graph: makes it call backward, though no gradient flows through it."""
+
+
+class Weights:
+    """Structures that hold weights, and where their gradients go.
+
+    Attributes:
+        tensors: the weights, in the order in which structures name them.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self._fields: list[tuple[s.Structure, str]] = []
+        self._alive: list[Any] = []
+
+    def linear(self, part: s.Structure, stage: LinearStage | None) -> None:
+        """Fill a ``Linear``; without ``stage`` it stays empty."""
+        if stage is None:
+            return
+        part.n_out, part.n_in = stage.weight.shape
+        self.point(part, "weight", stage.weight)
+        if stage.bias is not None:
+            self.point(part, "bias", stage.bias)
+
+    def norm(self, part: s.Structure, stage: NormStage) -> None:
+        """Fill a ``Norm``."""
+        part.eps = stage.eps
+        self.point(part, "weight", stage.weight)
+        self.point(part, "bias", stage.bias)
+
+    def point(self, part: s.Structure, field: str, weight: Tensor) -> None:
+        """Let ``field`` point to a weight, and ``d_<field>`` to its gradient.
+
+        Raises:
+            Opaque: C++ cannot read it.
+        """
+        setattr(part, field, readable(weight))
+        self.tensors.append(weight)
+        self._fields.append((part, f"d_{field}"))
+
+    def array(self, kind: type[s.Structure], length: int) -> Any:
+        """An array of structures that lives as long as this."""
+        made = (kind * length)()
+        self._alive.append(made)
+        return made
+
+    def keep(self, thing: Any) -> Any:
+        """Keep what structures point to alive."""
+        self._alive.append(thing)
+        return thing
+
+    def point_gradients(self) -> list[Tensor]:
+        """Say where gradients are added: to the ``grad`` of the weights, which are returned to be kept alive."""
+        gradients = [gradient_of(weight) for weight in self.tensors]
+        for (part, field), gradient in zip(self._fields, gradients, strict=True):
+            setattr(part, field, gradient.data_ptr())
+        return gradients
+
+
+def readable(x: Tensor) -> int:
+    """The address of ``x``.
+
+    Raises:
+        Opaque: it is not float32 in one stretch of the CPU's memory.
+    """
+    if not is_plain(x):
+        raise Opaque("", f"has {x.dtype} weights on {x.device}, where float32 in one piece on the CPU is needed")
+    return x.data_ptr()
+
+
+def gradient_of(weight: Tensor) -> Tensor:
+    """Where the gradient of ``weight`` is added up: its ``grad``, or scratch memory for a frozen weight."""
+    if not weight.requires_grad:
+        return torch.zeros_like(weight)
+    if weight.grad is None:
+        weight.grad = torch.zeros_like(weight)
+    return weight.grad
+
+
+class Program:
+    """An :class:`attn_rl.nn.network.AttentionNetwork` as C++ takes it, while its weights stay where they are.
+
+    Args:
+        stage: what the network computes.
+        taps: of its blocks; those that are observed see the pattern that was used.
+
+    Raises:
+        Opaque: something that C++ does not compute.
+    """
+
+    def __init__(self, stage: NetworkStage, taps: Sequence[Tap]) -> None:
+        self.weights, self._taps = Weights(), taps
+        blocks = stage.encoder.blocks
+        self.roles = [token.role for token in stage.tokens]
+        self.width, self.n_heads = stage.encoder.norm.weight.shape[0], blocks[0].attention.n_heads
+        self.reads_first, self.relations = stage.reads_first, stage.relations
+        if any(block.attention.n_heads != self.n_heads for block in blocks):
+            raise Opaque("encoder", "has blocks with different numbers of heads")
+        self.network = s.Network(width=self.width, n_heads=self.n_heads)
+        self._tokens(stage.tokens)
+        self._blocks(blocks)
+        self.weights.norm(self.network.norm, stage.encoder.norm)
+        self._kinds(stage.kinds)
+        self._turned = torch.zeros(2, library().turned_size(self.network))
+        self._forms: list[tuple[Tensor, Tensor] | None] = [None] * len(blocks)
+
+    # ---- describing ----
+
+    def _tokens(self, tokens: Sequence[TokenStage]) -> None:
+        sources = self.weights.array(s.Source, len(tokens))
+        for source, token in zip(sources, tokens, strict=True):
+            source.is_ego = token.role == "ego"
+            if token.query is not None:
+                self.weights.point(source, "query", token.query)
+            if token.embedding is not None:
+                source.n_features = token.embedding.first.weight.shape[1]
+                self.weights.linear(source.first, token.embedding.first)
+                context = token.embedding.context
+                self.weights.linear(source.context, None if context is None else LinearStage(context, None))
+                self.weights.linear(source.second, token.embedding.second)
+            self._scaling(source.scaling, token.scaling)
+        self.network.n_sources, self.network.sources = len(tokens), ctypes.addressof(sources)
+
+    def _blocks(self, stages: Sequence[BlockStage]) -> None:
+        blocks = self.weights.array(s.Block, len(stages))
+        for i, (block, stage, relation) in enumerate(zip(blocks, stages, self.relations, strict=True)):
+            attention = stage.attention
+            self.weights.norm(block.norm_attention, stage.norm_attention)
+            for name in ("query", "key", "value", "output"):
+                self.weights.linear(getattr(block, name), getattr(attention, name))
+            block.count_factor = attention.count_factor or 0.0
+            block.scales_products = attention.scales_products
+            block.first_only = self.reads_first and i == len(stages) - 1
+            self.weights.norm(block.norm_feedforward, stage.norm_feedforward)
+            self.weights.linear(block.widen, stage.feedforward.widen)
+            self.weights.linear(block.narrow, stage.feedforward.narrow)
+            block.relates = relation is not None
+        self.network.n_blocks, self.network.blocks = len(stages), ctypes.addressof(blocks)
+
+    def _kinds(self, stages: Sequence[KindStage]) -> None:
+        kinds = self.weights.array(s.Kind, len(stages))
+        for kind, stage in zip(kinds, stages, strict=True):
+            groups = self.weights.array(s.Group, len(stage.groups))
+            for group, member in zip(groups, stage.groups, strict=True):
+                columns = self.weights.keep((ctypes.c_int64 * len(member.columns))(*member.columns))
+                group.source, group.place = member.token, member.place
+                group.n_columns, group.columns = len(member.columns), ctypes.addressof(columns)
+            kind.compare, kind.n_scales = s.COMPARE[stage.compare], 1
+            kind.n_groups, kind.groups = len(groups), ctypes.addressof(groups)
+            if stage.scaling is not None:
+                kind.n_scales = stage.scaling.mean.shape[0]
+                self._scaling(kind.scaling, stage.scaling)
+        shown = [relation.n_shown for relation in self.relations if relation is not None]
+        self.network.n_kinds, self.network.kinds = len(stages) if shown else 0, ctypes.addressof(kinds)
+        self.network.n_shown = shown[0] if shown else 0
+
+    def _scaling(self, part: s.Structure, stage: ScalingStage | None) -> None:
+        if stage is not None:
+            part.mean, part.variance = readable(stage.mean), readable(stage.variance)
+            part.epsilon, part.clip = stage.epsilon, stage.clip
+            self.weights.keep(stage)
+
+    # ---- passes ----
+
+    def call(self, ego: Tensor | None, entities: Entities) -> tuple[s.Structure, list[Any]]:
+        """The arguments of a pass, and what they point to."""
+        alive: list[Any] = [self]
+        slots = (s.Slots * len(self.roles))()
+        blocks = iter(entities.values())
+        for slot, role in zip(slots, self.roles, strict=True):
+            slot.n = 1
+            if role == "query":
+                continue
+            x, present = (ego, None) if ego is not None and role == "ego" else next(blocks)
+            x = x if x.stride(-1) == 1 else x.contiguous()
+            slot.x, slot.stride = x.data_ptr(), x.stride(0)
+            if present is not None:
+                present = present.contiguous()
+                slot.n, slot.row_stride, slot.present = x.shape[1], x.stride(1), present.data_ptr()
+            alive += [x, present]
+        n = next(iter(entities.values()))[0].shape[0]
+        made = s.Call(network=ctypes.addressof(self.network), n_observations=n, slots=ctypes.addressof(slots))
+        return made, [*alive, slots]
+
+    def out(self, call: s.Structure, entities: Entities) -> Tensor:
+        """Memory for what a pass returns: (B,1,D) where the first row is read, else (B,N,D)."""
+        lead = sum(role != "type" for role in self.roles)
+        n_rows = 1 if self.reads_first else lead + sum(x.shape[1] for x, _ in entities.values())
+        return torch.empty(call.n_observations, n_rows, self.width)
+
+    def point_forms(self, call: s.Structure, forms: Sequence[Tensor | None]) -> Any:
+        """Let a pass find every block's forms; return what has to stay alive."""
+        held = (s.Forms * len(forms))()
+        found = [None if x is None else x.detach().contiguous() for x in forms]
+        for part, x in zip(held, found, strict=True):
+            part.forms = None if x is None else x.data_ptr()
+        call.relations = ctypes.addressof(held)
+        return held, found
+
+    def _current_forms(self) -> list[Tensor | None]:
+        """Every block's forms, worked out anew where strengths have changed."""
+        for i, relation in enumerate(self.relations):
+            known = self._forms[i]
+            if relation is not None and (known is None or not torch.equal(known[0], relation.weight)):
+                self._forms[i] = relation.weight.detach().clone(), relation.forms().contiguous()
+        return [None if known is None else known[1] for known in self._forms]
+
+    def act(self, ego: Tensor | None, entities: Entities, present: Tensor) -> Tensor:
+        """Encoded rows, (B,1,D) where the first is read, else (B,N,D); nobody wants gradients.
+
+        Args:
+            ego, entities: as for the network.
+            present: which tokens are there (B,N).
+        """
+        call, alive = self.call(ego, entities)
+        alive += self.point_forms(call, self._current_forms())
+        out = self.out(call, entities)
+        call.turned, call.turned_from, call.out = *map(Tensor.data_ptr, self._turned), out.data_ptr()
+        seen = {i: self._pattern_and_tokens(i, present) for i, tap in enumerate(self._taps) if tap.observers}
+        if seen:
+            watched = (s.Watched * len(self._taps))()
+            for i, (pattern, tokens) in seen.items():
+                watched[i].pattern, watched[i].tokens = pattern.data_ptr(), tokens.data_ptr()
+            call.watched = ctypes.addressof(watched)
+        library().act(call)
+        for i, (pattern, tokens) in seen.items():
+            self._taps[i].show(pattern, tokens, present)
+        del alive
+        return out
+
+    def _pattern_and_tokens(self, block: int, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Where a block's pattern (B,H,Q,N) and the tokens (B,N,D) that it looks at are written."""
+        n, n_tokens = present.shape
+        rows = 1 if self.reads_first and block == self.network.n_blocks - 1 else n_tokens
+        return torch.zeros(n, self.n_heads, rows, n_tokens), torch.zeros(n, n_tokens, self.width)
+
+    def learn(self, ego: Tensor | None, entities: Entities) -> Tensor:
+        """As :meth:`act`, with a graph: ``backward()`` adds gradients to the ``grad`` of the weights.
+
+        They pass autograd by: ``torch.autograd.grad`` does not find them, and gradients of gradients cannot be had.
+        """
+        call, alive = self.call(ego, entities)
+        forms = [None if relation is None else relation.forms() for relation in self.relations]
+        out = self.out(call, entities)
+        return _Learn.apply(self, call, alive, out, WEIGHTS, *forms)  # type: ignore[no-any-return]
+
+
+class Lease:
+    """Memory that goes back to a pool when nobody needs it any more; fresh memory would be mapped page by page."""
+
+    pool: list[Tensor] = []
+
+    def __init__(self, size: int) -> None:
+        memory = self.pool.pop() if self.pool else torch.empty(0)
+        self.memory = memory if memory.numel() >= size else torch.empty(size + size // 4)  # the next may need more
+
+    def __del__(self) -> None:
+        self.pool[:] = [self.memory]
+
+
+class _Learn(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, program: Program, call: Any, alive: list[Any], out: Tensor, _: Tensor, *forms: Tensor
+    ) -> Tensor:
+        pointed = program.point_forms(call, forms)
+        turned = torch.empty(library().turned_size(program.network))
+        ctx.lease = Lease(library().kept_size(call))
+        call.turned, call.kept, call.out = turned.data_ptr(), ctx.lease.memory.data_ptr(), out.data_ptr()
+        library().forward(call)
+        del pointed, turned
+        ctx.program, ctx.call, ctx.alive, ctx.forms = program, call, alive, forms
+        ctx.versions = [weight._version for weight in program.weights.tensors]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Any, ...]:
+        program, call, d_out = ctx.program, ctx.call, d_out.contiguous()
+        if ctx.versions != [weight._version for weight in program.weights.tensors]:
+            raise RuntimeError("a weight was changed between a pass and its backward(): take the step afterwards")
+        held, _ = pointed = program.point_forms(call, ctx.forms)
+        found = [None if x is None else torch.zeros_like(x) for x in ctx.forms]
+        for part, gradient in zip(held, found, strict=True):
+            part.d_forms = None if gradient is None else gradient.data_ptr()
+        gradients = program.weights.point_gradients()
+        call.d_out = d_out.data_ptr()
+        library().backward(call)
+        del gradients, pointed
+        return None, None, None, None, None, *found

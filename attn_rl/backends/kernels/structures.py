@@ -1,0 +1,259 @@
+"""What crosses into C++, described once: ctypes structures here, ``structures.h`` for the other side.
+
+Everything is passed by name: a structure is built from keywords, and C++ reads fields of the same names. Arrays are
+row-major float32 unless said otherwise.
+
+Shapes: B observations, D width, F features, E ego features, H heads, Z columns that tokens show for relations.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, NamedTuple
+
+
+class FieldType(NamedTuple):
+    """A field as either side declares it."""
+
+    python: Any
+    cpp: str
+
+
+INT = FieldType(ctypes.c_int64, "int64_t")
+FLOAT = FieldType(ctypes.c_float, "float")
+FLOATS = FieldType(ctypes.c_void_p, "const float*")
+INTS = FieldType(ctypes.c_void_p, "const int64_t*")
+BOOLS = FieldType(ctypes.c_void_p, "const uint8_t*")
+TO_FLOATS = FieldType(ctypes.c_void_p, "float*")
+
+
+class Structure(ctypes.Structure):
+    """A structure that takes keywords only."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+
+
+STRUCTURES: list[type[Structure]] = []
+CPP_FIELDS: dict[type[Structure], dict[str, str]] = {}
+
+
+def structure(name: str, doc: str, **fields: FieldType) -> Any:
+    """Declare a structure for both sides; ``doc`` becomes its comment."""
+    declared = [(field, kind.python) for field, kind in fields.items()]
+    made = type(name, (Structure,), {"_fields_": declared, "__doc__": doc})
+    STRUCTURES.append(made)
+    CPP_FIELDS[made] = {field: kind.cpp for field, kind in fields.items()}
+    return made
+
+
+def inside(kind: type[Structure]) -> FieldType:
+    """A structure within a structure."""
+    return FieldType(kind, kind.__name__)
+
+
+def array_of(kind: type[Structure]) -> FieldType:
+    """The address of an array of structures."""
+    return FieldType(ctypes.c_void_p, f"const {kind.__name__}*")
+
+
+Linear = structure(
+    "Linear",
+    "weight (out, in), bias (out) or none; where their gradients are added",
+    n_in=INT,
+    n_out=INT,
+    weight=FLOATS,
+    bias=FLOATS,
+    d_weight=TO_FLOATS,
+    d_bias=TO_FLOATS,
+)
+Norm = structure(
+    "Norm",
+    "layer normalisation: weight and bias (D)",
+    weight=FLOATS,
+    bias=FLOATS,
+    d_weight=TO_FLOATS,
+    d_bias=TO_FLOATS,
+    eps=FLOAT,
+)
+Scaling = structure(
+    "Scaling",
+    "of features: clip((x - mean) / sqrt(variance + epsilon)); mean none: as they are",
+    mean=FLOATS,
+    variance=FLOATS,
+    epsilon=FLOAT,
+    clip=FLOAT,
+)
+Source = structure(
+    "Source",
+    "of tokens: a learned query (features 0), the ego (is_ego), an entity type",
+    n_features=INT,
+    is_ego=INT,
+    scaling=inside(Scaling),
+    first=inside(Linear),
+    context=inside(Linear),
+    second=inside(Linear),
+    query=FLOATS,
+    d_query=TO_FLOATS,
+)
+Block = structure(
+    "Block",
+    "pre-norm block; relation (H Z, Z): every head's form, transposed, none where relations add nothing",
+    norm_attention=inside(Norm),
+    query=inside(Linear),
+    key=inside(Linear),
+    value=inside(Linear),
+    output=inside(Linear),
+    count_factor=FLOAT,
+    scales_products=INT,
+    first_only=INT,
+    norm_feedforward=inside(Norm),
+    widen=inside(Linear),
+    narrow=inside(Linear),
+    relates=INT,
+)
+Group = structure(
+    "Group",
+    "features of one source that relations compare, and the first column that its tokens show",
+    source=INT,
+    n_columns=INT,
+    columns=INTS,
+    place=INT,
+)
+Kind = structure(
+    "Kind",
+    "groups on one scale; compare: enum Compare; n_scales: 1, or one per column",
+    compare=INT,
+    n_groups=INT,
+    groups=array_of(Group),
+    n_scales=INT,
+    scaling=inside(Scaling),
+)
+Network = structure(
+    "Network",
+    "an attention network up to the rows that are read",
+    width=INT,
+    n_heads=INT,
+    n_sources=INT,
+    sources=array_of(Source),
+    n_blocks=INT,
+    blocks=array_of(Block),
+    norm=inside(Norm),
+    n_kinds=INT,
+    kinds=array_of(Kind),
+    n_shown=INT,
+)
+Slots = structure(
+    "Slots",
+    "of a source, as the observation has them: x (B, n, F) with strides in floats, present (B, n)",
+    n=INT,
+    stride=INT,
+    row_stride=INT,
+    x=FLOATS,
+    present=BOOLS,
+)
+Watched = structure(
+    "Watched",
+    "where a block's pattern (B, H, Q, N) and the tokens it looks at (B, N, D) are written; none: nowhere",
+    pattern=TO_FLOATS,
+    tokens=TO_FLOATS,
+)
+Forms = structure(
+    "Forms",
+    "of a block's relations: every head's matrix, transposed (H Z, Z)",
+    forms=FLOATS,
+    d_forms=TO_FLOATS,
+)
+Call = structure(
+    "Call",
+    "one pass over a batch; turned: weights (in, out), turned_from: what they were made of, none: anew at every pass;"
+    " out (B, D) of first rows, or (B, N, D) with zeros where nothing is",
+    network=array_of(Network),
+    n_observations=INT,
+    slots=array_of(Slots),
+    turned=TO_FLOATS,
+    turned_from=TO_FLOATS,
+    kept=TO_FLOATS,
+    out=TO_FLOATS,
+    watched=array_of(Watched),
+    d_out=FLOATS,
+    relations=array_of(Forms),
+)
+Mlp = structure(
+    "Mlp",
+    "linear layers with one kind of activation (enum Activation) between them",
+    n_layers=INT,
+    activation=INT,
+    layers=array_of(Linear),
+)
+MlpCall = structure(
+    "MlpCall",
+    "one pass over x (n, n_in); hidden: all hidden layers' outputs",
+    mlp=array_of(Mlp),
+    n=INT,
+    x=FLOATS,
+    turned=TO_FLOATS,
+    turned_from=TO_FLOATS,
+    hidden=TO_FLOATS,
+    out=TO_FLOATS,
+    d_out=FLOATS,
+    d_x=TO_FLOATS,
+)
+Losses = structure(
+    "Losses",
+    "PPO's, of n transitions and n_actions choices; clip_values < 0: values are not clipped; figures (4): loss of"
+    " policy, value, entropy; total",
+    n=INT,
+    n_actions=INT,
+    normalize=INT,
+    clip=FLOAT,
+    clip_values=FLOAT,
+    entropy_weight=FLOAT,
+    value_weight=FLOAT,
+    logits=FLOATS,
+    values=FLOATS,
+    log_probs=FLOATS,
+    old_values=FLOATS,
+    advantages=FLOATS,
+    returns=FLOATS,
+    actions=INTS,
+    d_logits=TO_FLOATS,
+    d_values=TO_FLOATS,
+    log_ratio=TO_FLOATS,
+    figures=TO_FLOATS,
+)
+
+ENUMS = {
+    "Compare": ("BY_VALUE", "BY_POSITION", "BY_CATEGORY", "BY_FEATURE"),
+    "Activation": ("TANH", "RELU"),
+}
+COMPARE = {"value": 0, "position": 1, "category": 2, "feature": 3}
+"""Ways to compare by their number in ``enum Compare``."""
+
+FUNCTIONS = {
+    "turned_size": (Network, ctypes.c_int64),
+    "kept_size": (Call, ctypes.c_int64),
+    "forward": (Call, None),
+    "act": (Call, None),
+    "backward": (Call, None),
+    "mlp_turned_size": (Mlp, ctypes.c_int64),
+    "mlp_forward": (MlpCall, None),
+    "mlp_backward": (MlpCall, None),
+    "ppo_losses": (Losses, None),
+}
+"""What C++ exports: each takes one structure, and returns a number or nothing."""
+
+
+def header() -> str:
+    """``structures.h``: the same structures, enumerations and functions for C++."""
+    lines = ["// Generated from structures.py; do not edit.", "#pragma once", "#include <cstdint>", ""]
+    for name, members in ENUMS.items():
+        lines.append(f"enum {name} {{ {', '.join(members)} }};")
+    for made in STRUCTURES:
+        lines += ["", f"struct {made.__name__} {{  // {made.__doc__}"]
+        lines += [f"    {cpp} {field};" for field, cpp in CPP_FIELDS[made].items()]
+        lines.append("};")
+    lines += ["", 'extern "C" {']
+    for name, (taken, result) in FUNCTIONS.items():
+        lines.append(f"{'void' if result is None else 'int64_t'} {name}(const {taken.__name__}*);")
+    return "\n".join([*lines, "}", ""])

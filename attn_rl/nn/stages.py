@@ -1,0 +1,261 @@
+"""What a network computes, as plain data: named weights and static facts, part by part.
+
+A part whose class defines ``stage()`` describes itself; every backend that is not the modules themselves works from
+such descriptions and from nothing else. A part that cannot be described can only run itself: a subclass without a
+``stage`` of its own, a part with a hook, or one in which a method was replaced. :class:`Opaque` says which and why.
+
+Shapes: D width, F features, E ego features, H heads, C channels of relations, Z columns that tokens show. Weights are
+as ``nn.Linear`` holds them, (out, in).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+
+class LinearStage(NamedTuple):
+    """``weight @ x + bias``; weight (out,in), bias (out,) or None."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+class NormStage(NamedTuple):
+    """Layer normalisation over the last dimension; weight and bias (D,)."""
+
+    weight: Tensor
+    bias: Tensor
+    eps: float
+
+
+class ScalingStage(NamedTuple):
+    """``clip((x - mean) * factor)`` per feature; mean and factor (F,), both of this moment."""
+
+    mean: Tensor
+    variance: Tensor
+    epsilon: float
+    clip: float
+
+
+class EmbeddingStage(NamedTuple):
+    """``second(relu(first(x) + context @ shared))``; context (D,E) or None."""
+
+    first: LinearStage
+    context: Tensor | None
+    second: LinearStage
+
+
+class TokenStage(NamedTuple):
+    """Where some of the tokens come from.
+
+    Attributes:
+        role: a learned query, the ego, or an entity type.
+        scaling: of the features; None = as they are.
+        embedding: of the features; None for a query.
+        query: the query (D,); None for the others.
+    """
+
+    role: Literal["query", "ego", "type"]
+    scaling: ScalingStage | None = None
+    embedding: EmbeddingStage | None = None
+    query: Tensor | None = None
+
+
+class AttentionStage(NamedTuple):
+    """Multi-head softmax attention of scaled dot products.
+
+    Attributes:
+        query, key, value, output: the projections (D,D); only query and output have a bias.
+        n_heads: heads H.
+        count_factor: scores are multiplied by ``count_factor * log(n + 1)`` with n present tokens; None = they are not.
+        scales_products: that factor is for the dot products too, not only for what relations add.
+    """
+
+    query: LinearStage
+    key: LinearStage
+    value: LinearStage
+    output: LinearStage
+    n_heads: int
+    count_factor: float | None
+    scales_products: bool
+
+
+class FeedForwardStage(NamedTuple):
+    """``narrow(relu(widen(x)))``."""
+
+    widen: LinearStage
+    narrow: LinearStage
+
+
+class BlockStage(NamedTuple):
+    """A pre-norm transformer block."""
+
+    norm_attention: NormStage
+    attention: AttentionStage
+    norm_feedforward: NormStage
+    feedforward: FeedForwardStage
+
+
+class EncoderStage(NamedTuple):
+    """Blocks, then a normalisation."""
+
+    blocks: tuple[BlockStage, ...]
+    norm: NormStage
+
+
+class GroupStage(NamedTuple):
+    """Features of one owner that relations compare.
+
+    Attributes:
+        token: index of the owner among the network's tokens.
+        columns: of its features.
+        place: first of the columns that its tokens show.
+    """
+
+    token: int
+    columns: tuple[int, ...]
+    place: int
+
+
+class KindStage(NamedTuple):
+    """Groups of one kind: how they are compared, and their common scale (None: as they are)."""
+
+    compare: str
+    groups: tuple[GroupStage, ...]
+    scaling: ScalingStage | None
+
+
+class RelationStage(NamedTuple):
+    """What one layer adds to its scores, ``shown_i @ forms_h @ shown_j``.
+
+    Attributes:
+        weight: what the forms depend on.
+        forms: computes the matrices of all heads, transposed, in a row (H Z,Z); differentiable.
+        n_shown: columns Z.
+    """
+
+    weight: Tensor
+    forms: Callable[[], Tensor]
+    n_shown: int
+
+
+class NetworkStage(NamedTuple):
+    """A whole attention network.
+
+    Attributes:
+        tokens: in the order in which they stand.
+        encoder: the blocks.
+        kinds: what tokens show for relations.
+        relations: per block; None = nothing is added.
+        reads_first: only the first row is read.
+    """
+
+    tokens: tuple[TokenStage, ...]
+    encoder: EncoderStage
+    kinds: tuple[KindStage, ...]
+    relations: tuple[RelationStage | None, ...]
+    reads_first: bool
+
+
+class Opaque(Exception):
+    """A part that can only run itself.
+
+    Attributes:
+        path: dotted name of the part, as ``named_modules`` has it.
+        why: what is in the way.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"{path} {why}" if path else why)
+        self.path, self.why = path, why
+
+
+class Described(nn.Module):
+    """A part that can say what it computes."""
+
+    def stage(self) -> Any:
+        """Describe this part, as the class that defines this method computes it.
+
+        Raises:
+            Opaque: a part inside can only run itself.
+        """
+        raise NotImplementedError
+
+
+T = TypeVar("T")
+
+
+def stage_of(part: nn.Module, path: str, *kinds: type[T]) -> T:
+    """The description of ``part``, which stands at ``path`` in the part that asks.
+
+    Raises:
+        Opaque: ``part``, or something inside, can only run itself, or is of another kind.
+    """
+    if (why := why_opaque(part)) is not None:
+        raise Opaque(path, why)
+    try:
+        found = PRIMITIVES[type(part)](part) if type(part) in PRIMITIVES else part.stage()  # type: ignore[operator]
+    except Opaque as inside:
+        raise Opaque(".".join(name for name in (path, inside.path) if name), inside.why) from None
+    if not isinstance(found, kinds):
+        raise Opaque(path, f"is a {type(part).__name__}, which is not expected there")
+    return found
+
+
+def why_opaque(part: nn.Module) -> str | None:
+    """Why ``part`` itself can only run itself, None where it can be described."""
+    cls = type(part)
+    if cls not in PRIMITIVES and "stage" not in vars(cls):
+        return f"is a {cls.__name__}, which can only run itself"
+    if listeners(part) or any(GLOBAL_HOOKS):
+        return "has a hook"
+    replaced = [name for name in vars(part) if callable(getattr(cls, name, None))]
+    return f"has a replaced method, {replaced[0]}" if replaced else None
+
+
+GLOBAL_HOOKS = (
+    torch_module._global_forward_hooks,
+    torch_module._global_forward_pre_hooks,
+    torch_module._global_backward_hooks,
+    torch_module._global_backward_pre_hooks,
+)
+"""Hooks on all modules of the process."""
+
+
+def hooks_of(part: nn.Module) -> tuple[dict[int, Any], ...]:
+    """The dictionaries in which ``part`` keeps its hooks; they stay the same objects."""
+    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks  # type: ignore[return-value]
+
+
+def listeners(part: nn.Module) -> bool:
+    """Whether any hook is registered on ``part``."""
+    return any(hooks_of(part))
+
+
+def _linear(layer: nn.Linear) -> LinearStage:
+    return LinearStage(layer.weight, layer.bias)
+
+
+def _norm(norm: nn.LayerNorm) -> NormStage:
+    if norm.weight is None or norm.bias is None or norm.weight.ndim != 1:
+        raise Opaque("", "is a LayerNorm without weight or bias")
+    return NormStage(norm.weight, norm.bias, norm.eps)
+
+
+PRIMITIVES: dict[type[nn.Module], Callable[[Any], Any]] = {nn.Linear: _linear, nn.LayerNorm: _norm}
+"""Modules of PyTorch's own that are described, each by its exact class."""
+
+
+def all_of(*parts: nn.Module) -> list[Tensor]:
+    """Parameters and buffers of ``parts``."""
+    return [x for part in parts for x in (*part.parameters(), *part.buffers())]
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether a backend outside PyTorch may read ``x``: float32, on the CPU, one stretch of memory."""
+    return x.dtype == torch.float32 and x.device.type == "cpu" and x.layout == torch.strided and x.is_contiguous()
