@@ -201,7 +201,7 @@ class BoxesVectorEnv(BatchedEnv):
         return self._lattice[np.where(index == GEM, 0, state.palette[rows, index])]
 
     def relevant_slots(self, state: State) -> np.ndarray:
-        """Return the box to open next on the way to the gem; or -1 if the way is lost."""
+        """Return the box to open next on the way to the gem; -1 where the way is lost."""
         wanted = state.present & (state.level == state.progress[:, None])
         return np.where(wanted.any(axis=1), np.argmax(wanted, axis=1), -1)
 

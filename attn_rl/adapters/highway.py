@@ -25,7 +25,7 @@ LANE_RANGES = {"long_off": [-100, 100], "lat_off": [-4, 4], "ang_off": [-np.pi, 
 
 
 class TracedKinematics(KinematicObservation):
-    """HighwayEnv's Kinematics, which also keeps the vehicles it saw: row i + 1 is ``vehicles[i]``, nearest first.
+    """HighwayEnv's Kinematics that keeps the vehicles it saw: row i + 1 is ``vehicles[i]``, nearest first.
 
     They have to be kept at this moment: intersections remove and add vehicles after they have observed. The rows are
     HighwayEnv's, bit for bit, without its DataFrames.

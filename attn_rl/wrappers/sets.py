@@ -189,7 +189,7 @@ def _unstack(element: gym.Space, stacked: Any) -> Iterable:
 
 
 def _flatten(name: str, element: gym.Space, values: Iterable) -> np.ndarray:
-    """Return the elements as rows (n,F)."""
+    """Elements -> rows (n,F)."""
     width = spaces.flatdim(element)
     if isinstance(values, np.ndarray) and values.ndim > 1 and values.shape[1:] == element.shape:
         return values.reshape(len(values), width)
