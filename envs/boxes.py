@@ -30,7 +30,7 @@ class BoxesVectorEnv(BatchedEnv):
     a box whose lock has the key's colour uses the key up and gives you what is in the box: another
     key, or the gem. From the first key a chain of ``depth`` boxes leads to the gem. Each key of the
     chain but the last also opens ``branches`` dead ends: a box (or a row of up to ``branch_length``
-    boxes) of which the last holds a key that opens nothing. To choose well is to look ahead: does what
+    boxes) of which the last holds a key that opens nothing. Choosing well means looking ahead: does what
     is in this box open another one? All key colours of a game differ (from a lattice of 63, black left
     out). An opened box is gone. Slots are shuffled anew at every step.
 

@@ -38,7 +38,7 @@ class CherryPickVectorEnv(BatchedEnv):
 
     There is no ego. Present cherries come first.
 
-    **Actions.** ``Discrete(capacity)``: pick the cherry in this slot. For an empty slot you are handed
+    **Actions.** ``Discrete(capacity)``: pick the cherry in this slot. For an empty slot you get
     the worst cherry there is.
 
     **Reward.** The quality of the cherry picked. Maximum of the return: 1, in every game.

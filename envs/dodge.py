@@ -40,7 +40,7 @@ class DodgeVectorEnv(BatchedEnv):
     **Description.** The arena is [-1, 1] x [-1, 1]; you start at y = -.9, the goal is at y = .9, both
     at a random x. Discs of radius .05 to .10 drift at .01 to .03 a step, through each other, and
     bounce off the walls; you have radius .04 and walk up to .12 a step. Disc slots are shuffled
-    anew at every step. At large counts the crowd may be impassable: the scripted policy's score tells.
+    anew at every step. At large counts the crowd may be impassable: see the scripted policy's score.
 
     **Entities.**
 

@@ -37,11 +37,11 @@ VIOLET = (0.55, 0.38, 0.66)
 
 
 class ForageVectorEnv(BatchedEnv):
-    """Eat all the food, shun the poison, go round walls, and don't get caught.
+    """Eat all the food, avoid poison, go round walls, and do not get caught.
 
     **Description.** The arena is [-1, 1] x [-1, 1]. You touch food within .12, poison and hunters within
     .08. Hunters fly over walls and chase you, at most half as fast as you and with inertia: their velocity
-    turns to you by 30% a step. Walls stop you; you slide along them. All start in different cells
+    turns towards you by 30% a step. Walls stop you; you slide along them. All start in different cells
     of a grid, walls on the lines between cells. Within each type, slots are shuffled anew at every
     step.
 

@@ -1,4 +1,4 @@
-"""How the ego and the hunters of Forage move, and a scripted policy that foresees it."""
+"""How the ego and the hunters of Forage move, and a scripted policy that looks ahead."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ MOVES = STRIDE * np.concatenate([np.zeros((1, 2)), COMPASS])
 
 
 class SeekVectorEnv(BatchedEnv):
-    """Walk to the item whose colour you were told, among others, and take it.
+    """Walk to the one item that has the colour you are given, and take it.
 
     **Description.** The arena is [-1, 1] x [-1, 1]. You and the items start in different cells of a
     jittered grid, at least .2 apart; all colours differ (a lattice of 64). Item slots are

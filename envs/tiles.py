@@ -23,7 +23,7 @@ LAVA = (0.90, 0.45, 0.25)
 
 
 class TilesVectorEnv(BatchedEnv):
-    """Jump onto the one safe tile next to you, given everybody's absolute coordinates.
+    """Jump onto the one safe tile next to you, given all absolute coordinates.
 
     **Description.** You stand somewhere in the square [-1000, 1000] x [-1000, 1000], whole numbers. Up to
     eight of the neighbouring places hold a tile; one is safe, the others are lava. All positions are

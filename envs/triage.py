@@ -1,4 +1,4 @@
-"""Triage: which enemy to hit first, when all that still stand hurt you?"""
+"""Triage: which enemy do you hit first, when all that still stand hurt you?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HARMLESS, DEADLY = np.array([0.98, 0.86, 0.62]), np.array([0.72, 0.16, 0.20])
 class TriageVectorEnv(BatchedEnv):
     """Bring down a group of enemies in the order that hurts least.
 
-    **Description.** Each enemy has 1 to 5 hit points and a damage it does you in every tick that it
+    **Description.** Each enemy has 1 to 5 hit points, and does you a certain damage in every tick that it
     stands. You hit one enemy a tick; it loses a hit point and falls at none. Who falls in tick C
     has hurt you C times, so the total is the sum of damage times C: single-machine scheduling with
     weighted completion times, which Smith's rule solves exactly (Smith 1956): always hit the enemy
@@ -44,8 +44,8 @@ class TriageVectorEnv(BatchedEnv):
 
     Slots are in random order, those that stand first. Fallen enemies are absent.
 
-    **Actions.** ``Discrete(capacity)``: hit the enemy in this slot. In an empty slot the blow goes
-    astray, and the tick has passed.
+    **Actions.** ``Discrete(capacity)``: hit the enemy in this slot. In an empty slot the blow hits
+    nothing, and the tick has passed.
 
     **Reward.** Minus the damage suffered in this tick, as a share of what the optimal order suffers
     in the whole episode. Maximum of the return: -1, always; -return - 1 is the *regret*. The last

@@ -1,8 +1,10 @@
-"""Every Python snippet in the README and in docs/ runs, in the order in which the page shows them.
+"""What the README and the pages in docs/ say is true: snippets run, links lead somewhere, names and files exist.
 
-A snippet that needs an extra says so: the fence opens with ``python requires=PACKAGE``.
+Snippets run in the order in which their page shows them. One that needs an extra says so: its fence opens with
+``python requires=PACKAGE``.
 """
 
+import importlib
 import re
 from pathlib import Path
 
@@ -12,6 +14,12 @@ from attn_rl.adapters.families import FAMILIES
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+TEXTS = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
+WRITTEN_BY_A_SCRIPT = re.compile(r"^<!-- ([\w-]+) -->\n.*?^<!-- /\1 -->", re.MULTILINE | re.DOTALL)
+COMMANDS = (  # continuous integration copies them out of the README
+    "python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e . && python train.py",
+    'python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e ".[test]" && pytest',
+)
 SNIPPET = re.compile(r"^```python(?: requires=(\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -46,7 +54,101 @@ def test_the_snippets_of_an_extra_run(page: Path, package: str, tmp_path: Path, 
     run(page, requires=package)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.name)
 def test_links_inside_the_project_lead_somewhere(page: Path):
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
-    assert [target for target in targets if not (page.parent / target).exists()] == []
+    assert broken_links(page, page.read_text()) == []
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.name)
+def test_lines_fit_into_120_characters(page: Path):
+    assert long_lines(page.read_text()) == []
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.name)
+def test_the_files_and_names_that_a_page_mentions_exist(page: Path):
+    assert missing(page.read_text()) == []
+
+
+def test_the_checks_themselves_can_fail():
+    page = ROOT / "docs" / "attention.md"
+    text = "[a](nowhere.md), [b](relations.md#nowhere), [c](#nowhere), [d](#sources), [e](../README.md)"
+    assert broken_links(page, text) == ["nowhere.md", "relations.md#nowhere", "#nowhere"]
+    row, line = "|" + 120 * "x", 121 * "y"
+    assert long_lines("\n".join((row, line, "<!-- a -->", line, "<!-- /a -->", row))) == [2]
+    named = "`attn_rl/nn/flat.py` `attn_rl/nn/attention.py` attn_rl.nn.attention.attend attn_rl.load attn_rl.nn.flat"
+    assert missing(named) == ["attn_rl.nn.flat", "attn_rl/nn/flat.py"]
+
+
+def test_the_readme_shows_the_commands_that_continuous_integration_runs():
+    assert [command for command in COMMANDS if f"```bash\n{command}\n```" not in (ROOT / "README.md").read_text()] == []
+
+
+def test_the_readme_has_a_row_for_every_folder_of_the_package():
+    rooms = sorted(path.parent.name for path in (ROOT / "attn_rl").glob("*/__init__.py"))
+    assert [room for room in rooms if f"| `attn_rl/{room}` |" not in (ROOT / "README.md").read_text()] == []
+
+
+def test_every_page_is_within_reach_of_the_readme():
+    """No page that a reader could only find by listing the folder."""
+    found, new = set(), {ROOT / "README.md"}
+    while new:
+        page = new.pop()
+        found.add(page)
+        linked = {(page.parent / target).resolve() for target, _ in links(page.read_text())}
+        new |= {path for path in linked if path.suffix == ".md"} - found
+    assert set(TEXTS) - found == set()
+
+
+def links(text: str) -> list[tuple[str, str]]:
+    """File (empty: the page itself) and heading of every link that stays in the project."""
+    return re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text)
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    """Links whose file does not exist, or whose page has no such heading."""
+    broken = []
+    for target, anchor in links(text):
+        path = page.parent / target if target else page
+        if not path.exists() or (anchor and anchor not in anchors(path.read_text())):
+            broken.append(f"{target}#{anchor}" if anchor else target)
+    return broken
+
+
+def anchors(text: str) -> set[str]:
+    """The names under which a page's headings can be linked: lower case, words joined by hyphens."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def long_lines(text: str) -> list[int]:
+    """Numbers of the lines that are longer than 120 characters.
+
+    Two things may be: a row of a table, which Markdown cannot break, and what a script writes between two comments.
+    """
+    kept = WRITTEN_BY_A_SCRIPT.sub(lambda block: "\n" * block[0].count("\n"), text)
+    lines = enumerate(kept.splitlines(), 1)
+    return [number for number, line in lines if len(line) > 120 and not line.startswith("|")]
+
+
+def missing(text: str) -> list[str]:
+    """Files and dotted names of the project that the text mentions and that do not exist."""
+    files = set(re.findall(r"\b(?:attn_rl|envs|benchmarks|tests)/[\w/]+\.(?:py|cpp|h|js)\b", text))
+    names = set(re.findall(r"(?<![\w:./])(?:attn_rl|envs|benchmarks)(?:\.[A-Za-z_]\w*)+", text))
+    return sorted([file for file in files if not (ROOT / file).exists()] + [name for name in names if not exists(name)])
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or an attribute of one."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        return bool(module) and "." in name and has(module, attribute)
+    return True
+
+
+def has(module: str, attribute: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError:
+        return False

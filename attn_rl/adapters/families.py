@@ -18,7 +18,7 @@ class Family:
     Attributes:
         extra: the optional dependency of attn_rl that installs it.
         wrapper: ``module:class`` of the wrapper that gives it entities.
-        slow: a step costs so much that each environment deserves a process of its own.
+        slow: a step takes so long that each environment gets a process of its own.
     """
 
     extra: str
@@ -39,7 +39,7 @@ FAMILIES = {
 
 
 def find_spec(env_id: str) -> EnvSpec:
-    """The registered specification of an id, after importing the module that the id names.
+    """Return the registered specification of an id, after importing the module that the id names.
 
     Raises:
         ValueError: the package of a known family is not installed.
@@ -57,7 +57,7 @@ def find_spec(env_id: str) -> EnvSpec:
 
 
 def family_of(spec: EnvSpec) -> Family | None:
-    """The family that an environment belongs to by its class; None: its observation is taken as it is."""
+    """Return the family of an environment's class; None if its observation needs no wrapper."""
     entry = spec.entry_point
     module = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
     return FAMILIES.get(module.split(".")[0].split(":")[0])

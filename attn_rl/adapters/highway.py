@@ -1,4 +1,4 @@
-"""HighwayEnv (the extra ``[highway]``): the ego and the vehicles around it, each row known by its vehicle.
+"""HighwayEnv (the extra ``[highway]``): the ego, and the vehicles around it with their positions in the picture.
 
 HighwayEnv's Kinematics observation is a Box (V,F): row 0 is the ego, the others are vehicles, a column says which rows
 exist. With ``order="shuffled"`` it takes the first V-1 vehicles in the order of its list instead of the nearest, drops
@@ -32,7 +32,7 @@ class TracedKinematics(KinematicObservation):
     """
 
     def observe(self) -> np.ndarray:
-        """Return the rows (V,F), the ego's first; those of no vehicle zero."""
+        """Return the rows (V,F): the ego's first, then the vehicles', then zeros."""
         ego = self.observer_vehicle
         self.vehicles = self.env.road.close_objects_to(
             ego, self.env.PERCEPTION_DISTANCE, see_behind=self.see_behind, vehicles_only=not self.include_obstacles
@@ -57,8 +57,8 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
     others counted in ``info["entities_dropped"]["vehicles"]``. The world is the same as without the wrapper: slots are
     drawn from a stream of their own.
 
-    ``info["is_success"]``: arrived, where the environment knows arriving (intersections); else the episode ended on
-    the road without a crash. Nobody knows which vehicle is relevant: ``relevant()`` is always -1.
+    ``info["is_success"]``: the ego arrived, if the environment rewards arriving (intersections); otherwise, the episode
+    ended on the road without a crash. Nobody knows which vehicle is relevant: ``relevant()`` is always -1.
 
     Args:
         env: a HighwayEnv environment, e.g. ``gym.make("highway_env:intersection-v2")``.
@@ -66,7 +66,7 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         order: ``"shuffled"``: new slots at every step; ``"sorted"``: the nearest first.
 
     Raises:
-        ValueError: the environment observes something else than Kinematics.
+        ValueError: the environment observes something other than Kinematics.
     """
 
     min_entities = 0
@@ -160,7 +160,7 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
 
 
 def _observation_config(env: Any) -> dict[str, Any]:
-    """The environment's Kinematics configuration with its defaults written out, sorted."""
+    """The environment's Kinematics configuration with all defaults filled in, nearest vehicle first."""
     config = env.config["observation"]
     if config["type"] != "Kinematics":
         raise ValueError(
@@ -176,14 +176,14 @@ def _observation_config(env: Any) -> dict[str, Any]:
 
 
 def _bound(feature: str, config: dict[str, Any]) -> float:
-    """1 where HighwayEnv normalises and clips the feature, or it is a sine or cosine; else unbounded."""
+    """1 if HighwayEnv normalises and clips the feature, or if it is a sine or cosine; otherwise infinity."""
     ranged = feature in (config.get("features_range") or RANGED)
     clipped = ranged and config.get("normalize", True) and config.get("clip", True)
     return 1.0 if clipped or feature in DIRECTIONS else np.inf
 
 
 def _kinds(features: tuple[str, ...], absolute: bool) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Positions, velocities and headings compare among vehicles, and with the ego's where all are absolute."""
+    """Vehicles compare position, velocity and heading: with each other, and with the ego if all are absolute."""
     kinds = {"position": ("x", "y"), "velocity": ("vx", "vy"), "heading": ("cos_h", "sin_h")}
     owners = ("ego", "vehicles") if absolute else ("vehicles",)
     return {kind: dict.fromkeys(owners, group) for kind, group in kinds.items() if set(group) <= set(features)}

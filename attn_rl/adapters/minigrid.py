@@ -1,4 +1,4 @@
-"""MiniGrid (the extra ``[minigrid]``): the objects in the grid as entities, the mission and the hands as the ego.
+"""MiniGrid (the extra ``[minigrid]``): objects in the grid as entities; the mission, and what is carried, as the ego.
 
 MiniGrid shows an image of cells and a sentence. What matters in it is a handful of objects; as entities they need no
 convolution, and where attention looks can be compared with what the mission asks for.
@@ -36,7 +36,7 @@ KINDS = {
 
 
 class MiniGridEntities(gym.Wrapper, RecordConstructorArgs):
-    """A MiniGrid environment as ``ego`` and ``objects``; the whole grid is seen, walls are not objects.
+    """A MiniGrid environment as ``ego`` and ``objects``. The whole grid is visible; walls are not objects.
 
     An object: how many cells to the agent's right and ahead of it (as a share of the grid's longer side), its type,
     colour and, for doors, state, each one-hot. The ego: types and colours that the mission names, type and colour of
@@ -81,7 +81,7 @@ class MiniGridEntities(gym.Wrapper, RecordConstructorArgs):
         return self._observe(), gained, terminated, truncated, self._told(info, success=terminated and gained > 0)
 
     def relevant(self) -> int:
-        """Return the slot of the one object that the mission describes, -1 where there is no such object."""
+        """Return the slot of the one object that the mission describes, or -1 if there is no such object."""
         words = set(self._grid_env.mission.split())
         types, colours = words & set(TYPES), words & set(COLOURS)
         fits = [slot for slot, (o, _) in enumerate(self._in_slot) if o.type in types and o.color in colours]

@@ -78,9 +78,9 @@ class VectorEnvAdapter(VecEnv):
 
     Infos hold something only where an episode ended: ``terminal_observation``,
     ``TimeLimit.truncated``, ``episode`` (``r``, ``l``, ``t`` as ``Monitor`` writes them: no wrapper
-    needed) and what the environment told of the final step (``is_success``, ``relevant``, ...).
-    Between, each info is an empty dict: building full ones at every step would cost as much as
-    stepping. What is wanted at every step comes from ``env_method``, e.g. ``env_method("relevant")``.
+    needed) and what the environment reports for the final step (``is_success``, ``relevant``, ...).
+    In between, each info is an empty dict: building full ones at every step would cost as much as
+    stepping. What is needed at every step comes from ``env_method``, e.g. ``env_method("relevant")``.
 
     Args:
         env: a vector environment that resets its sub-environments in the step that ends their
@@ -119,7 +119,7 @@ class VectorEnvAdapter(VecEnv):
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Take note of the actions."""
+        """Store the actions for :meth:`step_wait`."""
         self._actions = actions
 
     def step_wait(self):
@@ -201,8 +201,8 @@ class VectorEnvAdapter(VecEnv):
         """Call a method of each chosen sub-environment.
 
         Raises:
-            ValueError: where the vector environment cannot call methods of its sub-environments,
-                or not of some of them only.
+            ValueError: if the vector environment cannot call methods of its sub-environments,
+                or only of all of them at once.
         """
         if hasattr(self.env, "envs"):
             chosen = self._chosen(indices)
@@ -218,7 +218,7 @@ class VectorEnvAdapter(VecEnv):
         return [results[i] for i in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices=None) -> list[bool]:
-        """Say whether sub-environments have this wrapper; for ``Monitor`` yes, its work is done here."""
+        """Say whether sub-environments have this wrapper; always true for ``Monitor``, whose work is done here."""
         n = len(list(self._get_indices(indices)))
         if issubclass(wrapper_class, Monitor):
             return [True] * n
@@ -238,7 +238,7 @@ class VectorEnvAdapter(VecEnv):
         return self.env.unwrapped.get_state() | running
 
     def set_state(self, saved: Mapping[str, Any]) -> None:
-        """Go on exactly where :meth:`get_state` was called."""
+        """Continue exactly where :meth:`get_state` was called."""
         self.env.unwrapped.set_state(saved)  # type: ignore[attr-defined]
         self._returns = saved["monitor.returns"].copy()
         self._lengths = saved["monitor.lengths"].copy()

@@ -23,7 +23,7 @@ def make_copies(
     vec_env_cls: type[DummyVecEnv] | type[SubprocVecEnv] | None,
     limits: Mapping[str, Any],
 ) -> VecEnv:
-    """Make copies that can be put back where they were; the parameters are those of :func:`attn_rl.make_vec_env`.
+    """Make copies whose running episodes can be restored; the parameters are those of :func:`attn_rl.make_vec_env`.
 
     Args:
         limits: of :class:`SupervisedVecEnv`, where each copy gets a process of its own.

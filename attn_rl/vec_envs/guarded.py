@@ -1,4 +1,4 @@
-"""The gate between environments and agent: nothing impossible passes."""
+"""What environments return is checked before the agent sees it: nothing impossible gets through."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Block:
 
 
 class GuardedVecEnv(VecEnvWrapper):
-    """Stop at the first observation or reward that cannot be: before anything is learned from it.
+    """Stop at the first impossible observation or reward, before anything is learned from it.
 
     Checked at every reset and step: keys, shapes, dtypes; presence flags and action masks in {0, 1}; the ego and
     present rows finite and inside the bounds of their space (absent rows may hold anything; what ``VecNormalize``
@@ -80,7 +80,7 @@ class GuardedVecEnv(VecEnvWrapper):
 
     Args:
         env: any SB3 vector environment.
-        spec: which keys hold entities and how presence is told; None: read off the environment.
+        spec: which keys hold entities, and where their presence is; None: read off the environment.
         max_abs_reward: largest reward, either sign.
     """
 
@@ -179,7 +179,7 @@ def _blocks(space: spaces.Space, spec: EntitySpec) -> dict[str, Block]:
 
 
 def _normalized_keys(env: VecEnv) -> set[str]:
-    """The keys of a Dict that a VecNormalize scales: their spaces still state the bounds of before."""
+    """The keys of a Dict that a VecNormalize scales: their spaces still state the bounds from before."""
     keys: set[str] = set()
     while isinstance(env, VecEnvWrapper):
         if isinstance(env, VecNormalize) and env.norm_obs and isinstance(env.observation_space, spaces.Dict):

@@ -1,4 +1,4 @@
-"""A single environment that can be put back where it was, and whose observations are checked before SB3 casts them."""
+"""A single environment whose running episode can be restored; its observations are checked before SB3 casts them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from attn_rl.vec_envs.guarded import GuardError
 
 
 class ReplayableEnv(gym.Wrapper):
-    """Remembers how the running episode began and what was done since: replayed, it is where it was.
+    """Remember how the running episode began and which actions followed, so that a replay restores it.
 
-    An episode begins from a seed, or from the generator where the last one left it (``np_random``; an environment with
-    ``get_state`` tells more). Restoring starts there, replays the actions and compares the observation; an
-    environment that depends on anything else is noticed and begins a new episode instead, and says so. Wrappers
+    An episode begins from a seed, or from the generator as the last one left it (``np_random``; an environment with
+    ``get_state`` gives more). Restoring starts there, replays the actions and compares the observation. If that
+    differs, because the environment depends on anything else, a new episode begins, and the caller is told so. Wrappers
     inside (``TimeLimit``, ``Monitor``) are put back by the replay as well.
 
     ``DummyVecEnv`` copies observations into arrays of its own: a wrong shape is broadcast, a wrong dtype cast. So both
@@ -48,16 +48,16 @@ class ReplayableEnv(gym.Wrapper):
         return obs, *rest
 
     def get_state(self) -> dict[str, Any]:
-        """How the episode began, what was done since, and a hash of what is seen now."""
+        """Return how the episode began, the actions since, and a hash of the current observation."""
         actions = np.stack(self._actions) if self._actions else np.zeros(0)
         return {"begun": self._begun, "actions": actions, "seen": digest(self._obs)}
 
     def set_state(self, saved: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on where :meth:`get_state` was called.
+        """Continue where :meth:`get_state` was called.
 
         Returns:
             ``exact``: whether the replay led to the same observation; if not, a new episode has begun.
-            ``observation``: what is seen now.
+            ``observation``: the current one.
         """
         begun = saved["begun"]
         if "seed" in begun:
@@ -74,7 +74,7 @@ class ReplayableEnv(gym.Wrapper):
         return {"exact": exact, "observation": self._obs}
 
     def _source(self) -> dict[str, Any]:
-        """What the next episode depends on."""
+        """Return what the next episode depends on."""
         game = self.env.unwrapped
         if self._begun is not None and hasattr(game, "get_state"):
             return {"state": game.get_state()}

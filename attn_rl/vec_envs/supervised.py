@@ -1,4 +1,4 @@
-"""Environments in processes of their own, supervised: a dead or hung one is named, with its traceback and in time."""
+"""Environments in supervised processes: one that dies or hangs is reported, with its index and traceback, in time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Failure(str):
 
 
 class _Link:
-    """The parent's end of the pipe to one worker; says what happened where SB3 gets an EOFError or waits for ever."""
+    """The parent's end of the pipe to one worker; says what happened where SB3 gets an EOFError or waits forever."""
 
     def __init__(self, index: int, process: Any, pipe: Connection, timeout: float) -> None:
         self.index, self.process, self.timeout = index, process, timeout
@@ -71,14 +71,14 @@ def _supervised_worker(remote: Connection, parent_remote: Connection, env_fn: Cl
 
 
 class SupervisedVecEnv(SubprocVecEnv):
-    """``SubprocVecEnv`` whose failing workers give an error that says which, why and within a time limit.
+    """``SubprocVecEnv`` that reports a failed worker: which one and why, within a time limit.
 
     Args:
         env_fns: one function per environment.
         start_method: of multiprocessing; None: forkserver where there is one, else spawn.
         timeout: seconds that a worker may take to answer.
-        max_restarts: how many failures, over all workers, to survive: the failed worker's episode counts as truncated,
-            a new process begins another with the next seed of its own. :attr:`restarts` counts them.
+        max_restarts: how many failures, over all workers, to survive. The failed worker's episode counts as truncated,
+            and a new process begins another one with a new seed. :attr:`restarts` counts them.
 
     Raises:
         WorkerFailed: from any method, with the worker's index.
@@ -107,7 +107,7 @@ class SupervisedVecEnv(SubprocVecEnv):
         self._latest: list[Any] = [None] * self.num_envs
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """As SB3's; restarted workers go on from these seeds."""
+        """Set the seeds as SB3 does; the seeds of restarted workers follow from them."""
         self._started_with = super().seed(seed)
         return self._started_with
 
@@ -148,7 +148,7 @@ class SupervisedVecEnv(SubprocVecEnv):
         return _Link(index, process, ours, max(self.timeout, START_SECONDS))
 
     def _ask(self, link: _Link, command: str, data: Any = None) -> Any:
-        """One question; from the first answer on, the worker is up and has its usual time."""
+        """Send a command, return the answer; from the first one on, the worker is up and has its usual time limit."""
         link.send((command, data))
         answer = link.recv()
         link.timeout = self.timeout
@@ -163,7 +163,7 @@ class SupervisedVecEnv(SubprocVecEnv):
             return self._restart(index, error)
 
     def _restart(self, index: int, error: WorkerFailed) -> tuple[Any, ...]:
-        """Replace a worker; returns its step: the episode truncated where it was last seen, a new one begun."""
+        """Replace a worker; return its step: the old episode truncated at its last observation, a new one begun."""
         self.restarts[index] += 1
         print(f"{error}\nrestarted; {self.restarts.sum()} of {self.max_restarts} restarts used", file=sys.stderr)
         self.remotes[index].end()

@@ -15,7 +15,7 @@ from attn_rl.wrappers.block import EntityBlock, Overflow
 
 
 class BoxToEntities(ToEntities, RecordConstructorArgs):
-    """A ``Box (N,F)``, one column of which says which rows exist, becomes a block and its presence.
+    """Turn a ``Box (N,F)`` with a presence column into a block of entities and its presence flags.
 
     Args:
         env: the environment.
@@ -61,7 +61,7 @@ class BoxToEntities(ToEntities, RecordConstructorArgs):
         ToEntities.__init__(self, env, None if bare else [name], [block])
 
     def rows(self, observation: Any) -> dict[str, np.ndarray]:
-        """Take the rows that are there out of an observation."""
+        """Return the rows of an observation that are present."""
         value = np.asarray(observation if self._bare else observation[self.name])
         if value.shape != self._shape:
             raise ValueError(f"{self.name!r}: got an observation of shape {value.shape}; expected {self._shape}")
@@ -70,12 +70,12 @@ class BoxToEntities(ToEntities, RecordConstructorArgs):
 
 
 class ArraysToEntities(ToEntities, RecordConstructorArgs):
-    """Parallel arrays in a Dict observation, each with one value (N,) or several (N,k) per entity, become one block.
+    """Turn parallel arrays of a Dict observation, with one value (N,) or several (N,k) per entity, into one block.
 
     Args:
         env: the environment.
         name: the name that the entities get.
-        keys: keys of the arrays, in the order their features shall have.
+        keys: keys of the arrays, in the order of the features.
         presence: key of an array (N,) of flags, 1 = there; None: there is none.
         nan_absent: an entity whose values are all NaN is absent.
         features: names of the features; None: the key, numbered where it has several values (``pos_0``, ``pos_1``).
@@ -128,7 +128,7 @@ class ArraysToEntities(ToEntities, RecordConstructorArgs):
         ToEntities.__init__(self, env, sources, [EntityBlock(name, names, n, low.min(0), high.max(0), overflow, by)])
 
     def rows(self, observation: Any) -> dict[str, np.ndarray]:
-        """Put the arrays side by side; keep the entities that are there."""
+        """Put the arrays side by side; return the entities that are present."""
         for key, shape in self._shapes.items():
             if np.shape(observation[key]) != shape:
                 raise ValueError(f"{self.name!r}: {key!r} has shape {np.shape(observation[key])}; expected {shape}")

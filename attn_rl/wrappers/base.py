@@ -16,15 +16,15 @@ DROPPED = "entities_dropped"
 
 
 class ToEntities(gym.Wrapper, ABC):
-    """Replaces some keys of the observation by blocks of entities; the other keys stay as they are.
+    """Replace some keys of the observation by blocks of entities; leave the other keys as they are.
 
     Feature names go into ``metadata["entities"]``, where ``EntitySpec.from_env`` finds them. What does not fit is
     counted in ``info["entities_dropped"][name]`` at every reset and step, if dropping was declared.
 
     Args:
         env: the environment.
-        sources: keys of the observation that are used up; None: the observation is not a Dict and is used up.
-        blocks: what they become.
+        sources: keys of the observation to replace; None: the observation is not a Dict, and all of it is replaced.
+        blocks: what replaces them.
     """
 
     def __init__(self, env: gym.Env, sources: Iterable[str] | None, blocks: Sequence[EntityBlock]) -> None:
@@ -36,7 +36,7 @@ class ToEntities(gym.Wrapper, ABC):
         kept = {k: s for k, s in space.items() if k not in self._sources} if isinstance(space, spaces.Dict) else {}
         made = {key: space for block in blocks for key, space in block.spaces.items()}
         if taken := sorted(set(kept) & set(made)):
-            raise ValueError(f"the observation has keys {taken} already; choose another name than {blocks[0].name!r}")
+            raise ValueError(f"the observation already has keys {taken}; choose another name than {blocks[0].name!r}")
         self.observation_space = spaces.Dict({**kept, **made})
         names = {**(env.metadata.get("entities") or {}), **{block.name: block.features for block in blocks}}
         self.metadata = {**env.metadata, "entities": names}
@@ -81,7 +81,7 @@ def find(env: gym.Env, name: str) -> tuple[gym.Space, bool]:
 
 
 def declared_names(env: gym.Env, name: str, width: int, given: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The names given, else those in the environment's metadata, else None.
+    """Return the names given, or those in the environment's metadata, or None.
 
     Raises:
         ValueError: not one name per feature.

@@ -1,4 +1,4 @@
-"""EntityBlock: rows in any number -> a block of declared capacity, with presence, nothing lost silently."""
+"""Any number of rows -> a block of declared capacity with presence flags; nothing is dropped silently."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from attn_rl.wrappers.block import EntityBlock, Overflow
 
 
 class SequenceToEntities(ToEntities, RecordConstructorArgs):
-    """A ``Sequence`` space, stacked or not, becomes a block.
+    """Turn a ``Sequence``, stacked or not, into a block of entities.
 
     An element may be a Box, or anything that Gymnasium can flatten: of a Dict the parts are put side by side, a
     Discrete becomes one-hot.
@@ -55,14 +55,14 @@ class SequenceToEntities(ToEntities, RecordConstructorArgs):
         ToEntities.__init__(self, env, None if bare else [name], [block])
 
     def rows(self, observation: Any) -> dict[str, np.ndarray]:
-        """Take the entities (n,F) out of an observation."""
+        """Return the entities (n,F) of an observation."""
         value = observation if self._bare else observation[self.name]
         elements = _unstack(self._space.feature_space, value) if self._space.stack else value
         return {self.name: _flatten(self.name, self._space.feature_space, elements)}
 
 
 class GraphToEntities(ToEntities, RecordConstructorArgs):
-    """The nodes of a ``Graph`` space become a block; its edges too, or they are left out, as you say.
+    """Turn the nodes of a ``Graph`` into a block of entities; its edges become one too, or are left out.
 
     An edge as an entity is a row of the type ``<name>_edges``: the features of the node it comes from (``from_*``), of
     the node it goes to (``to_*``), and its own. Such a row says everything by itself, whatever slots its nodes got.
@@ -72,14 +72,14 @@ class GraphToEntities(ToEntities, RecordConstructorArgs):
         name: key of the Graph in a Dict observation; where the observation is the Graph itself, the name that the
             nodes get.
         capacity: number of slots N for nodes.
-        edge_capacity: number of slots for edges; 0 leaves the edges out. To be given where the graph has edges.
+        edge_capacity: number of slots for edges; 0 leaves the edges out. Required if the graph has edges.
         features: names of a node's features; None: those in the environment's metadata, else f0, f1, ...
         edge_features: names of an edge's own features; None: edge_f0, edge_f1, ...
         overflow: for nodes, see :class:`attn_rl.wrappers.EntityBlock`; too many edges are always an error.
         by: see :class:`attn_rl.wrappers.EntityBlock`.
 
     Raises:
-        ValueError: as :class:`SequenceToEntities`; or a graph with edges and no word about them.
+        ValueError: as :class:`SequenceToEntities`; or a graph with edges but no ``edge_capacity``.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class GraphToEntities(ToEntities, RecordConstructorArgs):
         ToEntities.__init__(self, env, None if bare else [name], blocks)
 
     def rows(self, observation: Any) -> dict[str, np.ndarray]:
-        """Take the nodes, and the edges if wanted, out of an observation."""
+        """Return the nodes of an observation, and its edges unless they are left out."""
         graph = observation if self._bare else observation[self.name]
         nodes = _flatten(self.name, self._space.node_space, _unstack(self._space.node_space, graph.nodes))
         edges = [name for name in self.blocks if name != self.name]
@@ -169,7 +169,7 @@ def _edge_block(
 def _flat_box(name: str, element: gym.Space) -> spaces.Box:
     flat = spaces.flatten_space(element) if element.is_np_flattenable else None
     if not isinstance(flat, spaces.Box):
-        raise ValueError(f"{name!r} holds {element}, not a fixed number of features; expected a Box, or a Dict of such")
+        raise ValueError(f"{name!r} holds {element}, not a fixed number of features; expected a Box or a Dict of Boxes")
     return flat
 
 

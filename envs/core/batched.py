@@ -86,7 +86,7 @@ class BatchedEnv(Rules, VectorEnv):
         """Begin a new episode in every sub-environment.
 
         Args:
-            seed: s: sub-environment i is seeded s+i; a sequence: one each; None: go on with the next episode.
+            seed: s: sub-environment i is seeded s+i; a sequence: one each; None: continue with the next episode.
             options: unused.
 
         Returns:
@@ -135,7 +135,7 @@ class BatchedEnv(Rules, VectorEnv):
         return self.relevant_slots(self._require_state())
 
     def observation(self) -> dict[str, np.ndarray]:
-        """Return the current observation anew (after ``set_state``, say)."""
+        """Return the current observation again, e.g. after ``set_state``."""
         return self.observe(self._require_state())
 
     def entity_positions(self) -> np.ndarray:
@@ -189,7 +189,7 @@ class BatchedEnv(Rules, VectorEnv):
         return games | streams | {"np_random": self.np_random.bit_generator.state}
 
     def set_state(self, saved: Mapping[str, Any]) -> None:
-        """Go on exactly where :meth:`get_state` was called.
+        """Continue exactly where :meth:`get_state` was called.
 
         Raises:
             ValueError: where the state is of another environment or number of sub-environments.

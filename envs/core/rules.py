@@ -15,7 +15,7 @@ from envs.core.state import Outcome, State
 class Rules(ABC):
     """The rules of n games side by side; ``state`` holds the games, one row each.
 
-    n is the number of sub-environments, or fewer where only some begin anew. Besides the arrays that
+    n is the number of sub-environments, or fewer if only some begin a new episode. Besides the arrays that
     ``begin`` returns, a state has ``steps`` (n,) int64, the steps played so far; the caller counts
     them (after ``advance``, before ``shuffle`` and ``observe``).
 

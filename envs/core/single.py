@@ -73,7 +73,7 @@ class SingleEnv(gym.Env):
         return self.batch.get_state() | {"np_random": self.np_random.bit_generator.state}
 
     def set_state(self, saved: Mapping[str, Any]) -> None:
-        """Go on exactly where :meth:`get_state` was called."""
+        """Continue exactly where :meth:`get_state` was called."""
         self.batch.set_state(saved)
         self.np_random.bit_generator.state = saved["np_random"]
 

@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
         reward: (n,) float.
         terminated: (n,) bool.
         success: (n,) bool.
-        scores: further (n,) float figures by name; the info of an episode's last step tells them.
+        scores: further (n,) float figures by name, reported in the info of an episode's last step.
     """
 
     reward: np.ndarray

@@ -157,11 +157,11 @@ def test_refused_sequence_arguments():
     )
     nested = spaces.Sequence(PAIR)
     assert refusal(lambda: SequenceToEntities(in_dict(spaces.Sequence(nested), ()), "units", capacity=3)) == (
-        f"'units' holds {nested}, not a fixed number of features; expected a Box, or a Dict of such"
+        f"'units' holds {nested}, not a fixed number of features; expected a Box or a Dict of Boxes"
     )
     taken = spaces.Dict({"units": spaces.Sequence(PAIR), "units_present": spaces.MultiBinary(2)})
     assert refusal(lambda: SequenceToEntities(Scripted(taken, []), "units", capacity=3)) == (
-        "the observation has keys ['units_present'] already; choose another name than 'units'"
+        "the observation already has keys ['units_present']; choose another name than 'units'"
     )
 
 
