@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
@@ -118,23 +119,19 @@ class _TopEntity:
         if isinstance(extractor, EntityExtractor):
             self._n_slots = sum(extractor.spec.capacities.values())
             layers = [module for module in extractor.modules() if isinstance(module, MultiHeadAttention)]
-            self._pooled = getattr(extractor.network, "pooling", None) is not None
+            self._network = extractor.network
             self._hooks = [layer.tap.register_forward_hook(self._keep) for layer in layers[-1:]]
         self.active = bool(self._hooks)
 
     def _keep(self, module: Any, inputs: Any, pattern: Tensor) -> None:
-        self._pattern = pattern.detach()
+        _, _, present = inputs
+        self._pattern, self._present = pattern.detach(), present.detach()
 
     def top(self) -> np.ndarray:
-        """Slot with the largest weight in the row that is read out, averaged over heads: (B,).
-
-        Of pooled rows, their mean over present slots, as in :meth:`AttentionRecord.readout`.
-        """
-        pattern = self._pattern.mean(1)[..., -self._n_slots :]  # (B,Q,N)
-        if not self._pooled:
-            return pattern[:, 0].argmax(-1).cpu().numpy()
-        present = pattern.amax(1) > 0  # absent slots have no weight in any row
-        return (pattern[:, -self._n_slots :] * present.unsqueeze(-1)).sum(1).argmax(-1).cpu().numpy()
+        """Slot with the largest weight in what is read out, averaged over heads: (B,); as the record's entity map."""
+        pattern = self._pattern.mean(1)  # (B,Q,K)
+        read = self._network.readout_rows(self._present)[:, : pattern.shape[1]]
+        return torch.einsum("bq,bqk->bk", read, pattern)[:, -self._n_slots :].argmax(-1).cpu().numpy()
 
     def close(self) -> None:
         """Stop watching."""

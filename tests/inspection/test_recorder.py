@@ -86,7 +86,7 @@ def test_a_head_compares_most_what_it_weighs_most():
 
 def _nothing() -> AttentionRecord:
     empty = np.zeros((0, 0))
-    return AttentionRecord({}, [], (), 0, 0, empty, empty, empty, (), empty)
+    return AttentionRecord({}, [], (), 0, empty, empty, empty, empty, (), empty)
 
 
 def test_a_single_observation_becomes_a_batch_of_one(seek_model, seek_scenes):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from attn_rl.inspection.measure import metrics
 from attn_rl.inspection.record.actor import Actor, Outputs, PatternEdit, policy_kl, take_rows
-from attn_rl.inspection.record.attention_record import POOLED, AttentionRecord
+from attn_rl.inspection.record.attention_record import AttentionRecord
 from attn_rl.inspection.record.recorder import observation_tensors
 
 N_PERMUTATIONS = 4
@@ -212,12 +212,8 @@ def gradient_attention(actor: Actor, record: AttentionRecord) -> np.ndarray:
 
 
 def reader_rows(record: AttentionRecord) -> np.ndarray:
-    """Weights (S,Q) over the last layer's rows that make up the readout."""
-    rows = record.layers[-1].pattern.shape[2]
-    if record.reader != POOLED:
-        return np.eye(rows, dtype=np.float32)[None, record.reader].repeat(len(record.present), 0)
-    weight = record.present * (np.arange(rows) >= record.lead)
-    return weight / np.maximum(weight.sum(-1, keepdims=True), 1)
+    """How much of each row that the last layer computed is read (S,Q)."""
+    return record.readout_rows[:, : record.layers[-1].pattern.shape[2]]
 
 
 def _chosen_logit(outputs: Outputs) -> Tensor:

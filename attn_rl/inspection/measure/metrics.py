@@ -76,21 +76,6 @@ def top_slot(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.where(usable.any(-1), best, -1)
 
 
-def value_weighted(weights: np.ndarray, value_norm: np.ndarray) -> np.ndarray:
-    r"""Length of what each token contributes, :math:`w_{hi} \lVert x_i W^V_h W^O_h \rVert`.
-
-    Kobayashi et al. 2020, equation 7: a large weight on a value near zero moves nothing.
-
-    Args:
-        weights: (S,H,K).
-        value_norm: (S,H,K), lengths of the transformed values.
-
-    Returns:
-        (S,H,K)
-    """
-    return weights * value_norm
-
-
 def rollout(patterns: Sequence[np.ndarray], reader: np.ndarray) -> np.ndarray:
     r"""Attention rollout: how much of each input token is mixed into what is read out.
 

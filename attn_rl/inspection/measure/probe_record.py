@@ -13,13 +13,15 @@ key                 shape              meaning
 ``format``          ()                 1; readers refuse what they do not know
 ``meta``            () str             JSON: ``step`` (environment steps when recorded), ``env`` (id), ``labels`` (K
                                        column names, e.g. ``"ego"``, ``"items 0"``), ``lead`` (columns before the first
-                                       slot), ``reader`` (query row that is read out; -1: mean over the slots' rows),
-                                       ``n_layers``, ``sizes`` (choices per action dimension; [] = continuous),
+                                       slot), ``n_layers``, ``sizes`` (choices per action dimension; [] = continuous),
                                        ``feature_names`` (per observation key), ``strengths`` (layer, head, name and
                                        value), ``scene_names``, ``scalars`` (tag -> number, as in TensorBoard),
                                        ``verdicts`` (sentences about what to believe)
 ``obs.<key>``       (S, ...)           observation as the policy got it, raw features; ``obs.`` alone: a bare array
 ``present``         (S,K) bool         which columns exist
+``readout_rows``    (S,K)              how much of each row the readout reads: times ``pattern``, the map; rows sum to 1
+                                       (or 0); older files hold ``reader`` in ``meta`` instead: the row that is read,
+                                       -1 = the mean over the present slots' rows
 ``pattern_<l>``     (S,H,Q,K)          weights of layer l = 0, 1, ...; query row i is column i; absent columns are 0
 ``values_<l>``      (S,H,K,d)          value vectors before W_O
 ``value_norm_<l>``  (S,H,K)            length of each value vector behind W_O; weight x this = value-weighted map
@@ -63,7 +65,8 @@ from typing import Any
 import numpy as np
 
 from attn_rl.inspection.measure.effects import Effects
-from attn_rl.inspection.record.attention_record import ROW_ARRAYS, AttentionRecord, Layer
+from attn_rl.inspection.measure.older_records import readout_rows
+from attn_rl.inspection.record.attention_record import ROW_ARRAYS, AttentionRecord, LayerRecord
 from attn_rl.inspection.record.frame import Picture
 from attn_rl.inspection.record.scenes import Scenes
 from attn_rl.nn.relations.layers import Strength
@@ -71,7 +74,7 @@ from attn_rl.nn.relations.layers import Strength
 FORMAT = 1
 FOLDER = "attention"
 LAYER_ARRAYS = ("pattern", "values", "value_norm", "tokens")
-RECORD_META = ("labels", "lead", "reader", "sizes", "feature_names", "strengths")
+RECORD_META = ("labels", "lead", "sizes", "feature_names", "strengths")
 SCENE_ARRAYS = ("scene", "time", "positions", "ego", "relevant", "reward")
 
 
@@ -167,15 +170,15 @@ def record_paths(run_dir: str | Path) -> list[Path]:
 def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AttentionRecord:
     return AttentionRecord(
         obs=_obs(arrays),
-        layers=[Layer(*(arrays[f"{name}_{i}"] for name in LAYER_ARRAYS)) for i in range(meta["n_layers"])],
+        layers=[LayerRecord(*(arrays[f"{name}_{i}"] for name in LAYER_ARRAYS)) for i in range(meta["n_layers"])],
         labels=tuple(meta["labels"]),
         lead=meta["lead"],
-        reader=meta["reader"],
         sizes=tuple(meta["sizes"]),
         feature_names={key: tuple(names) for key, names in meta["feature_names"].items()},
         strengths=tuple(Strength(*each) for each in meta.get("strengths", ())),  # older records hold none
         pointer=arrays.get("pointer"),
-        **{name: arrays[name] for name in ROW_ARRAYS},
+        **{name: arrays[name] for name in ROW_ARRAYS if name != "readout_rows"},
+        readout_rows=readout_rows(arrays, meta),
     )
 
 

@@ -13,7 +13,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
 from attn_rl.inspection.record.actor import Actor, Observation, Outputs
-from attn_rl.inspection.record.attention_record import POOLED, AttentionRecord, Layer
+from attn_rl.inspection.record.attention_record import AttentionRecord, LayerRecord
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.relations.layers import Strength
 
@@ -97,8 +97,8 @@ def make_record(actor: Actor, obs: dict[str, Tensor] | Tensor, outputs: Outputs,
         layers=layers,
         labels=labels,
         lead=lead,
-        reader=POOLED if getattr(network, "pooling", None) is not None else 0,
         present=to_array(present),
+        readout_rows=to_array(network.readout_rows(present) if actor.attention else torch.zeros(present.shape)),
         features=to_array(heard.features[0]),
         policy=to_array(outputs.policy),
         sizes=outputs.sizes,
@@ -122,11 +122,11 @@ def observation_tensors(actor: Actor, record: AttentionRecord) -> dict[str, Tens
     return blocks[""] if set(blocks) == {""} else blocks
 
 
-def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> Layer:
+def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> LayerRecord:
     values = module.w_v(tokens).unflatten(-1, (module.n_heads, -1)).transpose(1, 2)  # (S,H,K,d)
     w_o = module.w_o.weight.unflatten(1, (module.n_heads, -1))  # (D,H,d)
     transformed = torch.einsum("shkd,ohd->shko", values, w_o)
-    return Layer(to_array(pattern), to_array(values), to_array(transformed.norm(dim=-1)), to_array(tokens))
+    return LayerRecord(to_array(pattern), to_array(values), to_array(transformed.norm(dim=-1)), to_array(tokens))
 
 
 def _strengths(network: nn.Module) -> tuple[Strength, ...]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from attn_rl.inspection.measure.older_records import readout_rows
+
 FORMAT = 1
 MAX_DEPTH = 3
 DIGITS = 4
@@ -64,6 +66,7 @@ def read_record(run: Path, step: int) -> dict[str, Any]:
             for i in range(meta["n_layers"])
         ]
         states = {key: _plain(file[key]) for key in PER_STATE if key in file.files}
+        states["readout_rows"] = _plain(readout_rows(file, meta))
         observed = {key.removeprefix("obs."): file[key] for key in file.files if key.startswith("obs.")}
         pictured = np.diff(file["png_start"]) > 0
     return meta | {

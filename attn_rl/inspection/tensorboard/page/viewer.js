@@ -182,7 +182,7 @@ function comparisons(view) {
 }
 
 // The quantity shown, per slot: weights, effects or probabilities; null where absent.
-function quantity(view, state, kind = view.headSelect.value, layer = Number(view.layerSelect.value)) {
+export function quantity(view, state, kind = view.headSelect.value, layer = Number(view.layerSelect.value)) {
   const { record } = view;
   if (EFFECTS[kind]) return record.states[EFFECTS[kind]][state];
   if (kind === "pointer") return record.states.pointer[state];
@@ -191,7 +191,7 @@ function quantity(view, state, kind = view.headSelect.value, layer = Number(view
 }
 
 function columnWeights(record, state, kind, layer) {
-  const heads = record.layers[layer].pattern[state].map((rows) => readerRow(record, rows));
+  const heads = record.layers[layer].pattern[state].map((rows) => readRow(rows, record.states.readout_rows[state]));
   if (kind === "mean") return mean(heads);
   if (kind === "weighted") {
     const norms = record.layers[layer].value_norm[state];
@@ -200,9 +200,9 @@ function columnWeights(record, state, kind, layer) {
   return heads[Number(kind)];
 }
 
-function readerRow(record, rows) {
-  if (record.reader >= 0) return rows[Math.min(record.reader, rows.length - 1)];
-  return mean(rows.slice(-record.slots));
+// The rows of a pattern, each as far as the readout reads it; a last layer holds no more rows than are read.
+function readRow(rows, read) {
+  return rows[0].map((_, column) => rows.reduce((sum, row, q) => sum + read[q] * row[column], 0));
 }
 
 function mean(rows) {

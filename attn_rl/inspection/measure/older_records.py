@@ -1,0 +1,24 @@
+"""What older record files leave out or say in another way; the format itself is unchanged.
+
+NumPy and the standard library only: the page reads records inside the TensorBoard process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def readout_rows(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> np.ndarray:
+    """How much of every row the readout reads (S,K); older files name a row instead, or say -1: all slots present."""
+    if "readout_rows" in arrays:
+        return arrays["readout_rows"]
+    present, lead = arrays["present"], meta["lead"]
+    read = np.zeros(present.shape, np.float32)
+    if meta["reader"] >= 0:
+        read[:, meta["reader"]] = 1
+    else:
+        read[:, lead:] = present[:, lead:]
+    return read / np.maximum(read.sum(-1, keepdims=True), 1)
