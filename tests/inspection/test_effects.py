@@ -14,7 +14,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from attn_rl import EntityAttentionPolicy, record_attention
 from attn_rl.inspection.measure import effects, metrics
 from attn_rl.inspection.measure.summary import scalars, verdicts
-from attn_rl.inspection.record.actor import Actor, Outputs, policy_kl
+from attn_rl.inspection.record.actor import Actor
+from attn_rl.inspection.record.outputs import Outputs, policy_kl
 from tests.inspection.conftest import TypedBandit, make_ppo
 
 

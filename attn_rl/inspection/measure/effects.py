@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from attn_rl.inspection.measure import metrics
-from attn_rl.inspection.record.actor import Actor, Outputs, PatternEdit, policy_kl, take_rows
+from attn_rl.inspection.record.actor import Actor, PatternEdit, take_rows
 from attn_rl.inspection.record.attention_record import AttentionRecord
-from attn_rl.inspection.record.recorder import observation_tensors
+from attn_rl.inspection.record.outputs import Outputs, policy_kl
+from attn_rl.inspection.record.recorder import recorded_tensors
 
 N_PERMUTATIONS = 4
 N_RANDOM_ORDERS = 2
@@ -204,8 +205,8 @@ def gradient_attention(actor: Actor, record: AttentionRecord) -> np.ndarray:
         patterns.append(pattern if pattern.requires_grad else pattern.requires_grad_())
         return patterns[-1]
 
-    with torch.enable_grad():
-        outputs = actor.act(observation_tensors(actor, record), edit=edit)
+    with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM: no gradient in evaluation
+        outputs = actor.act(*recorded_tensors(actor, record), edit=edit)
         gradients = torch.autograd.grad(_chosen_logit(outputs).sum(), patterns)
     arrays = [layer.pattern for layer in record.layers]
     return metrics.gradient_attention(arrays, [g.cpu().numpy() for g in gradients], reader_rows(record))
@@ -245,14 +246,16 @@ def _compare(
         keep: boolean (R,N), False = taken out.
         edit: what to do to the patterns of some of the R variants.
     """
-    obs = observation_tensors(actor, record)
+    obs, lstm_states = recorded_tensors(actor, record)
     expected = Outputs(torch.as_tensor(record.policy), record.sizes, torch.as_tensor(record.value))
     kl, value = [torch.zeros(0)], [torch.zeros(0)]
     for start in range(0, len(states), MAX_ROWS):
         rows = slice(start, start + MAX_ROWS)
         chosen = torch.as_tensor(states[rows])
+        on_device = chosen.to(actor.policy.device)
         got = actor.act(
-            take_rows(obs, chosen.to(actor.policy.device)),
+            take_rows(obs, on_device),
+            None if lstm_states is None else lstm_states[on_device],
             keep=None if keep is None else keep[rows].to(actor.policy.device),
             edit=None if edit is None else _of_rows(edit, rows),
         )

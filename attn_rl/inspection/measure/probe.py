@@ -29,12 +29,14 @@ def make_probe(actor: Actor, scenes: Scenes, env: gym.Env, step: int = 0, *, epi
         env: where the episode is played.
         step: environment steps so far.
         episode: also play and draw an episode.
+
+    A recurrent policy meets every probe scene as the start of an episode, and its own episode with its memory.
     """
     probed = record_attention(actor, scenes.batch())
     passes: list[AttentionRecord] = []
 
     def act(obs: Any) -> Any:
-        passes.append(record_attention(actor, obs))
+        passes.append(record_attention(actor, obs, passes[-1].next_lstm_states if passes else None))
         return actor.to_env(passes[-1].action[0])
 
     n_scenes, n_slots, probes = len(scenes), probed.slot_present.shape[1], slice(len(scenes))

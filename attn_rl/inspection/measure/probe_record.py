@@ -30,6 +30,8 @@ key                 shape              meaning
 ``policy``          (S,A)              log-probabilities of all choices; continuous: means | log standard deviations
 ``value``           (S,)               state value, NaN where the model has none
 ``pointer``         (S,N)              probability of pointing at each slot; only with a pointer head
+``lstm_states``     (S,4,layers,width) of a recurrent policy only: hidden and cell state of the actor's LSTM, then those
+                                       of the critic's
 ``scene``           (S,)               number of the scene, index into ``scene_names``
 ``time``            (S,)               step within the scene
 ``positions``       (S,N,2)            slots in the picture: x right, y up, in [-1,1]; NaN = unknown or absent
@@ -75,6 +77,7 @@ FORMAT = 1
 FOLDER = "attention"
 LAYER_ARRAYS = ("pattern", "values", "value_norm", "tokens")
 RECORD_META = ("labels", "lead", "sizes", "feature_names", "strengths")
+OPTIONAL = ("pointer", "lstm_states")
 SCENE_ARRAYS = ("scene", "time", "positions", "ego", "relevant", "reward")
 
 
@@ -154,7 +157,7 @@ class ProbeRecord:
         arrays |= {f"obs.{key}": block for key, block in self.record.obs.items()}
         for i, layer in enumerate(self.record.layers):
             arrays |= {f"{name}_{i}": getattr(layer, name) for name in LAYER_ARRAYS}
-        return arrays if self.record.pointer is None else arrays | {"pointer": self.record.pointer}
+        return arrays | {name: array for name in OPTIONAL if (array := getattr(self.record, name)) is not None}
 
 
 def record_path(run_dir: str | Path, step: int) -> Path:
@@ -168,6 +171,7 @@ def record_paths(run_dir: str | Path) -> list[Path]:
 
 
 def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AttentionRecord:
+    named = [*(name for name in ROW_ARRAYS if name != "readout_rows"), *(name for name in OPTIONAL if name in arrays)]
     return AttentionRecord(
         obs=_obs(arrays),
         layers=[LayerRecord(*(arrays[f"{name}_{i}"] for name in LAYER_ARRAYS)) for i in range(meta["n_layers"])],
@@ -176,9 +180,8 @@ def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Attent
         sizes=tuple(meta["sizes"]),
         feature_names={key: tuple(names) for key, names in meta["feature_names"].items()},
         strengths=tuple(Strength(*each) for each in meta.get("strengths", ())),  # older records hold none
-        pointer=arrays.get("pointer"),
-        **{name: arrays[name] for name in ROW_ARRAYS if name != "readout_rows"},
         readout_rows=readout_rows(arrays, meta),
+        **{name: arrays[name] for name in named},
     )
 
 

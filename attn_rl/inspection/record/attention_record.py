@@ -51,6 +51,9 @@ class AttentionRecord:
         pointer: (S,N) probability of pointing at each slot; None without a pointer head.
         feature_names: names of the features per observation key.
         strengths: of every named relation, per layer and head, when the pass was made; empty without relations.
+        lstm_states: of a recurrent policy, the states that the pass began with (S,4,layers,width): hidden and cell
+            state of the actor's LSTM, hidden and cell state of the critic's; else None.
+        next_lstm_states: what it goes on with, for :func:`attn_rl.record_attention` at the next step.
     """
 
     obs: dict[str, np.ndarray]
@@ -66,6 +69,8 @@ class AttentionRecord:
     pointer: np.ndarray | None = None
     feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     strengths: tuple[Strength, ...] = ()
+    lstm_states: np.ndarray | None = None
+    next_lstm_states: np.ndarray | None = None
 
     @property
     def slot_present(self) -> np.ndarray:
@@ -121,24 +126,24 @@ class AttentionRecord:
         arrays = {name: getattr(self, name)[chosen] for name in ROW_ARRAYS}
         layers = [LayerRecord(*(getattr(layer, f.name)[chosen] for f in fields(LayerRecord))) for layer in self.layers]
         obs = {key: block[chosen] for key, block in self.obs.items()}
-        pointer = None if self.pointer is None else self.pointer[chosen]
-        return replace(self, obs=obs, layers=layers, pointer=pointer, **arrays)
+        optional = {name: array[chosen] for name in OPTIONAL_ARRAYS if (array := getattr(self, name)) is not None}
+        return replace(self, obs=obs, layers=layers, **arrays, **optional)
 
 
 ROW_ARRAYS = ("present", "readout_rows", "features", "policy", "value")
-"""The arrays of a record with one row per state, apart from observation, layers and pointer."""
+"""The arrays of a record with one row per state, apart from observation and layers."""
+OPTIONAL_ARRAYS = ("pointer", "lstm_states", "next_lstm_states")
+"""The same, of those that not every policy has."""
 
 
 def concatenate(records: Sequence[AttentionRecord]) -> AttentionRecord:
     """Records of the same policy, one after another."""
     first = records[0]
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(record, name) for record in records]) for name in ROW_ARRAYS
-    }
+    names = [*ROW_ARRAYS, *(name for name in OPTIONAL_ARRAYS if getattr(first, name) is not None)]
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(record, name) for record in records]) for name in names}
     layers = [
         LayerRecord(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(LayerRecord)))
         for parts in zip(*(record.layers for record in records), strict=True)
     ]
     obs = {key: np.concatenate([record.obs[key] for record in records]) for key in first.obs}
-    pointers = [record.pointer for record in records if record.pointer is not None]
-    return replace(first, obs=obs, layers=layers, pointer=np.concatenate(pointers) if pointers else None, **arrays)
+    return replace(first, obs=obs, layers=layers, **arrays)

@@ -12,8 +12,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
-from attn_rl.inspection.record.actor import Actor, Observation, Outputs
+from attn_rl.inspection.record.actor import Actor, Observation
 from attn_rl.inspection.record.attention_record import AttentionRecord, LayerRecord
+from attn_rl.inspection.record.outputs import Outputs
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.relations.layers import Strength
 
@@ -28,25 +29,31 @@ class Heard:
     features: list[Tensor] = field(default_factory=list)
 
 
-def record_attention(model: BaseAlgorithm | BasePolicy | Actor, obs: Observation) -> AttentionRecord:
+def record_attention(
+    model: BaseAlgorithm | BasePolicy | Actor, obs: Observation, lstm_states: np.ndarray | None = None
+) -> AttentionRecord:
     """Compute action and value of ``obs`` in one forward pass and return everything that it showed.
 
     Args:
         model: any Stable-Baselines3 model (or policy) with an extractor of this package. Like ``predict``, it is put
             into evaluation mode. No random number is drawn.
         obs: one observation or a batch, as ``model.predict`` takes it.
+        lstm_states: of a recurrent policy, ``next_lstm_states`` of the record of the step before; None = an episode
+            begins.
 
     Returns:
         The record, with a leading axis S also for a single observation.
 
     Raises:
-        ValueError: the policy has no extractor of this package.
+        ValueError: the policy has no extractor of this package, or its way from features to actions is not known.
     """
     actor = model if isinstance(model, Actor) else Actor(model)
     tensors = actor.tensors(obs)
+    states = actor.lstm_tensors(lstm_states, len(next(iter(_blocks(tensors).values()))))
     with torch.no_grad(), listening(actor) as heard:
-        outputs = actor.act(tensors)
-    return make_record(actor, tensors, outputs, heard)
+        outputs = actor.act(tensors, states)
+    record = make_record(actor, tensors, outputs, heard)
+    return record if states is None else replace(record, lstm_states=to_array(states))
 
 
 @contextmanager
@@ -91,9 +98,8 @@ def make_record(actor: Actor, obs: dict[str, Tensor] | Tensor, outputs: Outputs,
     present = heard.present[-1] if heard.present else _presence(actor, obs)
     if present.shape[-1] != len(labels):
         raise ValueError(f"the pattern covers {present.shape[-1]} tokens, the observation has {len(labels)}: {labels}")
-    blocks = obs if isinstance(obs, Mapping) else {"": obs}
     return AttentionRecord(
-        obs={key: block.cpu().numpy() for key, block in blocks.items()},
+        obs={key: block.cpu().numpy() for key, block in _blocks(obs).items()},
         layers=layers,
         labels=labels,
         lead=lead,
@@ -106,6 +112,7 @@ def make_record(actor: Actor, obs: dict[str, Tensor] | Tensor, outputs: Outputs,
         pointer=_pointer(actor, outputs),
         feature_names=actor.spec.names,
         strengths=_strengths(network) if actor.attention else (),
+        next_lstm_states=None if outputs.lstm_states is None else to_array(outputs.lstm_states),
     )
 
 
@@ -116,10 +123,15 @@ def heard_record(actor: Actor, heard: Heard) -> AttentionRecord:
     return make_record(actor, {}, Outputs(nothing, (), torch.full((len(nothing),), torch.nan)), patterns_only)
 
 
-def observation_tensors(actor: Actor, record: AttentionRecord) -> dict[str, Tensor] | Tensor:
-    """The recorded observation as fresh tensors on the model's device."""
+def recorded_tensors(actor: Actor, record: AttentionRecord) -> tuple[dict[str, Tensor] | Tensor, Tensor | None]:
+    """What was recorded as fresh tensors on the model's device: the observation, and the states of a recurrent one."""
     blocks = {key: torch.tensor(block, device=actor.policy.device) for key, block in record.obs.items()}
-    return blocks[""] if set(blocks) == {""} else blocks
+    states = actor.lstm_tensors(record.lstm_states, len(record.present))
+    return blocks[""] if set(blocks) == {""} else blocks, states
+
+
+def _blocks(obs: dict[str, Tensor] | Tensor) -> Mapping[str, Tensor]:
+    return obs if isinstance(obs, Mapping) else {"": obs}
 
 
 def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> LayerRecord:
