@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attn_rl import record_attention
-from attn_rl.inspection.measure.effects import Effects, measure
+from attn_rl.inspection.measure.effects import measure
 from attn_rl.inspection.measure.probe_record import LAYER_ARRAYS, ProbeRecord, record_path, record_paths
 from attn_rl.inspection.measure.summary import scalars, verdicts
 from attn_rl.inspection.record.actor import Actor
@@ -37,8 +36,9 @@ def test_round_trip(probe, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["000000000035.npz"]
     for name in ("step", "env", "scene_names", "scalars", "verdicts"):
         assert getattr(back, name) == getattr(probe, name)
-    for field in fields(Effects):
-        np.testing.assert_array_equal(getattr(back.effects, field.name), getattr(probe.effects, field.name))
+    assert list(back.effects) == list(probe.effects)
+    for name, array in probe.effects.items():
+        np.testing.assert_array_equal(back.effects[name], array)
     for before, after in zip(probe.record.layers, back.record.layers, strict=True):
         for name in LAYER_ARRAYS:
             np.testing.assert_array_equal(getattr(after, name), getattr(before, name))

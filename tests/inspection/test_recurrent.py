@@ -82,12 +82,12 @@ def test_a_recurrent_record_replays_and_leaks_nothing(model):
     actor = Actor(model)
     assert replay_error(actor, record) <= 1e-6
     assert absent_leak(actor, record) == 0
-    assert np.isfinite(effects.measure(actor, record).drop_head_kl).all()
+    assert np.isfinite(effects.measure(actor, record)["drop_head_kl"]).all()
 
 
 def test_effects_are_those_of_the_policy_in_its_state(model):
     *_, (obs, _, _, record) = steps_of(model)
-    found, value = effects.removal(Actor(model), record)
+    found, value = effects.absence(Actor(model), record).values()
     state, slot = np.argwhere(record.slot_present)[-1]
     without = {key: block.copy() for key, block in obs.items()}
     without["items_present"][state, slot] = 0

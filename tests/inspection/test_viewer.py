@@ -21,7 +21,7 @@ from tests.inspection.conftest import make_ppo
 
 NODE = shutil.which("node")
 VIEWER = Path(data.__file__).parent / "viewer.js"
-pytestmark = pytest.mark.skipif(NODE is None, reason="no node on this machine: install Node.js to run these tests")
+needs_node = pytest.mark.skipif(NODE is None, reason="no node on this machine: install Node.js to run these tests")
 
 
 def in_node(folder: Path, record: dict[str, Any], expression: str) -> Any:
@@ -49,6 +49,7 @@ def saved(folder: Path, model, scenes) -> tuple[ProbeRecord, dict[str, Any]]:
     return probe, data.read_record(folder, 35)
 
 
+@needs_node
 @pytest.mark.parametrize("readout", ["mean", "max", "ego", "learned"])
 def test_the_page_shows_the_same_map_as_the_record(readout, seek_scenes, tmp_path):
     """A pooled readout reads the present rows alone: absent ones hold weights too, which nobody reads."""

@@ -76,6 +76,26 @@ def top_slot(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.where(usable.any(-1), best, -1)
 
 
+def total_variation(weights: np.ndarray, others: np.ndarray) -> np.ndarray:
+    r"""How far apart two maps are, each scaled to sum 1, NaN counted as 0: 0 = alike, 1 = on different entities.
+
+    .. math:: \tfrac12 \sum_i \lvert w_i - v_i \rvert
+
+    Args:
+        weights, others: (S,N), not negative.
+
+    Returns:
+        (S,)
+    """
+    scaled = [np.nan_to_num(x) / np.maximum(np.nan_to_num(x).sum(-1, keepdims=True), 1e-9) for x in (weights, others)]
+    return 0.5 * np.abs(scaled[0] - scaled[1]).sum(-1)
+
+
+def effect_title(name: str) -> str:
+    """What pictures and page call an effect: ``"absence_kl"`` -> ``"absence effect"``."""
+    return f"{name.removesuffix('_kl').replace('_', ' ')} effect"
+
+
 def rollout(patterns: Sequence[np.ndarray], reader: np.ndarray) -> np.ndarray:
     r"""Attention rollout: how much of each input token is mixed into what is read out.
 

@@ -5,10 +5,16 @@ NumPy and the standard library only: the page reads records inside the TensorBoa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+
+FIRST_EFFECTS = (
+    *("absence_kl", "absence_value", "content_kl", "uniform_kl", "permuted_kl", "drop_head_kl", "keep_head_kl"),
+    *("gradient", "rollout", "curves"),
+)
+"""The effects that files hold which do not list them."""
 
 
 def readout_rows(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> np.ndarray:
@@ -22,3 +28,9 @@ def readout_rows(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> n
     else:
         read[:, lead:] = present[:, lead:]
     return read / np.maximum(read.sum(-1, keepdims=True), 1)
+
+
+def effect_names(arrays: Iterable[str], meta: Mapping[str, Any]) -> list[str]:
+    """Which arrays of a file are effects: those that it lists, or the first ones; one that is missing is no effect."""
+    held = set(arrays)
+    return [name for name in meta.get("effects", FIRST_EFFECTS) if name in held]

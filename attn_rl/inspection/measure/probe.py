@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
-from attn_rl.inspection.draw import worst_states
+from attn_rl.inspection.measure import metrics
 from attn_rl.inspection.measure.effects import measure
 from attn_rl.inspection.measure.invariants import absent_leak, replay_error
 from attn_rl.inspection.measure.probe_record import ProbeRecord
@@ -57,6 +58,18 @@ def make_probe(actor: Actor, scenes: Scenes, env: gym.Env, step: int = 0, *, epi
         scalars=found,
         verdicts=verdicts(record.rows(probes), effects.rows(probes)),
     )
+
+
+def worst_states(probe: ProbeRecord, count: int) -> list[int]:
+    """Probe states by falling distance (:func:`metrics.total_variation`) between map and absence effect.
+
+    None for a policy without attention.
+    """
+    if not probe.record.layers or "absence_kl" not in probe.effects:
+        return []
+    distance = metrics.total_variation(probe.record.entity_map(), probe.effects["absence_kl"])
+    distance[probe.scenes.episode_states] = -1
+    return [int(i) for i in np.argsort(-distance, kind="stable")[:count]]
 
 
 def render_worst(probe: ProbeRecord, env: gym.Env, count: int = 4) -> None:
