@@ -53,14 +53,14 @@ def heads_by_entities(probe: ProbeRecord, states: Sequence[int]) -> np.ndarray:
     rows = len(_rows(probe, states[0]))
     block = 58 + rows * ROW + 14
     width = 2 * MARGIN + LABEL + columns * cell
-    said = [(line, MUTED) for line in wrap(compared(probe.record), width - 2 * MARGIN, 12)]
-    said += sentences(probe.verdicts, width - 2 * MARGIN)
-    sheet = Sheet(width, 30 + len(states) * block + LINE * len(said) + 6)
+    captions = [(line, MUTED) for line in wrap(compared(probe.record), width - 2 * MARGIN, 12)]
+    captions += sentences(probe.verdicts, width - 2 * MARGIN)
+    sheet = Sheet(width, 30 + len(states) * block + LINE * len(captions) + 6)
     sheet.text((MARGIN, 20), "Heads by entities", 15)
     sheet.text((sheet.width - MARGIN, 20), f"step {probe.step:,}", 11, MUTED, "rm")
     for i, state in enumerate(states):
         _table(sheet, probe, state, 34 + i * block, cell)
-    sheet.lines((MARGIN, 38 + len(states) * block), said)
+    sheet.lines((MARGIN, 38 + len(states) * block), captions)
     return sheet.pixels()
 
 
@@ -72,8 +72,8 @@ def layers(probe: ProbeRecord, state: int) -> np.ndarray:
     heads = record.layers[0].pattern.shape[1]
     heights = [layer.pattern.shape[2] * cell + 44 for layer in record.layers]
     width = 2 * MARGIN + label + heads * (side + 16)
-    said = ["The last layer computes only the rows that are read.", *wrap(compared(record), width - 2 * MARGIN, 12)]
-    sheet = Sheet(width, 40 + sum(heights) + LINE * len(said))
+    captions = ["The last layer computes only the rows that are read.", *wrap(compared(record), width - 2 * MARGIN, 12)]
+    sheet = Sheet(width, 40 + sum(heights) + LINE * len(captions))
     sheet.text(
         (MARGIN, 20), f"Every row looks at every column, {probe.scene_names[int(probe.scenes.scene[state])]}", 15
     )
@@ -90,7 +90,7 @@ def layers(probe: ProbeRecord, state: int) -> np.ndarray:
         for q, name in enumerate(names if label else ()):
             sheet.text((MARGIN + label - 6, y + 22 + (q + 0.5) * cell), name, 9, MUTED, "rm")
         y += heights[depth]
-    sheet.lines((MARGIN, y), [(line, MUTED) for line in said])
+    sheet.lines((MARGIN, y), [(line, MUTED) for line in captions])
     return sheet.pixels()
 
 

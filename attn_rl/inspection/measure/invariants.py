@@ -7,7 +7,7 @@ import torch
 
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.attention_record import AttentionRecord
-from attn_rl.inspection.record.recorder import listening, recorded_tensors, to_array
+from attn_rl.inspection.record.recorder import capture_pass, recorded_tensors, to_array
 
 
 @torch.no_grad()
@@ -26,12 +26,12 @@ def replay_error(actor: Actor, record: AttentionRecord) -> float:
         mixed = torch.as_tensor(layer.pattern @ layer.values, device=device).transpose(1, 2).flatten(2)
         handles.append(module.w_o.register_forward_pre_hook(lambda m, inputs, mixed=mixed: (mixed,)))
     try:
-        with listening(actor) as heard:
+        with capture_pass(actor) as captured:
             outputs = actor.act(*recorded_tensors(actor, record))
     finally:
         for handle in handles:
             handle.remove()
-    pairs = [(heard.features[0], record.features), (outputs.policy, record.policy), (outputs.value, record.value)]
+    pairs = [(captured.features[0], record.features), (outputs.policy, record.policy), (outputs.value, record.value)]
     return max(_relative(to_array(got), expected) for got, expected in pairs)
 
 

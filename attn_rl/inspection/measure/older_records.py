@@ -32,5 +32,5 @@ def readout_rows(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> n
 
 def effect_names(arrays: Iterable[str], meta: Mapping[str, Any]) -> list[str]:
     """Which arrays of a file are effects: those that it lists, or the first ones; one that is missing is no effect."""
-    held = set(arrays)
-    return [name for name in meta.get("effects", FIRST_EFFECTS) if name in held]
+    stored = set(arrays)
+    return [name for name in meta.get("effects", FIRST_EFFECTS) if name in stored]

@@ -62,8 +62,8 @@ def owners(record: AttentionRecord) -> dict[str, np.ndarray]:
 def compared(record: AttentionRecord) -> str:
     """What each head compares most, as a caption: ``"compares most: head 1: cue = colour, 69; head 2: ..."``."""
     depth = "layer {}, " if len(record.layers) > 1 else ""
-    told = [f"{depth.format(layer + 1)}head {head + 1}: {s.short}" for (layer, head), s in record.compared().items()]
-    return f"compares most: {'; '.join(told)}" if told else ""
+    parts = [f"{depth.format(layer + 1)}head {head + 1}: {s.short}" for (layer, head), s in record.compared().items()]
+    return f"compares most: {'; '.join(parts)}" if parts else ""
 
 
 def verdicts(record: AttentionRecord, effects: Effects) -> list[str]:

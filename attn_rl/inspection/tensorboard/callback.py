@@ -20,7 +20,7 @@ from attn_rl.inspection.measure.probe import make_probe, render_worst
 from attn_rl.inspection.measure.probe_record import ProbeRecord, record_path
 from attn_rl.inspection.measure.summary import live_scalars
 from attn_rl.inspection.record.actor import Actor
-from attn_rl.inspection.record.recorder import Heard, heard_record, listening
+from attn_rl.inspection.record.recorder import CapturedPass, capture_pass, patterns_record
 from attn_rl.inspection.record.scenes import Scenes, probe_scenes
 from attn_rl.inspection.tensorboard.writer import add_about, add_image, writer_of
 
@@ -80,8 +80,8 @@ class AttentionCallback(BaseCallback):
         self._rollouts = 0
         self._next_record = 0
         self._resumed = False
-        self._listening = ExitStack()
-        self._live: tuple[Actor, Heard] | None = None
+        self._capturing = ExitStack()
+        self._live: tuple[Actor, CapturedPass] | None = None
 
     def get_state(self) -> dict[str, Any]:
         """Where recording stands, JSON-able: a resumed run records at the same steps, its pictures show all steps."""
@@ -106,15 +106,15 @@ class AttentionCallback(BaseCallback):
     def _on_rollout_start(self) -> None:
         actor = Actor(self.model)  # already in evaluation mode: a rollout is about to begin
         if actor.attention:
-            self._live = actor, self._listening.enter_context(listening(actor))
+            self._live = actor, self._capturing.enter_context(capture_pass(actor))
 
     def _on_step(self) -> bool:
         if self._live is not None:
-            actor, heard = self._live
+            actor, captured = self._live
             self._live = None
-            self._listening.close()
-            if len(heard.features) == 1:  # an off-policy algorithm may have acted at random instead
-                self._record_scalars(live_scalars(heard_record(actor, heard)))
+            self._capturing.close()
+            if len(captured.features) == 1:  # an off-policy algorithm may have acted at random instead
+                self._record_scalars(live_scalars(patterns_record(actor, captured)))
         return True
 
     def _on_rollout_end(self) -> None:
@@ -127,7 +127,7 @@ class AttentionCallback(BaseCallback):
             self._log(make_probe(actor, scenes, self.probe_env, self.num_timesteps, episode=False))
 
     def _on_training_end(self) -> None:
-        self._listening.close()
+        self._capturing.close()
         # A copy: entering evaluation mode moves the feature statistics of the network, as the next predict will.
         actor = Actor(self.model, detached=True)
         probe = make_probe(actor, self._probe_scenes(), self.probe_env, self.num_timesteps)

@@ -189,8 +189,8 @@ function comparisons(view) {
     if (layer !== Number(view.layerSelect.value)) continue;
     if (!strongest[head] || Math.abs(value) > Math.abs(strongest[head][1])) strongest[head] = [name, value];
   }
-  const told = strongest.map(([name, value], head) => `head ${head + 1}: ${name}, ${value.toPrecision(3)}`);
-  return element("p", { class: "note", id: "compared" }, told.length ? `Compares most: ${told.join("; ")}` : "");
+  const parts = strongest.map(([name, value], head) => `head ${head + 1}: ${name}, ${value.toPrecision(3)}`);
+  return element("p", { class: "note", id: "compared" }, parts.length ? `Compares most: ${parts.join("; ")}` : "");
 }
 
 // The quantity shown, per slot: weights, effects or probabilities; null where absent.
