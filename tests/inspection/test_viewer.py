@@ -14,6 +14,7 @@ import torch
 
 from attn_rl import record_attention
 from attn_rl.inspection.measure.effects import measure
+from attn_rl.inspection.measure.metrics import UNUSED_BELOW
 from attn_rl.inspection.measure.probe_record import ProbeRecord, record_path
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.tensorboard.page import data
@@ -47,6 +48,16 @@ def saved(folder: Path, model, scenes) -> tuple[ProbeRecord, dict[str, Any]]:
     probe = ProbeRecord(35, "Seek-v0", record, scenes, measure(actor, record), names, {}, [])
     probe.save(record_path(folder, 35))
     return probe, data.read_record(folder, 35)
+
+
+@needs_node
+def test_an_effect_too_small_to_count_is_not_drawn_in_full_colour(seek_model, seek_scenes, tmp_path):
+    probe, record = saved(tmp_path, seek_model, seek_scenes)
+    tiny = np.nanmax(probe.effects["absence_kl"], 1)
+    assert tiny.max() < UNUSED_BELOW  # an untrained policy reacts to nothing
+    for kind, expected in (("absence_kl", UNUSED_BELOW), ("mean", 1)):
+        scale = f'viewer.fullColour(record, "{kind}", viewer.quantity({{ record }}, state, "{kind}", 0))'
+        assert in_node(tmp_path, record, scale) == [expected] * 13
 
 
 @needs_node

@@ -23,6 +23,7 @@ export const PALETTE = {
   attention: "#185ca8", weighted: "#0d8070", effect: "#c0392b", pointer: "#7d3c98", target: "#d98c00",
   heads: ["#185ca8", "#ca5a12", "#008462", "#a6548d", "#785e28", "#3c8cbe", "#6464aa", "#963c46"],
 };
+const UNUSED_BELOW = 0.01; // nats: a smaller effect is none, attn_rl/inspection/measure/metrics.py
 const SIZE = 400;
 
 export async function render(source = server()) {
@@ -221,6 +222,12 @@ function mean(rows) {
   return rows[0].map((_, i) => rows.reduce((sum, row) => sum + row[i], 0) / rows.length);
 }
 
+// The value that is drawn in full colour: 1 for weights and probabilities, else the largest, as in the pictures.
+export function fullColour(record, kind, values) {
+  const absolute = !isEffect(record, kind) && kind !== "weighted";
+  return absolute ? 1 : Math.max(UNUSED_BELOW, ...values.map((value) => value ?? 0));
+}
+
 function colourOf(view) {
   return colourOfKind(view.record, view.headSelect.value);
 }
@@ -242,8 +249,7 @@ function sceneDrawing(view, state) {
     drawing.append(shape("rect", { width: SIZE, height: SIZE, rx: 12, fill: "#f4f1ea" }));
   }
   const weights = quantity(view, state);
-  const scale = isEffect(record, view.headSelect.value) || view.headSelect.value === "weighted"
-    ? Math.max(1e-9, ...weights.map((w) => w ?? 0)) : 1;
+  const scale = fullColour(record, view.headSelect.value, weights);
   const from = place(record.states.ego[state], [0.5, 0.5]);
   const colour = colourOf(view);
   weights.forEach((weight, slot) => {
@@ -282,7 +288,7 @@ function headTable(view, state) {
     const isMap = !isEffect(record, kind) && kind !== "pointer";
     const values = isMap ? columnWeights(record, state, kind, layer)
       : [...Array(record.lead).fill(null), ...quantity(view, state, kind, layer)];
-    const largest = isMap && kind !== "weighted" ? 1 : Math.max(1e-9, ...values.map((v) => v ?? 0));
+    const largest = fullColour(record, kind, values);
     const y = top + row * 30;
     table.append(shape("text", { x: left - 10, y: y + 18, "text-anchor": "end" }, name));
     values.forEach((value, column) => {
