@@ -14,6 +14,7 @@ from torch import Tensor
 
 from attn_rl.adapters import family_of, find_spec
 from attn_rl.nn.attention import MultiHeadAttention
+from attn_rl.nn.network import SetNetwork
 from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.training.loading import adapt
 from attn_rl.vec_envs.adapter import make_vec_env
@@ -116,7 +117,7 @@ class _TopEntity:
     def __init__(self, agent: BaseAlgorithm) -> None:
         extractor = getattr(agent.policy, "features_extractor", None)
         self._hooks = []
-        if isinstance(extractor, EntityExtractor):
+        if isinstance(extractor, EntityExtractor) and _says_what_it_reads(extractor.network):
             self._n_slots = sum(extractor.spec.capacities.values())
             layers = [module for module in extractor.modules() if isinstance(module, MultiHeadAttention)]
             self._network = extractor.network
@@ -137,6 +138,10 @@ class _TopEntity:
         """Stop watching."""
         for hook in self._hooks:
             hook.remove()
+
+
+def _says_what_it_reads(network: SetNetwork) -> bool:
+    return type(network).readout_rows is not SetNetwork.readout_rows
 
 
 def _relevant(env: VecEnv) -> np.ndarray | None:

@@ -114,6 +114,17 @@ def test_training_is_watched_and_the_episode_is_the_one_that_predict_plays(tmp_p
         obs, *_ = env.step(action)
 
 
+def test_watching_changes_no_bit_of_recurrent_training():
+    def weights(*callbacks):
+        model = make_recurrent(lstm_hidden_size=17)
+        model.learn(70, callback=list(callbacks))
+        return [weight.detach().clone() for weight in model.policy.state_dict().values()]
+
+    unwatched = weights()
+    watched = weights(AttentionCallback(single_env(SEEK), every=1, n_scenes=3, n_pictures=1))
+    assert all(torch.equal(a, b) for a, b in zip(unwatched, watched, strict=True))
+
+
 def test_a_state_is_refused_where_nothing_keeps_one(seek_model, seek_scenes):
     with pytest.raises(ValueError, match="lstm_states are given, but EntityAttentionPolicy has no LSTM"):
         record_attention(seek_model, seek_scenes.batch(), np.zeros((13, 4, 1, 32), np.float32))
