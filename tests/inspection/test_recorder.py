@@ -230,6 +230,13 @@ def test_a_plain_box_with_a_presence_column():
     assert absent_leak(Actor(model), record) == 0
 
 
+def test_a_compiled_policy_is_recorded_like_itself(seek_model, seek_scenes):
+    plain = record_attention(seek_model, seek_scenes.batch())
+    compiled = record_attention(torch.compile(seek_model.policy), seek_scenes.batch())
+    np.testing.assert_array_equal(compiled.layers[0].pattern, plain.layers[0].pattern)
+    np.testing.assert_array_equal(compiled.policy, plain.policy)
+
+
 def test_a_foreign_policy_is_refused():
     model = PPO("MultiInputPolicy", TypedBandit(), n_steps=2, batch_size=2)
     with pytest.raises(ValueError, match="features_extractor_class=EntityAttentionExtractor"):

@@ -39,9 +39,9 @@ class Actor:
     """The acting half of a model: its policy, the extractor it looks through, and one pass through both.
 
     Works for PPO, A2C, TRPO, MaskablePPO (actor and critic), RecurrentPPO (the same, with the state of its LSTMs), DQN
-    and QR-DQN (policy = softmax of the Q values),
-    SAC and TQC (Gaussian before squashing), TD3 and DDPG (a Gaussian of unit width around the action). Recording is
-    per extractor: a target network or a critic with an extractor of its own stays unobserved.
+    and QR-DQN (policy = softmax of the Q values), SAC and TQC (Gaussian before squashing), TD3 and DDPG (a Gaussian of
+    unit width around the action). Recording is per extractor: a target network or a critic with an extractor of its
+    own stays unobserved.
 
     Args:
         model: an SB3 algorithm or its policy. It is put into evaluation mode, as ``predict`` does.
@@ -54,6 +54,7 @@ class Actor:
 
     def __init__(self, model: BaseAlgorithm | BasePolicy, *, detached: bool = False) -> None:
         policy: Any = model.policy if isinstance(model, BaseAlgorithm) else model
+        policy = getattr(policy, "_orig_mod", policy)  # what torch.compile has wrapped
         self.policy = _copy(policy) if detached else policy
         self.policy.set_training_mode(False)
         self.extractor = acting_extractor(self.policy)
