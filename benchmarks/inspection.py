@@ -102,11 +102,11 @@ def truth_row(name: str, found: Measured) -> list[str]:
     record, effects, relevant, (replay, leak) = found
     present, entity_map = record.slot_present, record.entity_map()
     weighted = record.value_map()[..., record.lead :].sum(1)
-    blamed = metrics.top_slot(effects.absence_kl, present)
-    views = [entity_map, weighted, effects.absence_kl, record.pointer]
+    blamed = metrics.top_slot(effects["absence_kl"], present)
+    views = [entity_map, weighted, effects["absence_kl"], record.pointer]
     named = ["-" if view is None else share(metrics.top1(view, relevant, present)) for view in views]
     agreement = share(metrics.top1(entity_map, blamed, present))
-    uniform = f"{metrics.mean(effects.uniform_kl):.2f}"
+    uniform = f"{metrics.mean(effects['uniform_kl']):.2f}"
     return [name, *named, agreement, uniform, f"{replay:.0e}", f"{leak:g}"]
 
 
@@ -122,7 +122,8 @@ def curve_row(name: str, found: Measured) -> list[str]:
     """Deletion (low is good) and insertion (high is good): area for map, random order and oracle."""
     present, cells = found.record.slot_present, []
     for column in (0, 1):
-        areas = [metrics.curve_area(curve[column], present) for curve in found.effects.curves]
+        curves = found.effects["curves"][:, :, column].transpose(1, 0, 2)  # map, random, oracle
+        areas = [metrics.curve_area(curve, present) for curve in curves]
         cells += [interval(area) for area in areas]
     return [name, *cells]
 

@@ -186,9 +186,9 @@ MUTANTS = [
     Mutant(
         "map from a second pass",
         "attn_rl/inspection/record/recorder.py",
-        "    with torch.no_grad(), listening(actor) as heard:\n        outputs = actor.act(tensors)\n",
-        "    with torch.no_grad():\n        outputs = actor.act(tensors)\n        with listening(actor) as heard:\n"
-        "            actor.act(tensors)\n",
+        "    with torch.no_grad(), capture_pass(actor) as captured:\n        outputs = actor.act(tensors, states)\n",
+        "    with torch.no_grad():\n        outputs = actor.act(tensors, states)\n"
+        "        with capture_pass(actor) as captured:\n            actor.act(tensors, states)\n",
         "tests/inspection/test_recorder.py::test_one_pass_per_record_and_nothing_stays_attached[seek_model]",
     ),
     # ---- blocks and readout

@@ -48,6 +48,21 @@ class SetNetwork(Described):
         """
         raise NotImplementedError
 
+    def readout_rows(self, present: Tensor) -> Tensor:
+        """How much of every encoded row the readout reads: weights (B,M) that sum to 1, or are 0 with nothing there.
+
+        ``readout_rows(present) @ pattern`` is the row of the last layer's pattern that explains the readout.
+
+        Args:
+            present: boolean (B,M) over all tokens: leading ones (learned query, ego) first, then the entities.
+
+        Raises:
+            NotImplementedError: the network has attention of its own and does not say what it reads.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say which rows it reads; define readout_rows(present) to record its maps"
+        )
+
     @property
     def watched(self) -> bool:
         """Whether anybody follows what happens inside, slot by slot."""
@@ -233,6 +248,15 @@ class AttentionNetwork(SetNetwork):
         if self.relations is not None:
             kinds, relations = stage_of(self.relations, "relations", tuple)
         return NetworkStage(tuple(tokens), encoder, kinds, relations, self.reads_first)
+
+    def readout_rows(self, present: Tensor) -> Tensor:
+        """As :meth:`SetNetwork.readout_rows`: the first row alone, or the present entities' in equal parts."""
+        read = present.clone()
+        if self.pooling is None:
+            read[:, 0], read[:, 1:] = True, False
+        else:
+            read[:, : self.n_lead] = False
+        return read / read.sum(-1, keepdim=True).clamp(min=1)
 
     @property
     def reads_first(self) -> bool:

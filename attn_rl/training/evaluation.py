@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from attn_rl.adapters import family_of, find_spec
 from attn_rl.nn.attention import MultiHeadAttention
+from attn_rl.nn.network import SetNetwork
 from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.training.loading import adapt
 from attn_rl.vec_envs.adapter import make_vec_env
@@ -115,31 +117,31 @@ class _TopEntity:
     def __init__(self, agent: BaseAlgorithm) -> None:
         extractor = getattr(agent.policy, "features_extractor", None)
         self._hooks = []
-        if isinstance(extractor, EntityExtractor):
+        if isinstance(extractor, EntityExtractor) and _says_what_it_reads(extractor.network):
             self._n_slots = sum(extractor.spec.capacities.values())
             layers = [module for module in extractor.modules() if isinstance(module, MultiHeadAttention)]
-            self._pooled = getattr(extractor.network, "pooling", None) is not None
+            self._network = extractor.network
             self._hooks = [layer.tap.register_forward_hook(self._keep) for layer in layers[-1:]]
         self.active = bool(self._hooks)
 
     def _keep(self, module: Any, inputs: Any, pattern: Tensor) -> None:
-        self._pattern = pattern.detach()
+        _, _, present = inputs
+        self._pattern, self._present = pattern.detach(), present.detach()
 
     def top(self) -> np.ndarray:
-        """Slot with the largest weight in the row that is read out, averaged over heads: (B,).
-
-        Of pooled rows, their mean over present slots, as in :meth:`AttentionRecord.readout`.
-        """
-        pattern = self._pattern.mean(1)[..., -self._n_slots :]  # (B,Q,N)
-        if not self._pooled:
-            return pattern[:, 0].argmax(-1).cpu().numpy()
-        present = pattern.amax(1) > 0  # absent slots have no weight in any row
-        return (pattern[:, -self._n_slots :] * present.unsqueeze(-1)).sum(1).argmax(-1).cpu().numpy()
+        """Slot with the largest weight in what is read out, averaged over heads: (B,); as the record's entity map."""
+        pattern = self._pattern.mean(1)  # (B,Q,K)
+        read = self._network.readout_rows(self._present)[:, : pattern.shape[1]]
+        return torch.einsum("bq,bqk->bk", read, pattern)[:, -self._n_slots :].argmax(-1).cpu().numpy()
 
     def close(self) -> None:
         """Stop watching."""
         for hook in self._hooks:
             hook.remove()
+
+
+def _says_what_it_reads(network: SetNetwork) -> bool:
+    return type(network).readout_rows is not SetNetwork.readout_rows
 
 
 def _relevant(env: VecEnv) -> np.ndarray | None:

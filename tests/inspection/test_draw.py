@@ -12,6 +12,7 @@ from attn_rl.inspection import draw
 from attn_rl.inspection.draw import scene
 from attn_rl.inspection.draw.sheet import EFFECT, Sheet, number, shade, shorten, wrap
 from attn_rl.inspection.measure.effects import measure
+from attn_rl.inspection.measure.probe import worst_states
 from attn_rl.inspection.measure.probe_record import ProbeRecord
 from attn_rl.inspection.measure.summary import compared, scalars, verdicts
 from attn_rl.inspection.record.actor import Actor
@@ -71,10 +72,10 @@ def test_every_view_of_a_record_is_a_picture(probe):
 
 
 def test_disagreements_are_the_worst_ones(probe):
-    worst = draw.worst_states(probe, 5)
+    worst = worst_states(probe, 5)
     weights = probe.record.entity_map()
     weights = weights / weights.sum(-1, keepdims=True)
-    effect = np.nan_to_num(probe.effects.absence_kl)
+    effect = np.nan_to_num(probe.effects["absence_kl"])
     effect = effect / effect.sum(-1, keepdims=True)
     distance = np.abs(weights - effect).sum(-1)
     assert distance[worst].min() >= np.delete(distance, worst).max()
@@ -90,15 +91,15 @@ def test_the_caption_of_an_unused_map_is_red(probe):
 def test_a_line_ends_where_the_entity_is(probe):
     """The strongest head's line is drawn between ego and entity and nowhere else."""
     state = 0
-    column = scene.mean_column(probe)
+    panel = scene.mean_panel(probe)
     sheet = Sheet(200, 200)
-    scene.panel(sheet, replace(probe, scenes=_undrawn(probe.scenes)), state, column, (0, 0), 200)
+    scene.draw_panel(sheet, replace(probe, scenes=_undrawn(probe.scenes)), state, panel, (0, 0), 200)
     best = int(np.argmax(probe.record.entity_map()[state]))
     x, y = probe.scenes.positions[state, best]
     halfway = sheet.pixels()[round(100 - 50 * y), round(100 + 50 * x)]
-    assert np.abs(halfway.astype(int) - column.colour).max() < 120
+    assert np.abs(halfway.astype(int) - panel.colour).max() < 120
     opposite = sheet.pixels()[round(100 + 50 * y), round(100 - 50 * x)]
-    assert np.abs(opposite.astype(int) - column.colour).max() > 120
+    assert np.abs(opposite.astype(int) - panel.colour).max() > 120
 
 
 def _undrawn(scenes: Scenes) -> Scenes:
@@ -110,7 +111,7 @@ def test_captions_say_what_heads_compare(related_model, seek_scenes):
     assert compared(probe.record).startswith("compares most: head 1: cue = colour, 10; head 2: ")
     silent = replace(probe, record=replace(probe.record, strengths=()))
     assert compared(silent.record) == ""
-    assert [column.note for column in scene.head_columns(probe)] == ["cue = colour, 10"] * 4
+    assert [panel.note for panel in scene.head_panels(probe)] == ["cue = colour, 10"] * 4
     for view in (draw.overlay, draw.heads_by_entities):
         assert view(probe, [0]).shape[0] > view(silent, [0]).shape[0]
     assert shorten("cue = colour", 200, 9) == "cue = colour"

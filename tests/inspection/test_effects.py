@@ -12,9 +12,10 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import EntityAttentionPolicy, record_attention
-from attn_rl.inspection.measure import effects, metrics
+from attn_rl.inspection.measure import effects, metrics, variants
 from attn_rl.inspection.measure.summary import scalars, verdicts
-from attn_rl.inspection.record.actor import Actor, Outputs, policy_kl
+from attn_rl.inspection.record.actor import Actor
+from attn_rl.inspection.record.outputs import Outputs, policy_kl
 from tests.inspection.conftest import TypedBandit, make_ppo
 
 
@@ -31,7 +32,7 @@ def test_policy_kl_by_hand():
 
 def test_leave_one_out_in_one_batch_equals_removing_by_hand(deep_model, seek_scenes):
     record = record_attention(deep_model, seek_scenes.batch())
-    found, value = effects.removal(Actor(deep_model), record)
+    found, value = effects.absence(Actor(deep_model), record).values()
     assert np.isnan(found[~record.slot_present]).all()
     for state, slot in ((0, 1), (4, 0), (11, 3)):
         obs = {key: block[state].copy() for key, block in seek_scenes.batch().items()}
@@ -46,17 +47,18 @@ def test_leave_one_out_in_one_batch_equals_removing_by_hand(deep_model, seek_sce
 def test_entities_without_presence_flags_can_be_taken_out_too():
     model = PPO(EntityAttentionPolicy, TypedBandit(), n_steps=2, batch_size=2, seed=0)
     record = record_attention(model, TypedBandit().reset(seed=3)[0])
-    found, _ = effects.removal(Actor(model), record)
+    found = effects.absence(Actor(model), record)["absence_kl"]
     assert (found[:, :2] > 0).all()  # allies exist always
 
 
 def test_chunks_change_nothing(seek_actor, seek_scenes, monkeypatch):
     record = record_attention(seek_actor, seek_scenes.batch())
-    whole = effects.measure(seek_actor, record, seed=1)
-    monkeypatch.setattr(effects, "MAX_ROWS", 17)
-    chunked = effects.measure(seek_actor, record, seed=1)
-    for name, array in vars(whole).items():
-        np.testing.assert_allclose(getattr(chunked, name), array, atol=2e-6, err_msg=name)
+    whole = effects.measure(seek_actor, record)
+    monkeypatch.setattr(variants, "MAX_ROWS", 17)
+    chunked = effects.measure(seek_actor, record)
+    assert len(whole) == 10
+    for name, array in whole.items():
+        np.testing.assert_allclose(chunked[name], array, atol=2e-6, err_msg=name)
 
 
 def test_measuring_changes_neither_weights_nor_random_streams(deep_model, seek_scenes):
@@ -76,8 +78,8 @@ def test_a_head_that_writes_nothing_is_free_to_drop(seek_scenes):
         model.policy.action_net.weight.mul_(100)  # an untrained policy hardly reacts to anything
         actor.attention[0].w_o.weight[:, 8:16] = 0  # head 2 of 4
     record = record_attention(actor, seek_scenes.batch())
-    dropped = effects.head_importance(actor, record, keep=False)[:, 0].mean(0)
-    kept = effects.head_importance(actor, record, keep=True)[:, 0].mean(0)
+    dropped = effects.dropped_head(actor, record)[:, 0].mean(0)
+    kept = effects.kept_head(actor, record)[:, 0].mean(0)
     assert dropped[1] < 1e-9
     assert (np.delete(dropped, 1) > 1e-4).all()
     with torch.no_grad():
@@ -135,9 +137,9 @@ def test_a_sink_is_blamed_by_absence_and_not_by_content():
     np.testing.assert_allclose(record.entity_map()[0], [0.7, 0.2, 0.1], atol=1e-4)
     np.testing.assert_allclose(record.layers[0].value_norm[0, 0, 1:], [0, 1, 0], atol=1e-4)
     found = effects.measure(Actor(model), record)
-    assert found.absence_kl[0].argmax() == 0
-    assert found.content_kl[0].argmax() == 1
-    assert found.content_kl[0, 0] < 1e-8
+    assert found["absence_kl"][0].argmax() == 0
+    assert found["content_kl"][0].argmax() == 1
+    assert found["content_kl"][0, 0] < 1e-8
     assert record.value_map()[0, 0, record.lead :].argmax() == 1
     said = scalars(record, found, np.array([1]))
     assert said["attention/top1_relevant"] == 0
@@ -186,7 +188,7 @@ def test_a_policy_that_needs_no_map_says_so():
     record = record_attention(model, {key: np.stack([o[key] for o in obs]) for key in obs[0]})
     found = effects.measure(Actor(model), record)
     assert record.probabilities[:, 2].min() > 0.9
-    assert metrics.mean(found.uniform_kl) < metrics.UNUSED_BELOW
+    assert metrics.mean(found["uniform_kl"]) < metrics.UNUSED_BELOW
     assert "map not used by the policy" in verdicts(record, found)[0]
 
 
@@ -196,7 +198,7 @@ def test_a_pointer_policy_is_told_not_to_trust_the_ego_row():
         model.policy.action_net.point.score.weight.mul_(300)  # make up its mind
     record = record_attention(model, TypedBandit().reset(seed=3)[0])
     found = effects.measure(Actor(model), record)
-    assert np.isfinite(found.absence_kl[record.slot_present]).all()
+    assert np.isfinite(found["absence_kl"][record.slot_present]).all()
     chosen = record.pointer[0].argmax()
-    assert np.nanargmax(found.absence_kl[0, 2:]) == chosen - 2
+    assert np.nanargmax(found["absence_kl"][0, 2:]) == chosen - 2
     assert "NO explanation" in verdicts(record, found)[0]

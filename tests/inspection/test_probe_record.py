@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import json
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attn_rl import record_attention
-from attn_rl.inspection.measure.effects import Effects, measure
+from attn_rl.inspection.measure.effects import measure
 from attn_rl.inspection.measure.probe_record import LAYER_ARRAYS, ProbeRecord, record_path, record_paths
 from attn_rl.inspection.measure.summary import scalars, verdicts
 from attn_rl.inspection.record.actor import Actor
+from attn_rl.inspection.tensorboard.page import data
+from tests.inspection.conftest import make_ppo
 
 
 @pytest.fixture(params=["deep_model", "related_model"])
@@ -32,8 +36,9 @@ def test_round_trip(probe, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["000000000035.npz"]
     for name in ("step", "env", "scene_names", "scalars", "verdicts"):
         assert getattr(back, name) == getattr(probe, name)
-    for field in fields(Effects):
-        np.testing.assert_array_equal(getattr(back.effects, field.name), getattr(probe.effects, field.name))
+    assert list(back.effects) == list(probe.effects)
+    for name, array in probe.effects.items():
+        np.testing.assert_array_equal(back.effects[name], array)
     for before, after in zip(probe.record.layers, back.record.layers, strict=True):
         for name in LAYER_ARRAYS:
             np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
@@ -60,3 +65,29 @@ def test_a_foreign_file_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(ValueError, match="expected 1"):
         ProbeRecord.load(tmp_path / "other.npz")
+
+
+def rewritten(path: Path, change: Callable[[dict, dict], None]) -> None:
+    """Change the arrays and the description of a record file, as another version would have written it."""
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files}
+    meta = json.loads(str(arrays["meta"]))
+    change(arrays, meta)
+    np.savez(path, **arrays | {"meta": np.array(json.dumps(meta))})
+
+
+@pytest.mark.parametrize("readout", ["ego", "mean"])
+def test_an_older_record_that_names_its_reader_shows_the_same_map(readout, seek_scenes, tmp_path):
+    model = make_ppo("envs:AttnRL/Seek-v0", {"features_extractor_kwargs": {"readout": readout}})
+    path = record_path(tmp_path, 35)
+    record = record_attention(model, seek_scenes.batch())
+    ProbeRecord(35, "", record, seek_scenes, measure(Actor(model), record), ("",) * 13, {}, []).save(path)
+
+    def older(arrays, meta):
+        del arrays["readout_rows"]
+        meta["reader"] = {"ego": 0, "mean": -1}[readout]
+
+    rewritten(path, older)
+    np.testing.assert_array_equal(ProbeRecord.load(path).record.readout(), record.readout())
+    shown = np.array(data.read_record(tmp_path, 35)["states"]["readout_rows"])
+    np.testing.assert_allclose(shown, record.readout_rows, atol=0.5e-4)

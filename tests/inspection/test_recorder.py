@@ -86,7 +86,7 @@ def test_a_head_compares_most_what_it_weighs_most():
 
 def _nothing() -> AttentionRecord:
     empty = np.zeros((0, 0))
-    return AttentionRecord({}, [], (), 0, 0, empty, empty, empty, (), empty)
+    return AttentionRecord({}, [], (), 0, empty, empty, empty, empty, (), empty)
 
 
 def test_a_single_observation_becomes_a_batch_of_one(seek_model, seek_scenes):
@@ -228,6 +228,13 @@ def test_a_plain_box_with_a_presence_column():
     assert record.obs[""].shape == (1, 5, 3)
     assert replay_error(Actor(model), record) <= 1e-6
     assert absent_leak(Actor(model), record) == 0
+
+
+def test_a_compiled_policy_is_recorded_like_itself(seek_model, seek_scenes):
+    plain = record_attention(seek_model, seek_scenes.batch())
+    compiled = record_attention(torch.compile(seek_model.policy), seek_scenes.batch())
+    np.testing.assert_array_equal(compiled.layers[0].pattern, plain.layers[0].pattern)
+    np.testing.assert_array_equal(compiled.policy, plain.policy)
 
 
 def test_a_foreign_policy_is_refused():

@@ -1,16 +1,20 @@
-"""Pictures of records, drawn with NumPy and Pillow alone: every view is a function from a record to an RGB array."""
+"""Pictures of records, drawn with NumPy and Pillow alone: ``VIEWS`` holds those that go to TensorBoard."""
 
+from attn_rl.inspection.draw.gallery import VIEWS, View, named_views, pictures
 from attn_rl.inspection.draw.grid import heads_by_entities, layers
-from attn_rl.inspection.draw.scene import disagreements, episode_gif, overlay, worst_states
+from attn_rl.inspection.draw.scene import disagreements, episode_frames, overlay
 from attn_rl.inspection.draw.timeline import episode_strip, training
 
 __all__ = [
+    "VIEWS",
+    "View",
     "disagreements",
-    "episode_gif",
+    "episode_frames",
     "episode_strip",
     "heads_by_entities",
     "layers",
+    "named_views",
     "overlay",
+    "pictures",
     "training",
-    "worst_states",
 ]

@@ -25,6 +25,7 @@ from attn_rl.inspection.draw.sheet import (
     shade,
     wrap,
 )
+from attn_rl.inspection.measure import metrics
 from attn_rl.inspection.measure.probe_record import ProbeRecord
 from attn_rl.inspection.measure.summary import compared, owners
 
@@ -33,7 +34,7 @@ LABEL = 106
 MARGIN = 16
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One line of a table: label, colour, shades in [0,1] (K,) and numbers (K,), NaN = no cell."""
 
     label: str
@@ -52,14 +53,14 @@ def heads_by_entities(probe: ProbeRecord, states: Sequence[int]) -> np.ndarray:
     rows = len(_rows(probe, states[0]))
     block = 58 + rows * ROW + 14
     width = 2 * MARGIN + LABEL + columns * cell
-    said = [(line, MUTED) for line in wrap(compared(probe.record), width - 2 * MARGIN, 12)]
-    said += sentences(probe.verdicts, width - 2 * MARGIN)
-    sheet = Sheet(width, 30 + len(states) * block + LINE * len(said) + 6)
+    captions = [(line, MUTED) for line in wrap(compared(probe.record), width - 2 * MARGIN, 12)]
+    captions += sentences(probe.verdicts, width - 2 * MARGIN)
+    sheet = Sheet(width, 30 + len(states) * block + LINE * len(captions) + 6)
     sheet.text((MARGIN, 20), "Heads by entities", 15)
     sheet.text((sheet.width - MARGIN, 20), f"step {probe.step:,}", 11, MUTED, "rm")
     for i, state in enumerate(states):
         _table(sheet, probe, state, 34 + i * block, cell)
-    sheet.lines((MARGIN, 38 + len(states) * block), said)
+    sheet.lines((MARGIN, 38 + len(states) * block), captions)
     return sheet.pixels()
 
 
@@ -71,8 +72,8 @@ def layers(probe: ProbeRecord, state: int) -> np.ndarray:
     heads = record.layers[0].pattern.shape[1]
     heights = [layer.pattern.shape[2] * cell + 44 for layer in record.layers]
     width = 2 * MARGIN + label + heads * (side + 16)
-    said = ["The last layer computes only the rows that are read.", *wrap(compared(record), width - 2 * MARGIN, 12)]
-    sheet = Sheet(width, 40 + sum(heights) + LINE * len(said))
+    captions = ["The last layer computes only the rows that are read.", *wrap(compared(record), width - 2 * MARGIN, 12)]
+    sheet = Sheet(width, 40 + sum(heights) + LINE * len(captions))
     sheet.text(
         (MARGIN, 20), f"Every row looks at every column, {probe.scene_names[int(probe.scenes.scene[state])]}", 15
     )
@@ -89,7 +90,7 @@ def layers(probe: ProbeRecord, state: int) -> np.ndarray:
         for q, name in enumerate(names if label else ()):
             sheet.text((MARGIN + label - 6, y + 22 + (q + 0.5) * cell), name, 9, MUTED, "rm")
         y += heights[depth]
-    sheet.lines((MARGIN, y), [(line, MUTED) for line in said])
+    sheet.lines((MARGIN, y), [(line, MUTED) for line in captions])
     return sheet.pixels()
 
 
@@ -99,28 +100,27 @@ def _short(label: str) -> str:
     return f"{owner[0]}{slot}" if owner else label[0]
 
 
-def _rows(probe: ProbeRecord, state: int) -> list[Row]:
+def _rows(probe: ProbeRecord, state: int) -> list[TableRow]:
     record, lead = probe.record, probe.record.lead
     rows = []
     for depth in range(len(record.layers)):
         readout = record.readout(depth)[state]
         prefix = f"layer {depth + 1}, " if len(record.layers) > 1 else ""
-        rows += [Row(f"{prefix}head {h + 1}", ATTENTION, weights, weights) for h, weights in enumerate(readout)]
+        rows += [TableRow(f"{prefix}head {h + 1}", ATTENTION, weights, weights) for h, weights in enumerate(readout)]
     if record.layers:
         rows.append(_scaled("weight x value", WEIGHTED, record.value_map()[state].sum(0), 0))
-    rows.append(_scaled("absence effect", EFFECT, probe.effects.absence_kl[state], lead))
-    if record.layers:
-        rows.append(_scaled("content effect", EFFECT, probe.effects.content_kl[state], lead))
+    for name, effect in probe.effects.of_entities().items():
+        rows.append(_scaled(metrics.effect_title(name), EFFECT, effect[state], lead))
     if record.pointer is not None:
         pointed = np.pad(record.pointer[state], (lead, 0), constant_values=np.nan)
-        rows.append(Row("pointer", POINTER, pointed, pointed))
+        rows.append(TableRow("pointer", POINTER, pointed, pointed))
     return rows
 
 
-def _scaled(label: str, colour: Colour, values: np.ndarray, lead: int) -> Row:
+def _scaled(label: str, colour: Colour, values: np.ndarray, lead: int) -> TableRow:
     values = np.pad(np.asarray(values, float), (lead, 0), constant_values=np.nan)
     top = max(float(np.nan_to_num(values).max()), 0.01)
-    return Row(label, colour, values / top, values)
+    return TableRow(label, colour, values / top, values)
 
 
 def _table(sheet: Sheet, probe: ProbeRecord, state: int, y: float, cell: float) -> None:
@@ -146,7 +146,7 @@ def _table(sheet: Sheet, probe: ProbeRecord, state: int, y: float, cell: float) 
         body += ROW
 
 
-def _cell(sheet: Sheet, row: Row, k: int, x: float, y: float, cell: float) -> None:
+def _cell(sheet: Sheet, row: TableRow, k: int, x: float, y: float, cell: float) -> None:
     amount = float(row.shades[k])
     sheet.box(x, y, cell - 1, ROW - 1, shade(row.colour, amount))
     if cell >= 22 and (amount >= 0.06 or row.numbers[k] >= 0.01):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from attn_rl.inspection.draw.sheet import (
     ATTENTION,
@@ -30,6 +28,7 @@ from attn_rl.inspection.draw.sheet import (
     wrap,
 )
 from attn_rl.inspection.measure import metrics
+from attn_rl.inspection.measure.probe import worst_states
 from attn_rl.inspection.measure.probe_record import ProbeRecord
 from attn_rl.inspection.record.frame import Picture
 
@@ -43,14 +42,14 @@ MARGIN = 16
 MAX_HEADS = 8
 
 
-class Column(NamedTuple):
-    """One kind of panel.
+class Panel(NamedTuple):
+    """One kind of picture of a scene, drawn for every state.
 
     Attributes:
         title: written above.
         colour: of lines and halos.
         strength: in [0,1] per state and slot (S,N).
-        shown: the number to print beside the strongest (S,N).
+        numbers: the number to print beside the strongest (S,N).
         own: weight on the reader itself (S,), None where that has no meaning.
         note: small, below the title.
     """
@@ -58,7 +57,7 @@ class Column(NamedTuple):
     title: str
     colour: Colour
     strength: np.ndarray
-    shown: np.ndarray
+    numbers: np.ndarray
     own: np.ndarray | None = None
     note: str = ""
 
@@ -73,102 +72,82 @@ def overlay(probe: ProbeRecord, states: Sequence[int]) -> np.ndarray:
     Returns:
         Picture (height, width, 3) uint8.
     """
-    return _panels(probe, states, [*head_columns(probe), *evidence_columns(probe)], "Where it looks, and what for")
+    return _panels(probe, states, [*head_panels(probe), *evidence_panels(probe)], "Where it looks, and what for")
 
 
 def disagreements(probe: ProbeRecord, count: int = 4) -> np.ndarray:
     """The probe states in which the map and the absence effect differ most, as :func:`overlay`."""
-    columns = [
-        mean_column(probe),
-        *evidence_columns(probe),
-        _relative("content effect", EFFECT, probe.effects.content_kl),
-    ]
-    return _panels(probe, worst_states(probe, count), columns, "Where map and effect disagree most")
+    others = [name for name in probe.effects.of_entities() if name != "absence_kl"]
+    panels = [mean_panel(probe), *evidence_panels(probe), *(_effect_panel(probe, name) for name in others)]
+    return _panels(probe, worst_states(probe, count), panels, "Where map and effect disagree most")
 
 
-def worst_states(probe: ProbeRecord, count: int) -> list[int]:
-    """Probe states by falling total variation distance between map and absence effect, each scaled to sum 1.
-
-    None for a policy without attention.
-    """
-    if not probe.record.layers:
-        return []
-    entity_map = probe.record.entity_map()
-    effect = np.nan_to_num(probe.effects.absence_kl)
-    scaled = [x / np.maximum(x.sum(-1, keepdims=True), 1e-9) for x in (entity_map, effect)]
-    distance = np.abs(scaled[0] - scaled[1]).sum(-1)
-    distance[probe.scenes.episode_states] = -1
-    return [int(i) for i in np.argsort(-distance, kind="stable")[:count]]
+def episode_frames(probe: ProbeRecord) -> np.ndarray:
+    """The episode as frames (T,height,width,3): map left, absence effect right, action and value below."""
+    return np.stack([_episode_frame(probe, int(state)) for state in probe.scenes.episode_states])
 
 
-def episode_gif(probe: ProbeRecord, milliseconds: int = 350) -> bytes:
-    """The episode as an animated GIF: map on the left, absence effect on the right, action and value below."""
-    states = probe.scenes.episode_states
-    frames = [Image.fromarray(_episode_frame(probe, int(state))) for state in states]
-    palette = frames[0].quantize(64)
-    indexed = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    buffer = io.BytesIO()
-    times = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
-    indexed[0].save(buffer, "GIF", save_all=True, append_images=indexed[1:], duration=times, loop=0)
-    return buffer.getvalue()
-
-
-def head_columns(probe: ProbeRecord) -> list[Column]:
-    """The last layer's readout, one column per head, and what each compares most there."""
+def head_panels(probe: ProbeRecord) -> list[Panel]:
+    """The last layer's readout, one panel per head, and what each compares most there."""
     if not probe.record.layers:
         return []
     readout, compared, last = probe.record.readout(), probe.record.compared(), len(probe.record.layers) - 1
-    columns = []
+    panels = []
     for h in range(min(readout.shape[1], MAX_HEADS)):
-        column = _map(f"head {h + 1}", HEADS[h % len(HEADS)], readout[:, h], probe.record.lead)
-        columns.append(column._replace(note=compared[last, h].short if (last, h) in compared else ""))
-    return columns
+        panel = _map(f"head {h + 1}", HEADS[h % len(HEADS)], readout[:, h], probe.record.lead)
+        panels.append(panel._replace(note=compared[last, h].short if (last, h) in compared else ""))
+    return panels
 
 
-def mean_column(probe: ProbeRecord) -> Column:
+def mean_panel(probe: ProbeRecord) -> Panel:
     """The mean of all heads: the map that people look at first."""
     return _map("map (mean of heads)", ATTENTION, probe.record.readout().mean(1), probe.record.lead)
 
 
-def evidence_columns(probe: ProbeRecord) -> list[Column]:
+def evidence_panels(probe: ProbeRecord) -> list[Panel]:
     """Value-weighted map, absence effect, pointer: what the weights are worth."""
-    columns = []
+    panels = []
     if probe.record.layers:
         weighted = probe.record.value_map()[..., probe.record.lead :].sum(1)
-        columns.append(_relative("weight x value", WEIGHTED, weighted))
-    columns.append(_relative("absence effect", EFFECT, probe.effects.absence_kl))
+        panels.append(_relative("weight x value", WEIGHTED, weighted))
+    if "absence_kl" in probe.effects:
+        panels.append(_effect_panel(probe, "absence_kl"))
     if probe.record.pointer is not None:
-        columns.append(Column("pointer", POINTER, probe.record.pointer, probe.record.pointer))
-    return columns
+        panels.append(Panel("pointer", POINTER, probe.record.pointer, probe.record.pointer))
+    return panels
 
 
-def _map(title: str, colour: Colour, weights: np.ndarray, lead: int) -> Column:
+def _effect_panel(probe: ProbeRecord, name: str) -> Panel:
+    return _relative(metrics.effect_title(name), EFFECT, probe.effects[name])
+
+
+def _map(title: str, colour: Colour, weights: np.ndarray, lead: int) -> Panel:
     """Weights (S,K) on slots, with what stays on the leading tokens."""
-    return Column(title, colour, weights[:, lead:], weights[:, lead:], weights[:, :lead].sum(-1))
+    return Panel(title, colour, weights[:, lead:], weights[:, lead:], weights[:, :lead].sum(-1))
 
 
-def _relative(title: str, colour: Colour, values: np.ndarray) -> Column:
+def _relative(title: str, colour: Colour, values: np.ndarray) -> Panel:
     """Strength relative to the largest of the state; below 0.01 (nats) nothing is worth a line."""
     values = np.asarray(values)
     top = np.maximum(np.nan_to_num(values).max(-1, keepdims=True), metrics.UNUSED_BELOW)
-    return Column(title, colour, np.nan_to_num(values) / top, values)
+    return Panel(title, colour, np.nan_to_num(values) / top, values)
 
 
-def _panels(probe: ProbeRecord, states: Sequence[int], columns: list[Column], title: str) -> np.ndarray:
-    left, top = MARGIN + 14, 62 + 12 * any(column.note for column in columns)
-    width = left + len(columns) * (PANEL + GAP) - GAP + MARGIN
+def _panels(probe: ProbeRecord, states: Sequence[int], panels: list[Panel], title: str) -> np.ndarray:
+    left, top = MARGIN + 14, 62 + 12 * any(panel.note for panel in panels)
+    width = left + len(panels) * (PANEL + GAP) - GAP + MARGIN
     bottom = top + len(states) * (PANEL + GAP)
     captions = [(line, MUTED) for line in wrap(LEGEND, width - left - MARGIN - 20, 12)]
     captions += sentences(probe.verdicts, width - left - MARGIN - 20)
     sheet = Sheet(width, bottom + LINE * len(captions) + 8)
     sheet.text((left, 20), title, 15)
     sheet.text((width - MARGIN, 20), f"step {probe.step:,}", 11, MUTED, "rm")
-    for c, column in enumerate(columns):
+    for c, panel in enumerate(panels):
         x = left + c * (PANEL + GAP)
-        sheet.text((x + PANEL / 2, 48), column.title, 11, column.colour, "mm")
-        sheet.text((x + PANEL / 2, 62), shorten(column.note, PANEL, 9), 9, MUTED, "mm")
+        sheet.text((x + PANEL / 2, 48), panel.title, 11, panel.colour, "mm")
+        sheet.text((x + PANEL / 2, 62), shorten(panel.note, PANEL, 9), 9, MUTED, "mm")
         for row, state in enumerate(states):
-            panel(sheet, probe, state, column, (x, top + row * (PANEL + GAP)), PANEL)
+            draw_panel(sheet, probe, state, panel, (x, top + row * (PANEL + GAP)), PANEL)
     for row, state in enumerate(states):
         name = str(int(probe.scenes.scene[state]))
         sheet.text((MARGIN + 4, top + row * (PANEL + GAP) + PANEL / 2), name, 11, MUTED, "mm")
@@ -177,8 +156,8 @@ def _panels(probe: ProbeRecord, states: Sequence[int], columns: list[Column], ti
     return sheet.pixels()
 
 
-def panel(sheet: Sheet, probe: ProbeRecord, state: int, column: Column, corner: Point, size: float) -> None:
-    """Draw one scene with its lines: from the reader to each entity, as strong as the column says."""
+def draw_panel(sheet: Sheet, probe: ProbeRecord, state: int, panel: Panel, corner: Point, size: float) -> None:
+    """Draw one scene with its lines: from the reader to each entity, as strong as the panel says."""
     frame = probe.scenes.frame[state]
     x, y = corner
     box_w, box_h, dx, dy = _fit(frame, size)
@@ -189,7 +168,7 @@ def panel(sheet: Sheet, probe: ProbeRecord, state: int, column: Column, corner: 
     spots = [(x + dx + box_w * (px + 1) / 2, y + dy + box_h * (1 - py) / 2) for px, py in places]
     reader = (x + dx + box_w * (ego[0] + 1) / 2, y + dy + box_h * (1 - ego[1]) / 2)
     present = probe.record.slot_present[state]
-    strength, unit = column.strength[state], size / 135
+    strength, unit = panel.strength[state], size / 135
     if frame is None:
         for slot in np.flatnonzero(present):
             sheet.disc(spots[slot], 5 * unit, FAINT)
@@ -198,23 +177,23 @@ def panel(sheet: Sheet, probe: ProbeRecord, state: int, column: Column, corner: 
     for slot in np.argsort(strength):
         amount = float(strength[slot])
         if present[slot] and amount > 0.03:
-            sheet.line([reader, spots[slot]], column.colour, (0.8 + 4 * amount) * unit, 0.15 + 0.6 * amount)
+            sheet.line([reader, spots[slot]], panel.colour, (0.8 + 4 * amount) * unit, 0.15 + 0.6 * amount)
             width, alpha = (0.6 + 2.4 * amount) * unit, 0.3 + 0.7 * amount
-            sheet.ring(spots[slot], (7 + 5 * amount) * unit, column.colour, width, alpha)
-    if column.own is not None and column.own[state] > 0.03:
-        amount = float(column.own[state])
+            sheet.ring(spots[slot], (7 + 5 * amount) * unit, panel.colour, width, alpha)
+    if panel.own is not None and panel.own[state] > 0.03:
+        amount = float(panel.own[state])
         sheet.ring(reader, (9 + 5 * amount) * unit, MUTED, (0.6 + 2.4 * amount) * unit, 0.3 + 0.5 * amount)
         if amount > 0.5:
             below = (float(np.clip(reader[0], x + 26, x + size - 26)), min(reader[1] + 22 * unit, y + size - 8))
             sheet.text(below, f"itself {number(amount)}", 10, MUTED, "mm", halo=True)
-    _mark(sheet, probe, state, column, spots, unit, (x, y, size))
+    _mark(sheet, probe, state, panel, spots, unit, (x, y, size))
 
 
 def _mark(
     sheet: Sheet,
     probe: ProbeRecord,
     state: int,
-    column: Column,
+    panel: Panel,
     spots: list[Point],
     unit: float,
     box: tuple[float, float, float],
@@ -224,14 +203,14 @@ def _mark(
     if relevant >= 0:
         tip = spots[relevant]
         sheet.triangle((tip[0], tip[1] - 11 * unit), 9 * unit, TARGET)
-    best = int(metrics.top_slot(column.strength[[state]], probe.record.slot_present[[state]])[0])
-    if best < 0 or column.strength[state, best] <= 0.03:
+    best = int(metrics.top_slot(panel.strength[[state]], probe.record.slot_present[[state]])[0])
+    if best < 0 or panel.strength[state, best] <= 0.03:
         return
     x, y = spots[best]
     right = x + 40 * unit > box[0] + box[2]
     at = (x + (-17 if right else 17) * unit, min(max(y, box[1] + 8), box[1] + box[2] - 8))
-    text = number(float(column.shown[state, best]))
-    sheet.text(at, text, 11 * unit, column.colour, "rm" if right else "lm", halo=True)
+    text = number(float(panel.numbers[state, best]))
+    sheet.text(at, text, 11 * unit, panel.colour, "rm" if right else "lm", halo=True)
 
 
 def layout(probe: ProbeRecord, state: int) -> tuple[np.ndarray, np.ndarray]:
@@ -255,13 +234,14 @@ def _fit(frame: Picture | None, size: float) -> tuple[float, float, float, float
 
 def _episode_frame(probe: ProbeRecord, state: int) -> np.ndarray:
     size, top = 192, 30
-    columns = [mean_column(probe)] if probe.record.layers else []
-    columns.append(_relative("absence effect", EFFECT, probe.effects.absence_kl))
-    sheet = Sheet(2 * MARGIN + len(columns) * (size + GAP) - GAP, top + size + 34)
-    for c, column in enumerate(columns):
+    panels = [mean_panel(probe)] if probe.record.layers else []
+    if "absence_kl" in probe.effects:
+        panels.append(_effect_panel(probe, "absence_kl"))
+    sheet = Sheet(2 * MARGIN + len(panels) * (size + GAP) - GAP, top + size + 34)
+    for c, panel in enumerate(panels):
         x = MARGIN + c * (size + GAP)
-        sheet.text((x + size / 2, 16), column.title, 13, column.colour, "mm")
-        panel(sheet, probe, state, column, (x, top), size)
+        sheet.text((x + size / 2, 16), panel.title, 13, panel.colour, "mm")
+        draw_panel(sheet, probe, state, panel, (x, top), size)
     action = np.array2string(np.asarray(probe.record.action[state]), precision=2)
     text = f"t = {int(probe.scenes.time[state])}    action {action}    reward {probe.scenes.reward[state]:.2f}"
     value = float(probe.record.value[state])

@@ -37,8 +37,9 @@ def episode_strip(probe: ProbeRecord) -> np.ndarray:
     maps: list[tuple[str, Colour, np.ndarray]] = []
     if record.layers:
         maps.append(("map", ATTENTION, record.entity_map()[states]))
-    effect = np.nan_to_num(probe.effects.absence_kl[states])
-    maps.append(("absence effect", EFFECT, effect / np.maximum(effect.max(-1, keepdims=True), 0.01)))
+    if "absence_kl" in probe.effects:
+        effect = np.nan_to_num(probe.effects["absence_kl"][states])
+        maps.append(("absence effect", EFFECT, effect / np.maximum(effect.max(-1, keepdims=True), 0.01)))
     height = 44 + len(maps) * (slots * row + 20) + 156
     sheet = Sheet(max(LEFT + len(states) * step + MARGIN, 420), height)
     sheet.text((MARGIN, 20), f"One episode, {len(states)} steps, deterministic policy", 15)

@@ -39,14 +39,14 @@ class History:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> History:
-        """Rebuild what :meth:`get_state` told."""
+        """Rebuild from what :meth:`get_state` returned."""
         return cls(**{**state, "by_feature": [np.array(row) for row in state["by_feature"]]})
 
     def add(self, step: int, record: AttentionRecord) -> None:
         """Note one more record."""
-        said = map_scalars(record, np.full(len(record.present), -1))
+        scalars = map_scalars(record, np.full(len(record.present), -1))
         self.steps.append(step)
-        self.mass.append({tag.removeprefix("attention/mass/"): v for tag, v in said.items() if "/mass/" in tag})
+        self.mass.append({tag.removeprefix("attention/mass/"): v for tag, v in scalars.items() if "/mass/" in tag})
         values = feature_values(record, self.feature)
         known = ~np.isnan(values) & record.slot_present
         if not known.any():

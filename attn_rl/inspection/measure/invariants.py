@@ -7,7 +7,7 @@ import torch
 
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.attention_record import AttentionRecord
-from attn_rl.inspection.record.recorder import listening, observation_tensors, to_array
+from attn_rl.inspection.record.recorder import capture_pass, recorded_tensors, to_array
 
 
 @torch.no_grad()
@@ -26,12 +26,12 @@ def replay_error(actor: Actor, record: AttentionRecord) -> float:
         mixed = torch.as_tensor(layer.pattern @ layer.values, device=device).transpose(1, 2).flatten(2)
         handles.append(module.w_o.register_forward_pre_hook(lambda m, inputs, mixed=mixed: (mixed,)))
     try:
-        with listening(actor) as heard:
-            outputs = actor.act(observation_tensors(actor, record))
+        with capture_pass(actor) as captured:
+            outputs = actor.act(*recorded_tensors(actor, record))
     finally:
         for handle in handles:
             handle.remove()
-    pairs = [(heard.features[0], record.features), (outputs.policy, record.policy), (outputs.value, record.value)]
+    pairs = [(captured.features[0], record.features), (outputs.policy, record.policy), (outputs.value, record.value)]
     return max(_relative(to_array(got), expected) for got, expected in pairs)
 
 
@@ -43,7 +43,7 @@ def absent_leak(actor: Actor, record: AttentionRecord) -> float:
     NaN instead of what they held, whichever is larger.
     """
     weights = [float((layer.pattern * ~record.present[:, None, None]).max(initial=0.0)) for layer in record.layers]
-    clean, filled = observation_tensors(actor, record), observation_tensors(actor, record)
+    (clean, states), (filled, _) = recorded_tensors(actor, record), recorded_tensors(actor, record)
     split = actor.spec.split(clean)
     for entity_type in actor.spec.types:
         block = filled[entity_type.name] if isinstance(filled, dict) else filled
@@ -51,7 +51,7 @@ def absent_leak(actor: Actor, record: AttentionRecord) -> float:
         if entity_type.presence_column is not None:
             absent[..., entity_type.presence_column] = False
         block[absent] = torch.nan
-    before, after = actor.act(clean), actor.act(filled)
+    before, after = actor.act(clean, states), actor.act(filled, states)
     changes = [
         float((a - b).abs().nan_to_num(nan=torch.inf).max())
         for a, b in ((before.policy, after.policy), (before.value, after.value))

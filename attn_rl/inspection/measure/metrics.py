@@ -76,19 +76,24 @@ def top_slot(scores: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.where(usable.any(-1), best, -1)
 
 
-def value_weighted(weights: np.ndarray, value_norm: np.ndarray) -> np.ndarray:
-    r"""Length of what each token contributes, :math:`w_{hi} \lVert x_i W^V_h W^O_h \rVert`.
+def total_variation(weights: np.ndarray, others: np.ndarray) -> np.ndarray:
+    r"""How far apart two maps are, each scaled to sum 1, NaN counted as 0: 0 = alike, 1 = on different entities.
 
-    Kobayashi et al. 2020, equation 7: a large weight on a value near zero moves nothing.
+    .. math:: \tfrac12 \sum_i \lvert w_i - v_i \rvert
 
     Args:
-        weights: (S,H,K).
-        value_norm: (S,H,K), lengths of the transformed values.
+        weights, others: (S,N), not negative.
 
     Returns:
-        (S,H,K)
+        (S,)
     """
-    return weights * value_norm
+    scaled = [np.nan_to_num(x) / np.maximum(np.nan_to_num(x).sum(-1, keepdims=True), 1e-9) for x in (weights, others)]
+    return 0.5 * np.abs(scaled[0] - scaled[1]).sum(-1)
+
+
+def effect_title(name: str) -> str:
+    """What pictures and page call an effect: ``"absence_kl"`` -> ``"absence effect"``."""
+    return f"{name.removesuffix('_kl').replace('_', ' ')} effect"
 
 
 def rollout(patterns: Sequence[np.ndarray], reader: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
-from attn_rl.inspection.draw import worst_states
+from attn_rl.inspection.measure import metrics
 from attn_rl.inspection.measure.effects import measure
 from attn_rl.inspection.measure.invariants import absent_leak, replay_error
 from attn_rl.inspection.measure.probe_record import ProbeRecord
@@ -29,12 +30,14 @@ def make_probe(actor: Actor, scenes: Scenes, env: gym.Env, step: int = 0, *, epi
         env: where the episode is played.
         step: environment steps so far.
         episode: also play and draw an episode.
+
+    A recurrent policy meets every probe scene as the start of an episode, and its own episode with its memory.
     """
     probed = record_attention(actor, scenes.batch())
     passes: list[AttentionRecord] = []
 
     def act(obs: Any) -> Any:
-        passes.append(record_attention(actor, obs))
+        passes.append(record_attention(actor, obs, passes[-1].next_lstm_states if passes else None))
         return actor.to_env(passes[-1].action[0])
 
     n_scenes, n_slots, probes = len(scenes), probed.slot_present.shape[1], slice(len(scenes))
@@ -55,6 +58,18 @@ def make_probe(actor: Actor, scenes: Scenes, env: gym.Env, step: int = 0, *, epi
         scalars=found,
         verdicts=verdicts(record.rows(probes), effects.rows(probes)),
     )
+
+
+def worst_states(probe: ProbeRecord, count: int) -> list[int]:
+    """Probe states by falling distance (:func:`metrics.total_variation`) between map and absence effect.
+
+    None for a policy without attention.
+    """
+    if not probe.record.layers or "absence_kl" not in probe.effects:
+        return []
+    distance = metrics.total_variation(probe.record.entity_map(), probe.effects["absence_kl"])
+    distance[probe.scenes.episode_states] = -1
+    return [int(i) for i in np.argsort(-distance, kind="stable")[:count]]
 
 
 def render_worst(probe: ProbeRecord, env: gym.Env, count: int = 4) -> None:

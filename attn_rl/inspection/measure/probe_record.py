@@ -13,13 +13,16 @@ key                 shape              meaning
 ``format``          ()                 1; readers refuse what they do not know
 ``meta``            () str             JSON: ``step`` (environment steps when recorded), ``env`` (id), ``labels`` (K
                                        column names, e.g. ``"ego"``, ``"items 0"``), ``lead`` (columns before the first
-                                       slot), ``reader`` (query row that is read out; -1: mean over the slots' rows),
-                                       ``n_layers``, ``sizes`` (choices per action dimension; [] = continuous),
+                                       slot), ``n_layers``, ``sizes`` (choices per action dimension; [] = continuous),
                                        ``feature_names`` (per observation key), ``strengths`` (layer, head, name and
-                                       value), ``scene_names``, ``scalars`` (tag -> number, as in TensorBoard),
-                                       ``verdicts`` (sentences about what to believe)
+                                       value), ``effects`` (names of the arrays that are effects; older files
+                                       name none: those below), ``scene_names``, ``scalars`` (tag -> number, as in
+                                       TensorBoard), ``verdicts`` (sentences about what to believe)
 ``obs.<key>``       (S, ...)           observation as the policy got it, raw features; ``obs.`` alone: a bare array
 ``present``         (S,K) bool         which columns exist
+``readout_rows``    (S,K)              how much of each row the readout reads: times ``pattern``, the map; rows sum to 1
+                                       (or 0); older files hold ``reader`` in ``meta`` instead: the row that is read,
+                                       -1 = the mean over the present slots' rows
 ``pattern_<l>``     (S,H,Q,K)          weights of layer l = 0, 1, ...; query row i is column i; absent columns are 0
 ``values_<l>``      (S,H,K,d)          value vectors before W_O
 ``value_norm_<l>``  (S,H,K)            length of each value vector behind W_O; weight x this = value-weighted map
@@ -28,6 +31,8 @@ key                 shape              meaning
 ``policy``          (S,A)              log-probabilities of all choices; continuous: means | log standard deviations
 ``value``           (S,)               state value, NaN where the model has none
 ``pointer``         (S,N)              probability of pointing at each slot; only with a pointer head
+``lstm_states``     (S,4,layers,width) of a recurrent policy only: hidden and cell state of the actor's LSTM, then those
+                                       of the critic's
 ``scene``           (S,)               number of the scene, index into ``scene_names``
 ``time``            (S,)               step within the scene
 ``positions``       (S,N,2)            slots in the picture: x right, y up, in [-1,1]; NaN = unknown or absent
@@ -37,7 +42,8 @@ key                 shape              meaning
 ``png``             (bytes,) uint8     all pictures as PNG files, one after another; not every scene has one
 ``png_start``       (S+1,)             picture of state i = ``png[png_start[i]:png_start[i+1]]``; empty = none
 ``absence_kl``      (S,N)              effect of removing the entity, in nats; NaN = absent slot (this and the
-                                       following: :class:`attn_rl.inspection.measure.effects.Effects`)
+                                       following: :mod:`attn_rl.inspection.measure.effects`; one that does not
+                                       apply, or was not known then, is missing)
 ``absence_value``   (S,N)              value without it minus value with it
 ``content_kl``      (S,N)              effect of zeroing weight x value
 ``uniform_kl``      (S,)               effect of equal weights
@@ -55,15 +61,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attn_rl.inspection.measure.effects import Effects
-from attn_rl.inspection.record.attention_record import ROW_ARRAYS, AttentionRecord, Layer
+from attn_rl.inspection.measure.history import History
+from attn_rl.inspection.measure.older_records import effect_names, readout_rows
+from attn_rl.inspection.record.attention_record import ROW_ARRAYS, AttentionRecord, LayerRecord
 from attn_rl.inspection.record.frame import Picture
 from attn_rl.inspection.record.scenes import Scenes
 from attn_rl.nn.relations.layers import Strength
@@ -71,7 +79,9 @@ from attn_rl.nn.relations.layers import Strength
 FORMAT = 1
 FOLDER = "attention"
 LAYER_ARRAYS = ("pattern", "values", "value_norm", "tokens")
-RECORD_META = ("labels", "lead", "reader", "sizes", "feature_names", "strengths")
+RECORD_META = ("labels", "lead", "sizes", "feature_names", "strengths")
+CURVE_AXES = (1, 2, 0, 3)
+OPTIONAL = ("pointer", "lstm_states")
 SCENE_ARRAYS = ("scene", "time", "positions", "ego", "relevant", "reward")
 
 
@@ -88,6 +98,7 @@ class ProbeRecord:
         scene_names: one per scene.
         scalars: tag -> number.
         verdicts: sentences about what to believe.
+        history: the records of the training so far, for pictures over time; not part of the file.
     """
 
     step: int
@@ -98,6 +109,12 @@ class ProbeRecord:
     scene_names: tuple[str, ...]
     scalars: dict[str, float]
     verdicts: list[str]
+    history: History = field(default_factory=History)
+
+    @property
+    def n_probe_states(self) -> int:
+        """How many states are probe scenes; the steps of the episode follow them."""
+        return len(self.scenes) - len(self.scenes.episode_states)
 
     def save(self, path: str | Path) -> None:
         """Write the file; it appears under its name only once it is whole."""
@@ -123,13 +140,12 @@ class ProbeRecord:
                 "read it with the version of attn_rl that wrote it"
             )
         meta = json.loads(str(arrays["meta"]))
-        effects = Effects(**{field.name: arrays[field.name] for field in fields(Effects)})
         return cls(
             step=meta["step"],
             env=meta["env"],
             record=_record(arrays, meta),
             scenes=_scenes(arrays),
-            effects=effects,
+            effects=_effects(arrays, meta),
             scene_names=tuple(meta["scene_names"]),
             scalars=meta["scalars"],
             verdicts=meta["verdicts"],
@@ -138,6 +154,7 @@ class ProbeRecord:
     def _arrays(self) -> dict[str, Any]:
         meta = {name: getattr(self, name) for name in ("step", "env", "scene_names", "scalars", "verdicts")}
         meta |= {name: getattr(self.record, name) for name in RECORD_META} | {"n_layers": len(self.record.layers)}
+        meta |= {"effects": list(self.effects)}
         png, png_start = _pack(self.scenes.frame)
         arrays: dict[str, Any] = {
             "format": np.array(FORMAT),
@@ -147,11 +164,13 @@ class ProbeRecord:
         }
         arrays |= {name: getattr(self.record, name) for name in ROW_ARRAYS}
         arrays |= {name: getattr(self.scenes, name) for name in SCENE_ARRAYS}
-        arrays |= {field.name: getattr(self.effects, field.name) for field in fields(Effects)}
         arrays |= {f"obs.{key}": block for key, block in self.record.obs.items()}
         for i, layer in enumerate(self.record.layers):
             arrays |= {f"{name}_{i}": getattr(layer, name) for name in LAYER_ARRAYS}
-        return arrays if self.record.pointer is None else arrays | {"pointer": self.record.pointer}
+        arrays |= {name: array for name in OPTIONAL if (array := getattr(self.record, name)) is not None}
+        if taken := arrays.keys() & self.effects.keys():
+            raise ValueError(f"effect {min(taken)!r} has the name of an array of the record file; rename it in EFFECTS")
+        return arrays | {name: _axes_in_file(name, array, CURVE_AXES) for name, array in self.effects.items()}
 
 
 def record_path(run_dir: str | Path, step: int) -> Path:
@@ -165,18 +184,28 @@ def record_paths(run_dir: str | Path) -> list[Path]:
 
 
 def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AttentionRecord:
+    named = [*(name for name in ROW_ARRAYS if name != "readout_rows"), *(name for name in OPTIONAL if name in arrays)]
     return AttentionRecord(
         obs=_obs(arrays),
-        layers=[Layer(*(arrays[f"{name}_{i}"] for name in LAYER_ARRAYS)) for i in range(meta["n_layers"])],
+        layers=[LayerRecord(*(arrays[f"{name}_{i}"] for name in LAYER_ARRAYS)) for i in range(meta["n_layers"])],
         labels=tuple(meta["labels"]),
         lead=meta["lead"],
-        reader=meta["reader"],
         sizes=tuple(meta["sizes"]),
         feature_names={key: tuple(names) for key, names in meta["feature_names"].items()},
         strengths=tuple(Strength(*each) for each in meta.get("strengths", ())),  # older records hold none
-        pointer=arrays.get("pointer"),
-        **{name: arrays[name] for name in ROW_ARRAYS},
+        readout_rows=readout_rows(arrays, meta),
+        **{name: arrays[name] for name in named},
     )
+
+
+def _effects(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Effects:
+    names = effect_names(arrays, meta)
+    return Effects({name: _axes_in_file(name, arrays[name], np.argsort(CURVE_AXES)) for name in names})
+
+
+def _axes_in_file(name: str, array: np.ndarray, axes: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Curves lie in the file with the states as their third axis."""
+    return array.transpose(axes) if name == "curves" else array
 
 
 def _scenes(arrays: Mapping[str, np.ndarray]) -> Scenes:

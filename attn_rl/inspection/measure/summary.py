@@ -8,6 +8,7 @@ from attn_rl.inspection.measure import metrics
 from attn_rl.inspection.measure.effects import Effects
 from attn_rl.inspection.record.attention_record import AttentionRecord
 
+UNKNOWN = np.array([np.nan])
 POINTER_VERDICT = (
     "actions point at entities: the readout's row is NO explanation of the choice; "
     "read the pointer's probabilities or the absence effect"
@@ -61,8 +62,8 @@ def owners(record: AttentionRecord) -> dict[str, np.ndarray]:
 def compared(record: AttentionRecord) -> str:
     """What each head compares most, as a caption: ``"compares most: head 1: cue = colour, 69; head 2: ..."``."""
     depth = "layer {}, " if len(record.layers) > 1 else ""
-    told = [f"{depth.format(layer + 1)}head {head + 1}: {s.short}" for (layer, head), s in record.compared().items()]
-    return f"compares most: {'; '.join(told)}" if told else ""
+    parts = [f"{depth.format(layer + 1)}head {head + 1}: {s.short}" for (layer, head), s in record.compared().items()]
+    return f"compares most: {'; '.join(parts)}" if parts else ""
 
 
 def verdicts(record: AttentionRecord, effects: Effects) -> list[str]:
@@ -72,11 +73,13 @@ def verdicts(record: AttentionRecord, effects: Effects) -> list[str]:
         return ["this policy has no attention: absence effects only"]
     if record.pointer is not None:
         found.append(POINTER_VERDICT)
-    uniform = metrics.mean(effects.uniform_kl)
+    uniform = metrics.mean(effects.get("uniform_kl", UNKNOWN))
     if uniform < metrics.UNUSED_BELOW:
         found.append(f"map not used by the policy (uniform_kl {uniform:.4f} < {metrics.UNUSED_BELOW} nats)")
         return found
-    agreement = _agreement(record, effects)["attention/agreement_absence"]
+    agreement = _agreement(record, effects).get("attention/agreement_absence", np.nan)
+    if np.isnan([uniform, agreement]).any():
+        return found
     if agreement < 0.7:
         found.append(f"map and absence effect name the same entity in only {agreement:.0%} of states: trust the effect")
     elif record.pointer is None:
@@ -88,38 +91,43 @@ def _effect_scalars(record: AttentionRecord, effects: Effects, relevant: np.ndar
     present = record.slot_present
     is_relevant = (np.arange(present.shape[1])[None] == relevant[:, None]) & present
     others = present & ~is_relevant & (relevant >= 0)[:, None]
-    found = {
-        "attention/absence_kl": metrics.mean(effects.absence_kl),
-        "attention/absence_kl_relevant": metrics.mean(effects.absence_kl[is_relevant]),
-        "attention/absence_kl_others": metrics.mean(effects.absence_kl[others]),
-        "attention/absence_top1_relevant": metrics.mean(metrics.top1(effects.absence_kl, relevant, present)),
-        "attention/content_kl": metrics.mean(effects.content_kl),
-        "attention/uniform_kl": metrics.mean(effects.uniform_kl),
-        "attention/permuted_kl": metrics.mean(effects.permuted_kl),
-    }
+    effects_of_any = effects.of_entities() | effects.of_states()
+    found = {f"attention/{name}": metrics.mean(effect) for name, effect in effects_of_any.items()}
+    if (absence := effects.get("absence_kl")) is not None:
+        found |= {
+            "attention/absence_kl_relevant": metrics.mean(absence[is_relevant]),
+            "attention/absence_kl_others": metrics.mean(absence[others]),
+            "attention/absence_top1_relevant": metrics.mean(metrics.top1(absence, relevant, present)),
+        }
     if record.pointer is not None:
         found["attention/pointer_top1_relevant"] = metrics.mean(metrics.top1(record.pointer, relevant, present))
     if len(record.layers) > 1:  # with a single layer both are its map again
-        for name, score in (("gradient", effects.gradient), ("rollout", effects.rollout)):
-            hits = metrics.top1(score[:, record.lead :], relevant, present)
-            found[f"attention/{name}_top1_relevant"] = metrics.mean(hits)
-    for column, name in enumerate(("deletion", "insertion")):
+        for name in ("gradient", "rollout"):
+            if name in effects:
+                hits = metrics.top1(effects[name][:, record.lead :], relevant, present)
+                found[f"attention/{name}_top1_relevant"] = metrics.mean(hits)
+    return found | _curve_scalars(effects, present)
+
+
+def _curve_scalars(effects: Effects, present: np.ndarray) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for column, name in enumerate(("deletion", "insertion") if "curves" in effects else ()):
         sign = 1 - 2 * (1 - column)  # a good order takes similarity away early, or brings it early
-        areas = [sign * metrics.mean(metrics.curve_area(curve[column], present)) for curve in effects.curves]
+        curves = effects["curves"][:, :, column].transpose(1, 0, 2)  # (orders,S,N+1)
+        areas = [sign * metrics.mean(metrics.curve_area(curve, present)) for curve in curves]
         found[f"attention/{name}"] = metrics.scaled(*areas)
     return found
 
 
 def _agreement(record: AttentionRecord, effects: Effects) -> dict[str, float]:
-    """How often the map's first entity is also that of the effects."""
+    """How often the map's first entity is also that of an effect."""
     present, entity_map = record.slot_present, record.entity_map()
     weighted = record.value_map()[..., record.lead :].sum(1)
-    by_effect = {"absence": effects.absence_kl, "content": effects.content_kl}
     found: dict[str, float] = {}
-    for name, effect in by_effect.items():
-        blamed = metrics.top_slot(effect, present)
-        found[f"attention/agreement_{name}"] = metrics.mean(metrics.top1(entity_map, blamed, present))
-        found[f"attention/agreement_{name}_value_weighted"] = metrics.mean(metrics.top1(weighted, blamed, present))
+    for name, effect in effects.of_entities().items():
+        tag, blamed = f"attention/agreement_{name.removesuffix('_kl')}", metrics.top_slot(effect, present)
+        found[tag] = metrics.mean(metrics.top1(entity_map, blamed, present))
+        found[f"{tag}_value_weighted"] = metrics.mean(metrics.top1(weighted, blamed, present))
     return found
 
 
@@ -139,7 +147,8 @@ def _head_scalars(record: AttentionRecord, effects: Effects, relevant: np.ndarra
                 f"attention_heads/entropy/{name}": metrics.mean(entropies[:, head]),
                 f"attention_heads/largest/{name}": metrics.mean(metrics.largest(readout[:, head])),
                 f"attention_heads/mass_on_relevant/{name}": metrics.mean(on_relevant[:, head]),
-                f"attention_heads/drop_kl/{name}": metrics.mean(effects.drop_head_kl[:, layer, head]),
-                f"attention_heads/keep_kl/{name}": metrics.mean(effects.keep_head_kl[:, layer, head]),
             }
+            for effect, values in effects.of_heads().items():
+                tag = effect.removesuffix("_head_kl")
+                found[f"attention_heads/{tag}_kl/{name}"] = metrics.mean(values[:, layer, head])
     return found

@@ -14,11 +14,9 @@ import numpy as np
 
 from attn_rl.nn.relations.layers import Strength
 
-POOLED = -1
-
 
 @dataclass
-class Layer:
+class LayerRecord:
     """What one attention layer computed.
 
     Attributes:
@@ -43,8 +41,9 @@ class AttentionRecord:
         layers: one entry per attention layer; none for a policy without attention.
         labels: what the K columns are: ``("ego", "items 0", ...)``.
         lead: columns before the first slot (ego, learned query).
-        reader: the query row that is read out, or ``POOLED`` (-1): the mean or maximum of the present slots' rows.
         present: boolean (S,K).
+        readout_rows: how much of each row the readout reads (S,K), see :meth:`SetNetwork.readout_rows`; one 1 where a
+            single row is read, 0 everywhere where nothing is there to read.
         features: the extractor's output (S,F).
         policy: log-probabilities (S, sum of ``sizes``), or Gaussian means and log standard deviations (S,2A).
         sizes: choices per action dimension; empty = continuous.
@@ -52,14 +51,17 @@ class AttentionRecord:
         pointer: (S,N) probability of pointing at each slot; None without a pointer head.
         feature_names: names of the features per observation key.
         strengths: of every named relation, per layer and head, when the pass was made; empty without relations.
+        lstm_states: of a recurrent policy, the states that the pass began with (S,4,layers,width): hidden and cell
+            state of the actor's LSTM, hidden and cell state of the critic's; else None.
+        next_lstm_states: what it goes on with, for :func:`attn_rl.record_attention` at the next step.
     """
 
     obs: dict[str, np.ndarray]
-    layers: list[Layer]
+    layers: list[LayerRecord]
     labels: tuple[str, ...]
     lead: int
-    reader: int
     present: np.ndarray
+    readout_rows: np.ndarray
     features: np.ndarray
     policy: np.ndarray
     sizes: tuple[int, ...]
@@ -67,6 +69,8 @@ class AttentionRecord:
     pointer: np.ndarray | None = None
     feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     strengths: tuple[Strength, ...] = ()
+    lstm_states: np.ndarray | None = None
+    next_lstm_states: np.ndarray | None = None
 
     @property
     def slot_present(self) -> np.ndarray:
@@ -93,20 +97,19 @@ class AttentionRecord:
         return chosen[:, 0] if len(self.sizes) == 1 else chosen
 
     def readout(self, layer: int = -1) -> np.ndarray:
-        """The weights of the row that is read out (S,H,K); of pooled rows, their mean over present slots."""
+        """The rows of the pattern, each as far as the readout reads it: ``readout_rows @ pattern`` (S,H,K)."""
         pattern = self.layers[layer].pattern
-        if self.reader != POOLED:
-            return pattern[:, :, self.reader]
-        rows = pattern[:, :, self.lead :]
-        weight = self.slot_present[:, None, :, None]
-        return (rows * weight).sum(2) / np.maximum(weight.sum(2), 1)
+        return np.einsum("sq,shqk->shk", self.readout_rows[:, : pattern.shape[2]], pattern)
 
     def entity_map(self, layer: int = -1) -> np.ndarray:
         """The map people look at: readout weights on the slots, averaged over heads (S,N)."""
         return self.readout(layer)[..., self.lead :].mean(1)
 
     def value_map(self, layer: int = -1) -> np.ndarray:
-        """Weight times length of the transformed value, per head (S,H,K); see :func:`metrics.value_weighted`."""
+        r"""Length of what each token contributes, :math:`w_{hi} \lVert x_i W^V_h W^O_h \rVert`, (S,H,K).
+
+        Kobayashi et al. 2020, equation 7: a large weight on a value near zero moves nothing.
+        """
         return self.readout(layer) * self.layers[layer].value_norm
 
     def compared(self) -> dict[tuple[int, int], Strength]:
@@ -121,26 +124,26 @@ class AttentionRecord:
     def rows(self, chosen: slice) -> AttentionRecord:
         """Some of the states."""
         arrays = {name: getattr(self, name)[chosen] for name in ROW_ARRAYS}
-        layers = [Layer(*(getattr(layer, f.name)[chosen] for f in fields(Layer))) for layer in self.layers]
+        layers = [LayerRecord(*(getattr(layer, f.name)[chosen] for f in fields(LayerRecord))) for layer in self.layers]
         obs = {key: block[chosen] for key, block in self.obs.items()}
-        pointer = None if self.pointer is None else self.pointer[chosen]
-        return replace(self, obs=obs, layers=layers, pointer=pointer, **arrays)
+        optional = {name: array[chosen] for name in OPTIONAL_ARRAYS if (array := getattr(self, name)) is not None}
+        return replace(self, obs=obs, layers=layers, **arrays, **optional)
 
 
-ROW_ARRAYS = ("present", "features", "policy", "value")
-"""The arrays of a record with one row per state, apart from observation, layers and pointer."""
+ROW_ARRAYS = ("present", "readout_rows", "features", "policy", "value")
+"""The arrays of a record with one row per state, apart from observation and layers."""
+OPTIONAL_ARRAYS = ("pointer", "lstm_states", "next_lstm_states")
+"""The same, of those that not every policy has."""
 
 
 def concatenate(records: Sequence[AttentionRecord]) -> AttentionRecord:
     """Records of the same policy, one after another."""
     first = records[0]
-    arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(record, name) for record in records]) for name in ROW_ARRAYS
-    }
+    names = [*ROW_ARRAYS, *(name for name in OPTIONAL_ARRAYS if getattr(first, name) is not None)]
+    arrays: dict[str, Any] = {name: np.concatenate([getattr(record, name) for record in records]) for name in names}
     layers = [
-        Layer(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Layer)))
+        LayerRecord(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(LayerRecord)))
         for parts in zip(*(record.layers for record in records), strict=True)
     ]
     obs = {key: np.concatenate([record.obs[key] for record in records]) for key in first.obs}
-    pointers = [record.pointer for record in records if record.pointer is not None]
-    return replace(first, obs=obs, layers=layers, pointer=np.concatenate(pointers) if pointers else None, **arrays)
+    return replace(first, obs=obs, layers=layers, **arrays)

@@ -12,15 +12,16 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
-from attn_rl.inspection.record.actor import Actor, Observation, Outputs
-from attn_rl.inspection.record.attention_record import POOLED, AttentionRecord, Layer
+from attn_rl.inspection.record.actor import Actor, Observation
+from attn_rl.inspection.record.attention_record import AttentionRecord, LayerRecord
+from attn_rl.inspection.record.outputs import Outputs
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.relations.layers import Strength
 
 
 @dataclass
-class Heard:
-    """What passed through one extractor while somebody listened; one entry per layer and pass."""
+class CapturedPass:
+    """What went through the acting extractor inside :func:`capture_pass`; one entry per layer and pass."""
 
     inputs: list[Tensor] = field(default_factory=list)
     present: list[Tensor] = field(default_factory=list)
@@ -28,105 +29,118 @@ class Heard:
     features: list[Tensor] = field(default_factory=list)
 
 
-def record_attention(model: BaseAlgorithm | BasePolicy | Actor, obs: Observation) -> AttentionRecord:
+def record_attention(
+    model: BaseAlgorithm | BasePolicy | Actor, obs: Observation, lstm_states: np.ndarray | None = None
+) -> AttentionRecord:
     """Compute action and value of ``obs`` in one forward pass and return everything that it showed.
 
     Args:
         model: any Stable-Baselines3 model (or policy) with an extractor of this package. Like ``predict``, it is put
             into evaluation mode. No random number is drawn.
         obs: one observation or a batch, as ``model.predict`` takes it.
+        lstm_states: of a recurrent policy, ``next_lstm_states`` of the record of the step before; None = an episode
+            begins.
 
     Returns:
         The record, with a leading axis S also for a single observation.
 
     Raises:
-        ValueError: the policy has no extractor of this package.
+        ValueError: the policy has no extractor of this package, or its way from features to actions is not known.
     """
     actor = model if isinstance(model, Actor) else Actor(model)
     tensors = actor.tensors(obs)
-    with torch.no_grad(), listening(actor) as heard:
-        outputs = actor.act(tensors)
-    return make_record(actor, tensors, outputs, heard)
+    states = actor.lstm_tensors(lstm_states, len(next(iter(_blocks(tensors).values()))))
+    with torch.no_grad(), capture_pass(actor) as captured:
+        outputs = actor.act(tensors, states)
+    record = make_record(actor, tensors, outputs, captured)
+    return record if states is None else replace(record, lstm_states=to_array(states))
 
 
 @contextmanager
-def listening(actor: Actor) -> Iterator[Heard]:
-    """Note what passes through the acting extractor; outside of this block nothing is attached to the network."""
-    heard = Heard()
+def capture_pass(actor: Actor) -> Iterator[CapturedPass]:
+    """Keep what goes through the acting extractor; outside of this block nothing is attached to the network."""
+    captured = CapturedPass()
 
     def on_pattern(tap: nn.Module, inputs: tuple, pattern: Tensor) -> None:
         _, tokens, present = inputs
-        heard.inputs.append(tokens.detach())
-        heard.present.append(present.detach())
-        heard.patterns.append(pattern.detach())
+        captured.inputs.append(tokens.detach())
+        captured.present.append(present.detach())
+        captured.patterns.append(pattern.detach())
 
     handles = [module.tap.register_forward_hook(on_pattern) for module in actor.attention]
     handles.append(
-        actor.extractor.register_forward_hook(lambda module, inputs, out: heard.features.append(out.detach()))
+        actor.extractor.register_forward_hook(lambda module, inputs, out: captured.features.append(out.detach()))
     )
     try:
-        yield heard
+        yield captured
     finally:
         for handle in handles:
             handle.remove()
 
 
 @torch.no_grad()
-def make_record(actor: Actor, obs: dict[str, Tensor] | Tensor, outputs: Outputs, heard: Heard) -> AttentionRecord:
-    """Put together what was heard during exactly one pass.
+def make_record(
+    actor: Actor, obs: dict[str, Tensor] | Tensor, outputs: Outputs, captured: CapturedPass
+) -> AttentionRecord:
+    """Put together what was captured during exactly one pass.
 
     Raises:
-        ValueError: more or fewer passes were heard, or a pattern does not cover all tokens.
+        ValueError: more or fewer passes were captured, or a pattern does not cover all tokens.
     """
-    passes = len(heard.features)
-    if passes != 1 or len(heard.patterns) != len(actor.attention):
+    passes = len(captured.features)
+    if passes != 1 or len(captured.patterns) != len(actor.attention):
         raise ValueError(
-            f"heard {passes} passes and {len(heard.patterns)} patterns of {len(actor.attention)} layers; a record "
-            "holds one pass: open `listening` around a single forward call"
+            f"captured {passes} passes and {len(captured.patterns)} patterns of {len(actor.attention)} layers; a "
+            "record holds one pass: open `capture_pass` around a single forward call"
         )
     network = actor.extractor.network
     lead = getattr(network, "n_lead", 0) if actor.attention else 0
-    layers = [_layer(*parts) for parts in zip(actor.attention, heard.patterns, heard.inputs, strict=True)]
+    layers = [_layer(*parts) for parts in zip(actor.attention, captured.patterns, captured.inputs, strict=True)]
     labels = _lead_labels(actor, lead) + actor.spec.slot_labels
-    present = heard.present[-1] if heard.present else _presence(actor, obs)
+    present = captured.present[-1] if captured.present else _presence(actor, obs)
     if present.shape[-1] != len(labels):
         raise ValueError(f"the pattern covers {present.shape[-1]} tokens, the observation has {len(labels)}: {labels}")
-    blocks = obs if isinstance(obs, Mapping) else {"": obs}
     return AttentionRecord(
-        obs={key: block.cpu().numpy() for key, block in blocks.items()},
+        obs={key: block.cpu().numpy() for key, block in _blocks(obs).items()},
         layers=layers,
         labels=labels,
         lead=lead,
-        reader=POOLED if getattr(network, "pooling", None) is not None else 0,
         present=to_array(present),
-        features=to_array(heard.features[0]),
+        readout_rows=to_array(network.readout_rows(present) if actor.attention else torch.zeros(present.shape)),
+        features=to_array(captured.features[0]),
         policy=to_array(outputs.policy),
         sizes=outputs.sizes,
         value=to_array(outputs.value),
         pointer=_pointer(actor, outputs),
         feature_names=actor.spec.names,
         strengths=_strengths(network) if actor.attention else (),
+        next_lstm_states=None if outputs.lstm_states is None else to_array(outputs.lstm_states),
     )
 
 
-def heard_record(actor: Actor, heard: Heard) -> AttentionRecord:
+def patterns_record(actor: Actor, captured: CapturedPass) -> AttentionRecord:
     """A record of a pass that somebody else made: its patterns and presence, everything else empty."""
-    patterns_only = replace(heard, inputs=[tokens[:, :0] for tokens in heard.inputs])
-    nothing = torch.zeros(len(heard.features[0]), 0)
+    patterns_only = replace(captured, inputs=[tokens[:, :0] for tokens in captured.inputs])
+    nothing = torch.zeros(len(captured.features[0]), 0)
     return make_record(actor, {}, Outputs(nothing, (), torch.full((len(nothing),), torch.nan)), patterns_only)
 
 
-def observation_tensors(actor: Actor, record: AttentionRecord) -> dict[str, Tensor] | Tensor:
-    """The recorded observation as fresh tensors on the model's device."""
+def recorded_tensors(actor: Actor, record: AttentionRecord) -> tuple[dict[str, Tensor] | Tensor, Tensor | None]:
+    """What was recorded as fresh tensors on the model's device: the observation, and the states of a recurrent one."""
     blocks = {key: torch.tensor(block, device=actor.policy.device) for key, block in record.obs.items()}
-    return blocks[""] if set(blocks) == {""} else blocks
+    states = actor.lstm_tensors(record.lstm_states, len(record.present))
+    return blocks[""] if set(blocks) == {""} else blocks, states
 
 
-def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> Layer:
+def _blocks(obs: dict[str, Tensor] | Tensor) -> Mapping[str, Tensor]:
+    return obs if isinstance(obs, Mapping) else {"": obs}
+
+
+def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> LayerRecord:
     values = module.w_v(tokens).unflatten(-1, (module.n_heads, -1)).transpose(1, 2)  # (S,H,K,d)
     w_o = module.w_o.weight.unflatten(1, (module.n_heads, -1))  # (D,H,d)
     transformed = torch.einsum("shkd,ohd->shko", values, w_o)
-    return Layer(to_array(pattern), to_array(values), to_array(transformed.norm(dim=-1)), to_array(tokens))
+    return LayerRecord(to_array(pattern), to_array(values), to_array(transformed.norm(dim=-1)), to_array(tokens))
 
 
 def _strengths(network: nn.Module) -> tuple[Strength, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
-from attn_rl.inspection.draw.gallery import pictures
+from attn_rl.inspection.draw import View, named_views, pictures
 from attn_rl.inspection.measure.history import History
 from attn_rl.inspection.measure.probe import make_probe, render_worst
 from attn_rl.inspection.measure.probe_record import ProbeRecord, record_path
 from attn_rl.inspection.measure.summary import live_scalars
 from attn_rl.inspection.record.actor import Actor
-from attn_rl.inspection.record.recorder import Heard, heard_record, listening
+from attn_rl.inspection.record.recorder import CapturedPass, capture_pass, patterns_record
 from attn_rl.inspection.record.scenes import Scenes, probe_scenes
-from attn_rl.inspection.tensorboard import writer as board
+from attn_rl.inspection.tensorboard.writer import add_about, add_image, writer_of
 
 MAX_RECORDS = 50
 QUIET = ("stdout", "log")
@@ -48,6 +48,9 @@ class AttentionCallback(BaseCallback):
         every: rollouts between records; more where a run would keep more than 50 records.
         n_scenes: probe states.
         n_pictures: how many of them are drawn.
+        views: which pictures of each record go to TensorBoard: names in :data:`attn_rl.inspection.draw.VIEWS`, or
+            functions of a :class:`~attn_rl.inspection.measure.probe_record.ProbeRecord` that return one; None = all of
+            ``VIEWS``.
         settings: hyper-parameters for the HParams tab and the text page.
     """
 
@@ -59,6 +62,7 @@ class AttentionCallback(BaseCallback):
         *,
         n_scenes: int = 32,
         n_pictures: int = 6,
+        views: Sequence[str | View] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -70,13 +74,14 @@ class AttentionCallback(BaseCallback):
         self.probe_env, self.every = probe_env, every
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.n_scenes, self.n_pictures, self.settings = n_scenes, n_pictures, dict(settings or {})
+        self.views = named_views(views)
         self.history = History()
         self._scenes: Scenes | None = None
         self._rollouts = 0
         self._next_record = 0
         self._resumed = False
-        self._listening = ExitStack()
-        self._live: tuple[Actor, Heard] | None = None
+        self._capturing = ExitStack()
+        self._live: tuple[Actor, CapturedPass] | None = None
 
     def get_state(self) -> dict[str, Any]:
         """Where recording stands, JSON-able: a resumed run records at the same steps, its pictures show all steps."""
@@ -95,21 +100,21 @@ class AttentionCallback(BaseCallback):
             self._scenes = probe_scenes(self.probe_env, n_slots, self.n_scenes, self.n_pictures)
         if not self._resumed:
             self._rollouts, self._next_record = 0, self.num_timesteps
-            board.add_about(self.logger, spec.as_dict(), shlex.join(sys.argv), self.settings)
+            add_about(self.logger, spec.as_dict(), shlex.join(sys.argv), self.settings)
         self._resumed = False
 
     def _on_rollout_start(self) -> None:
         actor = Actor(self.model)  # already in evaluation mode: a rollout is about to begin
         if actor.attention:
-            self._live = actor, self._listening.enter_context(listening(actor))
+            self._live = actor, self._capturing.enter_context(capture_pass(actor))
 
     def _on_step(self) -> bool:
         if self._live is not None:
-            actor, heard = self._live
+            actor, captured = self._live
             self._live = None
-            self._listening.close()
-            if len(heard.features) == 1:  # an off-policy algorithm may have acted at random instead
-                self._record_scalars(live_scalars(heard_record(actor, heard)))
+            self._capturing.close()
+            if len(captured.features) == 1:  # an off-policy algorithm may have acted at random instead
+                self._record_scalars(live_scalars(patterns_record(actor, captured)))
         return True
 
     def _on_rollout_end(self) -> None:
@@ -118,21 +123,21 @@ class AttentionCallback(BaseCallback):
         due = self._rollouts == 1 or (self._rollouts % self.every == 0 and self.num_timesteps >= self._next_record)
         if due and self.num_timesteps < total:  # the last one waits for the last update
             self._next_record = self.num_timesteps + total // MAX_RECORDS
-            actor, scenes = Actor(self.model), self._known_scenes()
+            actor, scenes = Actor(self.model), self._probe_scenes()
             self._log(make_probe(actor, scenes, self.probe_env, self.num_timesteps, episode=False))
 
     def _on_training_end(self) -> None:
-        self._listening.close()
+        self._capturing.close()
         # A copy: entering evaluation mode moves the feature statistics of the network, as the next predict will.
         actor = Actor(self.model, detached=True)
-        probe = make_probe(actor, self._known_scenes(), self.probe_env, self.num_timesteps)
+        probe = make_probe(actor, self._probe_scenes(), self.probe_env, self.num_timesteps)
         render_worst(probe, self.probe_env)
         self._log(probe)
         if self.run_dir is not None:
             shutil.copyfile(record_path(self.run_dir, probe.step), self.run_dir / PROBE_FILE)
         self.logger.dump(self.num_timesteps)
 
-    def _known_scenes(self) -> Scenes:
+    def _probe_scenes(self) -> Scenes:
         if self._scenes is None:
             raise ValueError("no probe scenes yet; pass the callback to learn(), which collects them at the start")
         return self._scenes
@@ -140,13 +145,14 @@ class AttentionCallback(BaseCallback):
     def _log(self, probe: ProbeRecord) -> None:
         if probe.record.layers:
             self.history.add(probe.step, probe.record)
+            probe.history = self.history
         self._record_scalars(probe.scalars)
         if self.run_dir is not None:
             probe.save(record_path(self.run_dir, probe.step))
-        writer = board.writer_of(self.logger)
+        writer = writer_of(self.logger)
         if writer is not None:
-            for tag, (file, size) in pictures(probe, self.history).items():
-                board.add_image(writer, tag, file, size, probe.step)
+            for tag, (file, size) in pictures(probe, self.views).items():
+                add_image(writer, tag, file, size, probe.step)
 
     def _record_scalars(self, found: Mapping[str, float]) -> None:
         for tag, value in found.items():

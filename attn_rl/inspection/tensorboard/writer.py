@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
@@ -86,14 +84,3 @@ def add_about(logger: Logger, schema: Mapping[str, Any], command: str, settings:
         writer.add_text("attention/settings", f"| setting | value |\n|---|---|\n{rows}", 0)
         for summary in hparams(plain, dict.fromkeys(METRICS, 0.0)):
             writer._get_file_writer().add_summary(summary)
-
-
-def read_images(folder: str, tag: str) -> list[tuple[int, np.ndarray]]:
-    """Read the images of a tag back from event files: (step, RGB array) each; of a GIF the first frame."""
-    from PIL import Image
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(folder, size_guidance={"images": 0}).Reload().Images(tag)
-    return [
-        (event.step, np.array(Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB"))) for event in events
-    ]

@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from attn_rl.inspection.measure.metrics import effect_title
+from attn_rl.inspection.measure.older_records import effect_names, readout_rows
+
 FORMAT = 1
 MAX_DEPTH = 3
 DIGITS = 4
@@ -27,9 +30,6 @@ PER_STATE = (
     "policy",
     "value",
     "pointer",
-    "absence_kl",
-    "content_kl",
-    "uniform_kl",
 )
 
 
@@ -64,12 +64,16 @@ def read_record(run: Path, step: int) -> dict[str, Any]:
             for i in range(meta["n_layers"])
         ]
         states = {key: _plain(file[key]) for key in PER_STATE if key in file.files}
+        effects = [name for name in effect_names(file.files, meta) if name.endswith("_kl") and file[name].ndim <= 2]
+        states |= {name: _plain(file[name]) for name in effects}
+        states["readout_rows"] = _plain(readout_rows(file, meta))
         observed = {key.removeprefix("obs."): file[key] for key in file.files if key.startswith("obs.")}
         pictured = np.diff(file["png_start"]) > 0
     return meta | {
         "slots": slots,
         "layers": layers,
         "states": states,
+        "effects": {name: effect_title(name) for name in effects},
         "pictured": pictured.tolist(),
         "features": _features(meta, observed),
     }

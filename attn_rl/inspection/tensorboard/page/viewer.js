@@ -18,8 +18,12 @@ const STYLE = `
          border-radius: 6px; font-size: 12px; white-space: pre; z-index: 9; }
   .empty { max-width: 640px; margin: 12vh auto; padding: 0 24px; } code { background: #efece5; padding: 1px 5px; border-radius: 4px; }
 `;
-const COLOURS = ["#1d5fb4", "#d9722b", "#13806a", "#a8478a", "#7a6ff0", "#b08900", "#3c8dbc", "#8c564b"];
-const EFFECTS = { absence: "absence_kl", content: "content_kl" };
+// The colours of the pictures: attn_rl/inspection/draw/sheet.py; a test holds them equal.
+export const PALETTE = {
+  attention: "#185ca8", weighted: "#0d8070", effect: "#c0392b", pointer: "#7d3c98", target: "#d98c00",
+  heads: ["#185ca8", "#ca5a12", "#008462", "#a6548d", "#785e28", "#3c8cbe", "#6464aa", "#963c46"],
+};
+const UNUSED_BELOW = 0.01; // nats: a smaller effect is none, attn_rl/inspection/measure/metrics.py
 const SIZE = 400;
 
 export async function render(source = server()) {
@@ -115,11 +119,17 @@ async function chooseStep(view) {
   chooseScene(view);
 }
 
-function choices(record) {
+// Effects of single entities, and of whole states: [name, title] each; a name is that of the array of the record.
+function entityEffects(record) { return Object.entries(record.effects).filter(([name]) => ofEntities(record, name)); }
+function stateEffects(record) { return Object.entries(record.effects).filter(([name]) => !ofEntities(record, name)); }
+function ofEntities(record, name) { return Array.isArray(record.states[name][0]); }
+function isEffect(record, kind) { return kind in record.effects; }
+
+export function choices(record) {
   const heads = record.layers.length ? record.layers[0].pattern[0].map((_, h) => [`${h}`, `head ${h + 1}`]) : [];
   const maps = heads.length ? [["mean", "mean of heads"], ...heads, ["weighted", "weight x value"]] : [];
   const pointer = record.states.pointer ? [["pointer", "pointer probability"]] : [];
-  return [...maps, ...pointer, ["absence", "absence effect"], ["content", "content effect"]];
+  return [...maps, ...pointer, ...entityEffects(record)];
 }
 
 function chooseScene(view) {
@@ -162,11 +172,14 @@ function title(view, state) {
 }
 
 function caption(view, state) {
-  const { value, relevant, uniform_kl: uniform } = view.record.states;
+  const { value, relevant } = view.record.states;
   const parts = [];
   if (relevant[state] >= 0) parts.push(`▼ the entity that matters: ${slotName(view.record, relevant[state])}`);
   if (value[state] !== null) parts.push(`value ${value[state].toFixed(2)}`);
-  if (uniform[state] !== null) parts.push(`equal weights would change the policy by ${uniform[state].toFixed(3)} nats`);
+  for (const [name, title] of stateEffects(view.record)) {
+    const found = view.record.states[name][state];
+    if (found !== null) parts.push(`${title} ${found.toFixed(3)} nats`);
+  }
   return element("p", { class: "note" }, parts.join("   ·   "));
 }
 
@@ -177,21 +190,21 @@ function comparisons(view) {
     if (layer !== Number(view.layerSelect.value)) continue;
     if (!strongest[head] || Math.abs(value) > Math.abs(strongest[head][1])) strongest[head] = [name, value];
   }
-  const told = strongest.map(([name, value], head) => `head ${head + 1}: ${name}, ${value.toPrecision(3)}`);
-  return element("p", { class: "note", id: "compared" }, told.length ? `Compares most: ${told.join("; ")}` : "");
+  const parts = strongest.map(([name, value], head) => `head ${head + 1}: ${name}, ${value.toPrecision(3)}`);
+  return element("p", { class: "note", id: "compared" }, parts.length ? `Compares most: ${parts.join("; ")}` : "");
 }
 
 // The quantity shown, per slot: weights, effects or probabilities; null where absent.
-function quantity(view, state, kind = view.headSelect.value, layer = Number(view.layerSelect.value)) {
+export function quantity(view, state, kind = view.headSelect.value, layer = Number(view.layerSelect.value)) {
   const { record } = view;
-  if (EFFECTS[kind]) return record.states[EFFECTS[kind]][state];
+  if (isEffect(record, kind)) return record.states[kind][state];
   if (kind === "pointer") return record.states.pointer[state];
   const columns = columnWeights(record, state, kind, layer);
   return columns.slice(record.lead).map((weight, i) => (record.states.present[state][i + record.lead] ? weight : null));
 }
 
 function columnWeights(record, state, kind, layer) {
-  const heads = record.layers[layer].pattern[state].map((rows) => readerRow(record, rows));
+  const heads = record.layers[layer].pattern[state].map((rows) => readRow(rows, record.states.readout_rows[state]));
   if (kind === "mean") return mean(heads);
   if (kind === "weighted") {
     const norms = record.layers[layer].value_norm[state];
@@ -200,20 +213,29 @@ function columnWeights(record, state, kind, layer) {
   return heads[Number(kind)];
 }
 
-function readerRow(record, rows) {
-  if (record.reader >= 0) return rows[Math.min(record.reader, rows.length - 1)];
-  return mean(rows.slice(-record.slots));
+// The rows of a pattern, each as far as the readout reads it; a last layer holds no more rows than are read.
+function readRow(rows, read) {
+  return rows[0].map((_, column) => rows.reduce((sum, row, q) => sum + read[q] * row[column], 0));
 }
 
 function mean(rows) {
   return rows[0].map((_, i) => rows.reduce((sum, row) => sum + row[i], 0) / rows.length);
 }
 
+// The value that is drawn in full colour: 1 for weights and probabilities, else the largest, as in the pictures.
+export function fullColour(record, kind, values) {
+  const absolute = !isEffect(record, kind) && kind !== "weighted";
+  return absolute ? 1 : Math.max(UNUSED_BELOW, ...values.map((value) => value ?? 0));
+}
+
 function colourOf(view) {
-  const kind = view.headSelect.value;
-  if (kind === "absence" || kind === "content") return "#c2362b";
-  if (kind === "weighted") return COLOURS[2];
-  return kind === "mean" || kind === "pointer" ? COLOURS[0] : COLOURS[Number(kind) % COLOURS.length];
+  return colourOfKind(view.record, view.headSelect.value);
+}
+
+function colourOfKind(record, kind) {
+  if (isEffect(record, kind)) return PALETTE.effect;
+  if (kind === "weighted" || kind === "pointer") return PALETTE[kind];
+  return kind === "mean" ? PALETTE.attention : PALETTE.heads[Number(kind) % PALETTE.heads.length];
 }
 
 function sceneDrawing(view, state) {
@@ -227,8 +249,7 @@ function sceneDrawing(view, state) {
     drawing.append(shape("rect", { width: SIZE, height: SIZE, rx: 12, fill: "#f4f1ea" }));
   }
   const weights = quantity(view, state);
-  const scale = EFFECTS[view.headSelect.value] || view.headSelect.value === "weighted"
-    ? Math.max(1e-9, ...weights.map((w) => w ?? 0)) : 1;
+  const scale = fullColour(record, view.headSelect.value, weights);
   const from = place(record.states.ego[state], [0.5, 0.5]);
   const colour = colourOf(view);
   weights.forEach((weight, slot) => {
@@ -244,7 +265,7 @@ function sceneDrawing(view, state) {
     drawing.append(halo);
     if (record.states.relevant[state] === slot) {
       const [x, y] = [at[0], at[1] - 22];
-      drawing.append(shape("path", { d: `M${x - 7} ${y - 9} h14 l-7 11 z`, fill: "#d18f00" }));
+      drawing.append(shape("path", { d: `M${x - 7} ${y - 9} h14 l-7 11 z`, fill: PALETTE.target }));
     }
   });
   drawing.append(shape("circle", { cx: from[0], cy: from[1], r: 5, fill: "none", stroke: "#1f2933", "stroke-width": 2 }));
@@ -264,16 +285,16 @@ function headTable(view, state) {
   });
   kinds.forEach(([kind, name], row) => {
     const layer = Number(view.layerSelect.value || 0);
-    const isMap = !EFFECTS[kind] && kind !== "pointer";
+    const isMap = !isEffect(record, kind) && kind !== "pointer";
     const values = isMap ? columnWeights(record, state, kind, layer)
       : [...Array(record.lead).fill(null), ...quantity(view, state, kind, layer)];
-    const largest = isMap && kind !== "weighted" ? 1 : Math.max(1e-9, ...values.map((v) => v ?? 0));
+    const largest = fullColour(record, kind, values);
     const y = top + row * 30;
     table.append(shape("text", { x: left - 10, y: y + 18, "text-anchor": "end" }, name));
     values.forEach((value, column) => {
       const there = record.states.present[state][column];
       const share = there && value !== null ? Math.max(0, value / largest) : 0;
-      const fill = there ? mix(EFFECTS[kind] ? "#c2362b" : COLOURS[row % COLOURS.length], share) : "#ece8df";
+      const fill = there ? mix(colourOfKind(record, kind), share) : "#ece8df";
       const box = shape("rect", { x: left + column * cell + 1, y: y + 2, width: cell - 2, height: 26, rx: 3, fill });
       if (there && column >= record.lead) hover(view, box, () => describe(view, state, column - record.lead));
       table.append(box);
@@ -292,7 +313,7 @@ function matrix(view, state) {
   const { record } = view;
   const kind = view.headSelect.value;
   const layer = record.layers[Number(view.layerSelect.value || 0)];
-  if (!layer || layer.pattern[state][0].length < 2 || EFFECTS[kind] || kind === "pointer") return [];
+  if (!layer || layer.pattern[state][0].length < 2 || isEffect(record, kind) || kind === "pointer") return [];
   const heads = layer.pattern[state];
   const rows = kind === "mean" || kind === "weighted"
     ? heads[0].map((_, q) => mean(heads.map((head) => head[q]))) : heads[Number(kind)];
@@ -303,7 +324,7 @@ function matrix(view, state) {
     weights.forEach((weight, column) => {
       const there = record.states.present[state][q] && record.states.present[state][column];
       const box = shape("rect", { x: left + column * cell, y: q * cell, width: cell - 1, height: cell - 1,
-        fill: there ? mix(COLOURS[0], weight) : "#ece8df" });
+        fill: there ? mix(PALETTE.attention, weight) : "#ece8df" });
       hover(view, box, () => `${record.labels[q]} looks at ${record.labels[column]}\nweight ${weight.toFixed(3)}`);
       drawing.append(box);
     });
@@ -323,8 +344,8 @@ function describe(view, state, slot) {
     const norms = record.layers[layer].value_norm[state].map((head) => head[slot + record.lead]);
     lines.push("", `weight       ${show(weight)}`, `value norm   ${show(norms.reduce((sum, norm) => sum + norm, 0) / norms.length)}`);
   }
-  lines.push(`absence      ${show(record.states.absence_kl[state][slot])} nats`);
-  lines.push(`content      ${show(record.states.content_kl[state][slot])} nats`);
+  const wide = (title) => title.replace(/ effect$/, "").padEnd(12);
+  for (const [name, title] of entityEffects(record)) lines.push(`${wide(title)} ${show(record.states[name][state][slot])} nats`);
   return lines.join("\n");
 }
 
