@@ -27,7 +27,7 @@ import tyro
 from stable_baselines3.common.logger import configure
 from tyro.conf import OmitArgPrefixes
 
-from attn_rl import AttentionCallback, make_agent, make_vec_env
+from attn_rl import AttentionCallback, explain, make_agent, make_vec_env
 from attn_rl.adapters import make_env
 from attn_rl.cli import literal
 from attn_rl.sb3.ppo import EntityPPO
@@ -150,7 +150,7 @@ def train(args: Args) -> Path:
     resumed = None if args.resume is None else begin_again(args.resume)
     folder = args.resume or create_run_folder(args.runs_dir, args.env, args.policy, args.seed, args.run_name)
     config = to_json(replace(args, resume=None))
-    describe_run(folder, config)
+    describe_run(folder, config | {"backends": explain(agent).splitlines()})
     agent.set_logger(configure(str(folder), ["tensorboard"]))
     if resumed is not None:
         for loss in restore(agent, resumed):

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attn_rl.backends.choose import explain, using
     from attn_rl.entities import EntitySpec
     from attn_rl.inspection.record.recorder import record_attention
     from attn_rl.inspection.tensorboard.callback import AttentionCallback
@@ -25,10 +26,12 @@ _HOMES = {
     "EntitySpec": "attn_rl.entities",
     "FlatExtractor": "attn_rl.sb3.extractor",
     "attend": "attn_rl.nn.attention",
+    "explain": "attn_rl.backends.choose",
     "load": "attn_rl.training.loading",
     "make_agent": "attn_rl.training.agent",
     "make_vec_env": "attn_rl.vec_envs.adapter",
     "record_attention": "attn_rl.inspection.record.recorder",
+    "using": "attn_rl.backends.choose",
 }
 
 __all__ = [
@@ -39,10 +42,12 @@ __all__ = [
     "EntitySpec",
     "FlatExtractor",
     "attend",
+    "explain",
     "load",
     "make_agent",
     "make_vec_env",
     "record_attention",
+    "using",
 ]
 
 

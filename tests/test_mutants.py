@@ -4,8 +4,8 @@ import os
 from collections import Counter
 
 import pytest
-
 from attn_rl.nn.fused.build import library
+
 from tests.mutation import Mutant, mutated, run_jobs
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")

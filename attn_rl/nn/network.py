@@ -249,15 +249,6 @@ class AttentionNetwork(SetNetwork):
             kinds, relations = stage_of(self.relations, "relations", tuple)
         return NetworkStage(tuple(tokens), encoder, kinds, relations, self.reads_first)
 
-    def readout_rows(self, present: Tensor) -> Tensor:
-        """As :meth:`SetNetwork.readout_rows`: the first row alone, or the present entities' in equal parts."""
-        read = present.clone()
-        if self.pooling is None:
-            read[:, 0], read[:, 1:] = True, False
-        else:
-            read[:, : self.n_lead] = False
-        return read / read.sum(-1, keepdim=True).clamp(min=1)
-
     @property
     def reads_first(self) -> bool:
         """Nobody reads any row but the first."""

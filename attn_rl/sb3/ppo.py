@@ -235,12 +235,13 @@ class EntityPPO(LeanRollouts, PPO):
     def _figures_and_gradients(self, samples: Samples) -> list[Tensor]:
         losses = self.losses(samples)
         parameters = [*self.policy.parameters()]
+        kept = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             parameter.grad = None
         torch.autograd.backward(*zip(*losses.gradients, strict=True))  # type: ignore[arg-type]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        for parameter in parameters:
-            parameter.grad = None
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient
         return [losses.figures, losses.log_ratio, *gradients]
 
     def explain_updates(self) -> dict[str, str]:
@@ -300,9 +301,7 @@ class EntityPPO(LeanRollouts, PPO):
         if self._gradient is not None:
             self._gradient.zero_()
         else:
-            self.policy.optimizer.zero_grad()
-            for parameter in parameters:
-                parameter.grad = None
+            self.policy.optimizer.zero_grad()  # what it does not move adds up, as in SB3
         torch.autograd.backward(*zip(*losses.gradients, strict=True))  # type: ignore[arg-type]
         if self._gradient is None:
             gradients = [p.grad for p in parameters if p.grad is not None]
@@ -364,7 +363,8 @@ def relative_difference(found: list[Tensor], expected: list[Tensor]) -> float:
     largest = [float(b.abs().max()) for _, b in pairs]
     floors = [1.0, 1.0, *[0.01 * max(largest[2:]) + 1e-12] * len(largest[2:])]
     apart = [float((a - b).abs().max()) for a, b in pairs]
-    return max(x / max(size, floor) for x, size, floor in zip(apart, largest, floors, strict=True))
+    shares = [x / max(size, floor) for x, size, floor in zip(apart, largest, floors, strict=True)]
+    return float(torch.tensor(shares).max())  # NaN wins
 
 
 def why_not_plain_buffer(buffer: RolloutBuffer) -> str | None:

@@ -121,11 +121,10 @@ class _TopEntity:
             self._n_slots = sum(extractor.spec.capacities.values())
             layers = [module for module in extractor.modules() if isinstance(module, MultiHeadAttention)]
             self._network = extractor.network
-            self._hooks = [layer.tap.register_forward_hook(self._keep) for layer in layers[-1:]]
+            self._hooks = [layer.tap.observe(self._keep) for layer in layers[-1:]]
         self.active = bool(self._hooks)
 
-    def _keep(self, module: Any, inputs: Any, pattern: Tensor) -> None:
-        _, _, present = inputs
+    def _keep(self, pattern: Tensor, tokens: Tensor, present: Tensor) -> None:
         self._pattern, self._present = pattern.detach(), present.detach()
 
     def top(self) -> np.ndarray:

@@ -26,7 +26,7 @@ from attn_rl.inspection.measure.history import History
 from attn_rl.inspection.measure.probe_record import ProbeRecord, record_paths
 from attn_rl.inspection.record.scenes import PROBE_SEED
 from attn_rl.inspection.tensorboard.writer import LAYOUT
-from attn_rl.nn.attention import MultiHeadAttention
+from attn_rl.sb3 import extractor
 from tests.inspection.conftest import TypedBandit, make_ppo, single_env
 
 SEEK = "envs:AttnRL/Seek-v0"
@@ -143,6 +143,7 @@ def test_layout_settings_schema_and_command_are_logged(events):
     text = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in tags["tensors"] if "text" in tag}
     assert '"items"' in text["attention/schema/text_summary"]
     assert text["attention/command/text_summary"] == f"`{shlex.join(sys.argv)}`"
+    assert "acting: network by" in text["attention/backends/text_summary"]
     assert "| gamma | `0.95` |" in text["attention/settings/text_summary"]
     assert "custom_scalars__config__" in tags["tensors"]
     assert "_hparams_/session_start_info" in events.summary_metadata
@@ -153,8 +154,8 @@ def test_layout_settings_schema_and_command_are_logged(events):
 
 def test_live_scalars_need_no_pass_of_their_own(tmp_path, monkeypatch):
     """In a rollout without a record, the network computes exactly as often as unwatched."""
-    calls, forward = [], MultiHeadAttention.forward
-    monkeypatch.setattr(MultiHeadAttention, "forward", lambda self, *a: calls.append(1) or forward(self, *a))
+    calls, encode = [], extractor.encode
+    monkeypatch.setattr(extractor, "encode", lambda *a: calls.append(1) or encode(*a))
 
     class Count(BaseCallback):
         def _on_rollout_start(self):

@@ -12,10 +12,11 @@ from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, record_attention
+from attn_rl.backends.choose import using
 from attn_rl.inspection.measure.invariants import absent_leak, replay_error
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.attention_record import AttentionRecord
-from attn_rl.nn.attention import MultiHeadAttention
+from attn_rl.nn.attention import Tap
 from attn_rl.nn.relations.layers import Strength
 from tests.inspection.conftest import TypedBandit
 
@@ -43,11 +44,15 @@ def test_record_is_the_pass_that_predict_makes(model, seek_scenes):
 
 def test_one_pass_per_record_and_nothing_stays_attached(model, seek_scenes, monkeypatch):
     calls = []
-    forward = MultiHeadAttention.forward
-    monkeypatch.setattr(MultiHeadAttention, "forward", lambda self, *a: calls.append(self) or forward(self, *a))
-    record = record_attention(model, seek_scenes.batch())
-    assert len(calls) == len(record.layers) == len(set(calls))
-    assert hooks_of(model) == 0
+    show = Tap.show
+    monkeypatch.setattr(Tap, "show", lambda self, *seen: calls.append(self) or show(self, *seen))
+    for backend in ("kernels", "plain"):
+        calls.clear()
+        with using(model, backend):
+            record = record_attention(model, seek_scenes.batch())
+        assert len(calls) == len(record.layers) == len(set(calls))
+        assert hooks_of(model) == 0
+        assert not any(tap.observers for tap in calls)
 
 
 def test_shapes_and_labels(deep_model, seek_scenes):

@@ -9,6 +9,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
 
 from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, FlatExtractor
+from attn_rl.backends.choose import encode
 from attn_rl.nn.normalizer import RunningNormalizer
 from attn_rl.sb3.extractor import FeatureLayout
 from tests.sb3.policies import observation_space, observe
@@ -71,9 +72,10 @@ class TestFeatures:
         assert made.layout == FeatureLayout(11, 7, 12)
         tokens, present, _ = made.layout.extras(features[:, 11:])
         split = made.spec.split(observation)
-        _, every = made.network(split.ego, split.entities)
-        assert torch.equal(tokens, every[:, 2:])  # after the two slots of "far"
-        assert torch.equal(present, split.entities["items"][1])
+        _, every = encode(made.network, split.ego, split.entities)
+        there = split.entities["items"][1]
+        assert torch.equal(tokens[there], every[:, 2:][there])  # after the two slots of "far"
+        assert torch.equal(present, there)
 
     def test_the_mask_is_appended_only_on_request_and_never_a_feature(self):
         space = observation_space(7, n_mask=3)

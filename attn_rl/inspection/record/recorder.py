@@ -16,6 +16,7 @@ from attn_rl.inspection.record.actor import Actor, Observation
 from attn_rl.inspection.record.attention_record import AttentionRecord, LayerRecord
 from attn_rl.inspection.record.outputs import Outputs
 from attn_rl.nn.attention import MultiHeadAttention
+from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.relations.layers import Strength
 
 
@@ -61,13 +62,12 @@ def capture_pass(actor: Actor) -> Iterator[CapturedPass]:
     """Keep what goes through the acting extractor; outside of this block nothing is attached to the network."""
     captured = CapturedPass()
 
-    def on_pattern(tap: nn.Module, inputs: tuple, pattern: Tensor) -> None:
-        _, tokens, present = inputs
+    def on_pattern(pattern: Tensor, tokens: Tensor, present: Tensor) -> None:
         captured.inputs.append(tokens.detach())
         captured.present.append(present.detach())
         captured.patterns.append(pattern.detach())
 
-    handles = [module.tap.register_forward_hook(on_pattern) for module in actor.attention]
+    handles = [module.tap.observe(on_pattern) for module in actor.attention]
     handles.append(
         actor.extractor.register_forward_hook(lambda module, inputs, out: captured.features.append(out.detach()))
     )
@@ -94,9 +94,9 @@ def make_record(
             "record holds one pass: open `capture_pass` around a single forward call"
         )
     network = actor.extractor.network
-    lead = getattr(network, "n_lead", 0) if actor.attention else 0
+    lead = network.order.lead if isinstance(network, AttentionNetwork) else ()
     layers = [_layer(*parts) for parts in zip(actor.attention, captured.patterns, captured.inputs, strict=True)]
-    labels = _lead_labels(actor, lead) + actor.spec.slot_labels
+    labels = lead + actor.spec.slot_labels
     present = captured.present[-1] if captured.present else _presence(actor, obs)
     if present.shape[-1] != len(labels):
         raise ValueError(f"the pattern covers {present.shape[-1]} tokens, the observation has {len(labels)}: {labels}")
@@ -104,7 +104,7 @@ def make_record(
         obs={key: block.cpu().numpy() for key, block in _blocks(obs).items()},
         layers=layers,
         labels=labels,
-        lead=lead,
+        lead=len(lead),
         present=to_array(present),
         readout_rows=to_array(network.readout_rows(present) if actor.attention else torch.zeros(present.shape)),
         features=to_array(captured.features[0]),
@@ -146,11 +146,6 @@ def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> Layer
 def _strengths(network: nn.Module) -> tuple[Strength, ...]:
     relations = getattr(network, "relations", None)
     return () if relations is None else tuple(relations.strengths())
-
-
-def _lead_labels(actor: Actor, lead: int) -> tuple[str, ...]:
-    query = getattr(actor.extractor.network, "query", None)
-    return ((("query",) if query is not None else ()) + ("ego",))[:lead]
 
 
 def _presence(actor: Actor, obs: dict[str, Tensor] | Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from attn_rl.backends.choose import explain
 from attn_rl.inspection.draw import View, named_views, pictures
 from attn_rl.inspection.measure.history import History
 from attn_rl.inspection.measure.probe import make_probe, render_worst
@@ -100,7 +101,8 @@ class AttentionCallback(BaseCallback):
             self._scenes = probe_scenes(self.probe_env, n_slots, self.n_scenes, self.n_pictures)
         if not self._resumed:
             self._rollouts, self._next_record = 0, self.num_timesteps
-            add_about(self.logger, spec.as_dict(), shlex.join(sys.argv), self.settings)
+            about = {"schema": spec.as_dict(), "command": shlex.join(sys.argv), "backends": explain(self.model)}
+            add_about(self.logger, **about, settings=self.settings)
         self._resumed = False
 
     def _on_rollout_start(self) -> None:

@@ -60,13 +60,16 @@ def add_image(writer: SummaryWriter, tag: str, file: bytes, size: Sequence[int],
     writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
-def add_about(logger: Logger, schema: Mapping[str, Any], command: str, settings: Mapping[str, Any]) -> None:
-    """Log, once per run, the layout of custom scalars, the HParams, and as text schema, command line and settings.
+def add_about(
+    logger: Logger, *, schema: Mapping[str, Any], command: str, backends: str, settings: Mapping[str, Any]
+) -> None:
+    """Log, once per run, the layout of custom scalars, the HParams, and the rest as text.
 
     Args:
         logger: SB3's.
         schema: :meth:`EntitySpec.as_dict`.
         command: how the run was started.
+        backends: what acts and learns, and why.
         settings: hyper-parameters; nested values become text.
     """
     writer = writer_of(logger)
@@ -78,6 +81,7 @@ def add_about(logger: Logger, schema: Mapping[str, Any], command: str, settings:
     writer.add_custom_scalars(chart)
     writer.add_text("attention/schema", f"```\n{json.dumps(schema, indent=2, default=str)}\n```", 0)
     writer.add_text("attention/command", f"`{command}`", 0)
+    writer.add_text("attention/backends", f"```\n{backends}\n```", 0)
     if settings:
         plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
         rows = "\n".join(f"| {key} | `{value}` |" for key, value in plain.items())
