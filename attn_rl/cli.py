@@ -91,7 +91,7 @@ def inspect(command: Inspect) -> None:
     """Write the page."""
     from attn_rl.inspection.tensorboard.page.page import write_page
 
-    print(f"wrote {write_page(command.run, command.html)}")
+    print(f"wrote {write_page(command.run, command.html, lambda reason: print(reason, file=sys.stderr))}")
 
 
 def evaluate(command: Evaluate) -> None:

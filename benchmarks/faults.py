@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.campaign import Outcome, disk, injection, overhead, payloads, runs, soak
+from benchmarks.campaign import Outcome, damaged_records, disk, injection, overhead, payloads, runs, soak
 
 KEPT = 5
 """Remarks shown per row."""
@@ -107,6 +107,10 @@ ROWS: dict[str, tuple[str, Callable[[Bench], Outcome]]] = {
         lambda bench: disk.damaged(bench.folder, bench.rng, bench.n(200), truncate=False),
     ),
     "payloads": ("malicious files: nothing executed, clear refusal", lambda bench: payloads.malicious(bench.folder)),
+    "records": (
+        "damaged or hostile attention records: shown or explained, no error 500, memory bounded",
+        lambda bench: damaged_records.damaged_records(bench.folder),
+    ),
     "injected": ("impossible observations and rewards: stopped in time, named", lambda bench: injection.injected()),
     "repeated": (
         "same seed twice: bit-equal",

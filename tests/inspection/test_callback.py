@@ -23,7 +23,8 @@ from attn_rl import AttentionCallback, DeepSetsExtractor, EntityAttentionExtract
 from attn_rl import record_attention as record
 from attn_rl.inspection import draw
 from attn_rl.inspection.measure.history import History
-from attn_rl.inspection.measure.probe_record import ProbeRecord, record_paths
+from attn_rl.inspection.measure.probe_record import ProbeRecord
+from attn_rl.inspection.measure.record_file import record_paths
 from attn_rl.inspection.record.scenes import PROBE_SEED
 from attn_rl.inspection.tensorboard.writer import LAYOUT
 from attn_rl.sb3 import extractor

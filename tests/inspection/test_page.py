@@ -1,5 +1,7 @@
 """The page: its data, the TensorBoard plugin, the single file, and both in a real browser."""
 
+import base64
+import hashlib
 import json
 import os
 import shutil
@@ -13,12 +15,18 @@ from tensorboard import default, program
 from tensorboard.plugins.base_plugin import TBContext
 from werkzeug.test import Client
 
-from attn_rl import AttentionCallback, make_agent, make_vec_env
+from attn_rl import AttentionCallback, cli, make_agent, make_vec_env
+from attn_rl.inspection.measure.record_file import record_path
 from attn_rl.inspection.tensorboard.page import data
 from attn_rl.inspection.tensorboard.page.page import write_page
 from attn_rl.inspection.tensorboard.page.plugin import AttentionPlugin
+from benchmarks.campaign.damaged_records import HARMLESS, KINDS, in_a_process_of_its_own, trial
 
 SEEK = "envs:AttnRL/Seek-v0"
+SLOW = {"300 kB that become 300 MB", "60,000 arrays"}
+"""Kinds of damage that take seconds to make: in the campaign only."""
+RISKY = {"a FIFO", "a device", "20 GB, sparse", "4,000 names for one array", "10^9 empty texts", "10^9 empty rows"}
+"""Kinds that would stop or fill this process if they were read."""
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
@@ -83,14 +91,61 @@ def test_a_request_for_something_else_is_answered_and_reads_nothing(client: Clie
     assert client.get(f"/picture?{query}").status_code == 404
 
 
-def test_a_damaged_record_is_explained(tmp_path: Path):
-    folder = tmp_path / "run" / "attention"
-    folder.mkdir(parents=True)
-    (folder / "000000000007.npz").write_bytes(b"PK\x03\x04 no zip at all")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS | HARMLESS if kind not in SLOW])
+def test_a_damaged_record_is_explained_and_an_odd_one_is_shown(kind: str, tmp_path: Path):
+    """In the tab, in the exported page, and by ``ProbeRecord.load``; the healthy record beside it stays readable."""
+
+    def attempt() -> str | None:
+        return trial(tmp_path, (KINDS | HARMLESS)[kind], kind in HARMLESS)
+
+    assert (in_a_process_of_its_own(attempt) if kind in RISKY else attempt()) is None
+
+
+def test_an_explanation_says_what_is_wrong(tmp_path: Path):
     apps = AttentionPlugin(TBContext(logdir=str(tmp_path))).get_plugin_apps()
-    answer = Client(lambda environ, start: apps["/record"](environ, start)).get("/record?run=run&step=7")
+    client = Client(lambda environ, start: apps["/record"](environ, start))
+    words = {
+        "a FIFO": "000000000007.npz is a FIFO; only plain files are opened",
+        "a link": "is a symbolic link",
+        "compressed": "is compressed",
+        "10^12 numbers declared": "value.npy declares (1000000000000,) of float64, which",
+        "a pattern of other slots": "pattern_0 holds (3, 2, 6, 9) of float32, expected numbers (S=3,H=2,Q=6,K=6)",
+        "a lead beyond the columns": "meta has no 'lead' of the right form, but 60",
+        "5 million numbers": "at most 4,194,304 are shown",
+    }
+    for number, (kind, said) in enumerate(words.items()):
+        path = record_path(tmp_path / f"run{number}", 7)
+        path.parent.mkdir(parents=True)
+        KINDS[kind](path)
+        answer = client.get(f"/record?run=run{number}&step=7")
+        assert answer.status_code == 404
+        assert said in answer.json["error"]
+
+
+def test_a_fault_of_our_own_is_no_error_500(client: Client, monkeypatch: pytest.MonkeyPatch):
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(data, "read_record", broken)
+    answer = client.get("/record?run=seek-run&step=32")
     assert answer.status_code == 404
-    assert "cannot be read" in answer.json["error"]
+    assert "ZeroDivisionError, see TensorBoard's log" in answer.json["error"]
+
+
+@pytest.mark.parametrize("step", ["²", "-32", "3_2", "1" * 5000, "١", " 32"])
+def test_a_step_that_is_no_number_is_explained(client: Client, step: str):
+    answer = client.get("/record", query_string={"run": "seek-run", "step": step})
+    assert answer.status_code == 404
+    assert "is no number of a step" in answer.json["error"]
+
+
+def test_a_run_whose_name_is_no_text_can_be_asked_for(tmp_path: Path):
+    run = Path(os.fsdecode(os.fsencode(tmp_path) + b"/run-\xff"))
+    record_path(run, 7).parent.mkdir(parents=True)
+    HARMLESS["nothing"](record_path(run, 7))
+    (name,) = data.find_runs(tmp_path)
+    assert name == r"run-\xff"
+    assert r"Attention of run-\xff" in write_page(run, tmp_path / "out.html").read_text()
 
 
 def test_the_tab_is_active_where_something_was_recorded(logdir: Path, tmp_path: Path):
@@ -115,9 +170,42 @@ def test_the_single_file_holds_everything_and_needs_no_network(logdir: Path, tmp
     assert '"items 0"' in page
 
 
+def test_no_name_becomes_markup_and_only_the_viewer_may_run(tmp_path: Path):
+    run = tmp_path / "<img src=x onerror=alert(1)>"
+    record_path(run, 7).parent.mkdir(parents=True)
+    HARMLESS["markup in all names"](record_path(run, 7))
+    page = write_page(run, tmp_path / "out.html").read_text()
+    assert "<title>Attention of &lt;img src=x onerror=alert(1)&gt;</title>" in page
+    assert page.count("<script") == page.count("</script") == 2
+    script = page.split('<script type="module">')[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page.split("<title>")[0]
+    assert "default-src 'none'" in page.split("<title>")[0]
+
+
 def test_a_folder_without_records_has_no_page(tmp_path: Path):
-    with pytest.raises(ValueError, match="holds no attention records"):
+    with pytest.raises(ValueError, match="holds no attention records that can be read"):
         write_page(tmp_path, tmp_path / "out.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_cannot_be_written_is_explained(logdir: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"out.html cannot be written: No such file or directory"):
+        write_page(logdir / "seek-run", tmp_path / "missing" / "out.html")
+
+
+def test_inspect_leaves_a_damaged_record_out_and_says_so(tmp_path: Path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    record_path(run, 7).parent.mkdir(parents=True)
+    KINDS["compressed"](record_path(run, 7))
+    HARMLESS["nothing"](record_path(run, 8))
+    html = tmp_path / "out.html"
+    monkeypatch.setattr(sys, "argv", ["attn-rl", "inspect", str(run), "--html", str(html)])
+    cli.main()
+    said = capsys.readouterr()
+    assert said.out == f"wrote {html}\n"
+    assert said.err.startswith("record 7 is left out: ")
+    assert "is compressed" in said.err
 
 
 # ---- in a browser ------------------------------------------------------------------------------------------------
@@ -199,6 +287,41 @@ def test_the_tab_over_a_foreign_log_directory_says_what_to_do(browser, tmp_path:
     browser.get(f"{launch(tmp_path)}data/plugin_entry.html?name=attention")
     wait(browser, lambda b: "No attention recorded here" in b.page_source)
     assert "python train.py" in browser.page_source
+
+
+@pytest.mark.browser
+def test_a_damaged_record_is_explained_where_it_would_be_drawn(browser, tmp_path: Path):
+    run = tmp_path / "run"
+    record_path(run, 7).parent.mkdir(parents=True)
+    HARMLESS["nothing"](record_path(run, 6))
+    KINDS["a pattern of other slots"](record_path(run, 7))
+    browser.get(f"{launch(tmp_path)}data/plugin_entry.html?name=attention")
+    wait(browser, lambda b: find(b, "#scene p") and "pattern_0 holds (3, 2, 6, 9)" in find(b, "#scene")[0].text)
+    browser.save_screenshot(str(tmp_path / "damaged.png"))
+    browser.execute_script(
+        "const s = document.getElementById('headSelect'); s.dispatchEvent(new Event('change'));"
+        "const t = document.getElementById('stepSlider'); t.value = 0; t.dispatchEvent(new Event('input'));"
+    )
+    wait(browser, lambda b: find(b, "#drawing .entity"))
+    browser.execute_script(
+        "const s = document.getElementById('stepSlider'); s.value = 1; s.dispatchEvent(new Event('input'));"
+    )
+    wait(browser, lambda b: not find(b, "#drawing"))
+    assert find(browser, "#heads")[0].text == find(browser, "#verdicts")[0].text == ""
+
+
+@pytest.mark.browser
+def test_the_single_file_runs_no_script_but_its_own(browser, tmp_path: Path):
+    run = tmp_path / "<script>document.title=1<"
+    record_path(run, 7).parent.mkdir(parents=True)
+    HARMLESS["markup in all names"](record_path(run, 7))
+    html = write_page(run, tmp_path / "out.html")
+    planted = "<script>document.title = 'planted'</script><img src='x' onerror='document.title = 1'>"
+    html.write_text(html.read_text().replace("<body>", f"<body>{planted}"))  # as if something had slipped through
+    browser.get(html.as_uri())
+    wait(browser, lambda b: find(b, "#drawing .entity"))
+    assert browser.title == "Attention of <script>document.title=1<"
+    assert not find(browser, "#app script, #app img")
 
 
 @pytest.mark.browser

@@ -11,7 +11,9 @@ import pytest
 
 from attn_rl import record_attention
 from attn_rl.inspection.measure.effects import measure
-from attn_rl.inspection.measure.probe_record import LAYER_ARRAYS, ProbeRecord, record_path, record_paths
+from attn_rl.inspection.measure.probe_record import ProbeRecord
+from attn_rl.inspection.measure.record_file import record_path, record_paths
+from attn_rl.inspection.measure.record_format import LAYER_ARRAYS
 from attn_rl.inspection.measure.summary import scalars, verdicts
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.tensorboard.page import data

@@ -17,7 +17,8 @@ from attn_rl import AttentionCallback, DeepSetsExtractor, record_attention
 from attn_rl.inspection.draw import VIEWS, heads_by_entities, named_views, pictures
 from attn_rl.inspection.draw.sheet import ATTENTION, EFFECT, HEADS, POINTER, TARGET, WEIGHTED
 from attn_rl.inspection.measure.effects import EFFECTS, Effects, measure
-from attn_rl.inspection.measure.probe_record import ProbeRecord, record_path
+from attn_rl.inspection.measure.probe_record import ProbeRecord
+from attn_rl.inspection.measure.record_file import record_path
 from attn_rl.inspection.measure.summary import scalars, verdicts
 from attn_rl.inspection.measure.variants import compare
 from attn_rl.inspection.record.actor import Actor

@@ -15,7 +15,8 @@ import torch
 from attn_rl import record_attention
 from attn_rl.inspection.measure.effects import measure
 from attn_rl.inspection.measure.metrics import UNUSED_BELOW
-from attn_rl.inspection.measure.probe_record import ProbeRecord, record_path
+from attn_rl.inspection.measure.probe_record import ProbeRecord
+from attn_rl.inspection.measure.record_file import record_path
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.tensorboard.page import data
 from tests.inspection.conftest import make_ppo

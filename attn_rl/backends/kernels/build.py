@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 import warnings
 from functools import cache
 from pathlib import Path
 
+from attn_rl.backends.kernels.cache import compiled, load
 from attn_rl.backends.kernels.structures import FUNCTIONS, header
+from attn_rl.backends.kernels.switch import is_on
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 HEADERS = sorted(SOURCE.parent.glob("*.h"))
 FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-shared", "-fPIC")
 SWITCH = "ATTN_RL_FUSED"
-"""Environment variable; "0": never use the kernels."""
+"""Environment variable; 0, false, off or no: never use the kernels."""
 
 
 def library() -> ctypes.CDLL:
@@ -37,52 +34,22 @@ def why_not() -> str | None:
 
 @cache
 def _loaded() -> ctypes.CDLL | str:
-    """The kernels, or why there are none; where they cannot be compiled a warning says so, once.
+    """The kernels, or why there are none; where they cannot be compiled or loaded a warning says so, once.
 
     Nothing but speed depends on them. They are compiled by ``$CXX`` (or c++, g++, clang++) into the user's cache
     folder, under a name that stands for source, compiler and processor: none is loaded where it was not compiled for.
+
+    Raises:
+        ValueError: the switch is neither on nor off.
     """
-    if os.environ.get(SWITCH) == "0":
-        return f"{SWITCH}=0"
+    if not is_on(SWITCH):
+        return f"{SWITCH} switches them off"
     try:
-        loaded = ctypes.CDLL(str(_compiled()))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = f"{SOURCE.name} cannot be compiled ({getattr(error, 'stderr', None) or error})"
-        warnings.warn(
-            f"the kernels are left out, since {reason}; install a C++ compiler (g++ or clang++), or set {SWITCH}=0 to "
-            "silence this",
-            stacklevel=2,
-        )
-        return reason
+        loaded = load(compiled([SOURCE, *HEADERS], FLAGS, generated={"structures.h": header()}), tuple(FUNCTIONS))
+    except OSError as error:
+        warnings.warn(f"the kernels are left out, since {error}; {SWITCH}=0 silences this", stacklevel=2)
+        return str(error)
     for name, (taken, result) in FUNCTIONS.items():
         function = getattr(loaded, name)
         function.argtypes, function.restype = [ctypes.POINTER(taken)], result
     return loaded
-
-
-def _compiled() -> Path:
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
-    if compiler is None:
-        raise OSError("there is no C++ compiler")
-    # The macros that a compiler defines tell its version and what the processor can do.
-    macros = _run([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])
-    told = b"".join(
-        (macros, *(file.read_bytes() for file in (SOURCE, *HEADERS)), header().encode(), " ".join(FLAGS).encode())
-    )
-    path = _cache_folder() / f"kernels-{hashlib.sha256(told).hexdigest()[:16]}.so"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:  # whole or not there, whoever else compiles now
-            made = Path(scratch, path.name)
-            Path(scratch, "structures.h").write_text(header())
-            _run([compiler, *FLAGS, f"-I{scratch}", str(SOURCE), "-o", str(made)])
-            made.replace(path)
-    return path
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attn_rl"
-
-
-def _run(command: list[str]) -> bytes:
-    return subprocess.run(command, capture_output=True, check=True, timeout=120).stdout

@@ -1,7 +1,9 @@
 """Records on disk: one ``.npz`` per recorded training step, no pickle inside.
 
 A run keeps ``<run>/attention/<step, 12 digits>.npz`` for every record and ``<run>/probe.npz``, a copy of the last one.
-``np.load(path, allow_pickle=False)`` reads them; all arrays are plain numbers or Unicode strings.
+``np.load(path, allow_pickle=False)`` reads them; ``meta`` is text, all other arrays are plain numbers, stored
+uncompressed. A record from somebody else is safe with :meth:`ProbeRecord.load`, which checks what the file declares
+before it takes memory for it (:mod:`attn_rl.inspection.measure.record_file`; names and limits: ``record_format``).
 
 S states = fixed probe scenes (one state each, the same ones in every record of a run), followed, in the last record, by
 the steps of one episode that the policy played itself.
@@ -59,8 +61,9 @@ key                 shape              meaning
 
 from __future__ import annotations
 
-import itertools
 import json
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,18 +74,16 @@ import numpy as np
 from attn_rl.inspection.measure.effects import Effects
 from attn_rl.inspection.measure.history import History
 from attn_rl.inspection.measure.older_records import effect_names, readout_rows
+from attn_rl.inspection.measure.record_file import open_record
+from attn_rl.inspection.measure.record_format import FORMAT, LAYER_ARRAYS, OBS_PREFIX, SCENE_ARRAYS
 from attn_rl.inspection.record.attention_record import ROW_ARRAYS, AttentionRecord, LayerRecord
 from attn_rl.inspection.record.frame import Picture
 from attn_rl.inspection.record.scenes import Scenes
 from attn_rl.nn.relations.layers import Strength
 
-FORMAT = 1
-FOLDER = "attention"
-LAYER_ARRAYS = ("pattern", "values", "value_norm", "tokens")
 RECORD_META = ("labels", "lead", "sizes", "feature_names", "strengths")
 CURVE_AXES = (1, 2, 0, 3)
 OPTIONAL = ("pointer", "lstm_states")
-SCENE_ARRAYS = ("scene", "time", "positions", "ego", "relevant", "reward")
 
 
 @dataclass
@@ -130,21 +131,17 @@ class ProbeRecord:
         """Read a file back.
 
         Raises:
-            ValueError: it is not such a file, or of a newer format.
+            FileNotFoundError: there is none.
+            ValueError: it is no record of this format, damaged, a link, or larger than ``record_format`` allows.
         """
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        if int(arrays.get("format", 0)) != FORMAT:
-            raise ValueError(
-                f"{path} has format {arrays.get('format', 'none')}, expected {FORMAT}; "
-                "read it with the version of attn_rl that wrote it"
-            )
-        meta = json.loads(str(arrays["meta"]))
+        with open_record(path) as file:
+            meta, pictures = file.meta, file.pictures()
+            arrays = {name: file.read(name) for name in file.members if name != "png"}
         return cls(
             step=meta["step"],
             env=meta["env"],
             record=_record(arrays, meta),
-            scenes=_scenes(arrays),
+            scenes=_scenes(arrays, _decode(path, pictures)),
             effects=_effects(arrays, meta),
             scene_names=tuple(meta["scene_names"]),
             scalars=meta["scalars"],
@@ -164,23 +161,13 @@ class ProbeRecord:
         }
         arrays |= {name: getattr(self.record, name) for name in ROW_ARRAYS}
         arrays |= {name: getattr(self.scenes, name) for name in SCENE_ARRAYS}
-        arrays |= {f"obs.{key}": block for key, block in self.record.obs.items()}
+        arrays |= {f"{OBS_PREFIX}{key}": block for key, block in self.record.obs.items()}
         for i, layer in enumerate(self.record.layers):
             arrays |= {f"{name}_{i}": getattr(layer, name) for name in LAYER_ARRAYS}
         arrays |= {name: array for name in OPTIONAL if (array := getattr(self.record, name)) is not None}
         if taken := arrays.keys() & self.effects.keys():
             raise ValueError(f"effect {min(taken)!r} has the name of an array of the record file; rename it in EFFECTS")
         return arrays | {name: _axes_in_file(name, array, CURVE_AXES) for name, array in self.effects.items()}
-
-
-def record_path(run_dir: str | Path, step: int) -> Path:
-    """Where a run keeps the record of a training step."""
-    return Path(run_dir) / FOLDER / f"{step:012d}.npz"
-
-
-def record_paths(run_dir: str | Path) -> list[Path]:
-    """All records of a run, in order of training."""
-    return sorted((Path(run_dir) / FOLDER).glob("*.npz"))
 
 
 def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> AttentionRecord:
@@ -208,13 +195,12 @@ def _axes_in_file(name: str, array: np.ndarray, axes: Sequence[int] | np.ndarray
     return array.transpose(axes) if name == "curves" else array
 
 
-def _scenes(arrays: Mapping[str, np.ndarray]) -> Scenes:
-    frames = _unpack(arrays["png"], arrays["png_start"])
+def _scenes(arrays: Mapping[str, np.ndarray], frames: list[Picture | None]) -> Scenes:
     return Scenes(obs=_obs(arrays), frame=frames, **{name: arrays[name] for name in SCENE_ARRAYS})
 
 
 def _obs(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {key.removeprefix("obs."): block for key, block in arrays.items() if key.startswith("obs.")}
+    return {key.removeprefix(OBS_PREFIX): block for key, block in arrays.items() if key.startswith(OBS_PREFIX)}
 
 
 def _pack(frames: list[Picture | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -223,6 +209,8 @@ def _pack(frames: list[Picture | None]) -> tuple[np.ndarray, np.ndarray]:
     return np.frombuffer(b"".join(files), np.uint8), starts
 
 
-def _unpack(png: np.ndarray, starts: np.ndarray) -> list[Picture | None]:
-    files = [png[a:b].tobytes() for a, b in itertools.pairwise(starts)]
-    return [Picture.from_png(file) if file else None for file in files]
+def _decode(path: str | Path, pictures: list[bytes]) -> list[Picture | None]:
+    try:
+        return [Picture.from_png(file) if file else None for file in pictures]
+    except (OSError, ValueError, SyntaxError, struct.error, zlib.error) as error:  # all that Pillow raises
+        raise ValueError(f"{path} is no whole record: a picture cannot be decoded ({error})") from error

@@ -18,7 +18,8 @@ from attn_rl.backends.choose import explain
 from attn_rl.inspection.draw import View, named_views, pictures
 from attn_rl.inspection.measure.history import History
 from attn_rl.inspection.measure.probe import make_probe, render_worst
-from attn_rl.inspection.measure.probe_record import ProbeRecord, record_path
+from attn_rl.inspection.measure.probe_record import ProbeRecord
+from attn_rl.inspection.measure.record_file import record_path
 from attn_rl.inspection.measure.summary import live_scalars
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.recorder import CapturedPass, capture_pass, patterns_record

@@ -111,12 +111,17 @@ async function chooseStep(view) {
   if (!view.cache.has(key)) view.cache.set(key, await view.source.record(view.run, asked));
   if (asked !== view.steps[view.stepSlider.value]) return; // the slider has moved on meanwhile
   const record = view.cache.get(key);
-  if (record.error) return view.scene.replaceChildren(element("p", {}, record.error));
-  view.record = record;
+  view.record = record.error ? null : record;
+  if (record.error) return showError(view, record.error);
   refill(view.sceneSelect, record.scene_names.map((name, i) => [i, name]));
   refill(view.layerSelect, record.layers.map((_, i) => [i, `layer ${i + 1}`]));
   refill(view.headSelect, choices(record));
   chooseScene(view);
+}
+
+function showError(view, error) {
+  view.heads.hidden = view.verdicts.hidden = true;
+  view.scene.replaceChildren(element("p", {}, error));
 }
 
 // Effects of single entities, and of whole states: [name, title] each; a name is that of the array of the record.
@@ -133,6 +138,7 @@ export function choices(record) {
 }
 
 function chooseScene(view) {
+  if (!view.record) return;
   const chosen = Number(view.sceneSelect.value);
   view.members = view.record.states.scene.flatMap((scene, i) => (scene === chosen ? [i] : []));
   view.timeSlider.max = view.members.length - 1;
@@ -157,6 +163,8 @@ async function playThrough(view, button) {
 // ---- what is drawn ---------------------------------------------------------------------------------------------
 
 function draw(view) {
+  if (!view.record) return;
+  view.heads.hidden = view.verdicts.hidden = false;
   const state = view.members[view.timeSlider.value] ?? view.members[0];
   view.timeSliderValue.textContent = view.record.states.time[state];
   view.scene.replaceChildren(element("h2", {}, title(view, state)), sceneDrawing(view, state), caption(view, state));
