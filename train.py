@@ -33,7 +33,8 @@ from attn_rl.cli import literal
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.guarded_ppo import keeping_what_is_refused
 from attn_rl.training.loading import find_checkpoint
-from attn_rl.training.presets import PolicyName, Settings, find_preset
+from attn_rl.training.policies import import_policy
+from attn_rl.training.presets import Settings, find_preset
 from attn_rl.training.progress import ProgressCallback
 from attn_rl.training.report import report
 from attn_rl.training.run.agent_state import restore, restore_weights
@@ -65,8 +66,8 @@ class Args:
     """Gymnasium id, with the module that registers it in front."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Arguments of the environment, as pairs: --env-kwargs max_entities 12 capacity 16."""
-    policy: PolicyName = "attention"
-    """attention, or one of its opponents."""
+    policy: str = "attention"
+    """attention, deepsets, flat, or one of yours: my_module:mine."""
     total_timesteps: int = 200_000
     """Steps over all environments; rounded up to whole rollouts."""
     seed: int = 0
@@ -106,8 +107,10 @@ class Args:
 def parse(argv: list[str]) -> Args:
     """Read the command line in two passes: environment, policy or the run to resume choose all other defaults."""
     chosen, _ = tyro.cli(Args, args=[a for a in argv if a not in ("-h", "--help")], return_unknown_args=True)
+    chosen = replace(chosen, policy=import_policy(chosen.policy))
     defaults = preset_args(chosen) if chosen.resume is None else resumed_args(chosen.resume)
     args = tyro.cli(Args, args=argv, default=defaults, description=__doc__)
+    args = replace(args, policy=args.policy.rpartition(":")[2])  # a module named by a file stays unimported
     if args.resume is not None:
         refuse_changes(asdict(defaults), asdict(args), CHANGEABLE)
         if chosen.env not in argv:

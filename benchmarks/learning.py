@@ -53,7 +53,7 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
     "plain attention": ("attention", {"relations": "off"}),
     "deepsets": ("deepsets", {}),
-    "undeclared attention": ("attention", {"relations": "learned", "learning_rate": 5e-3}),
+    "undeclared attention": ("attention", {"relations": "features", "learning_rate": 5e-3}),
     "flat": ("flat", {}),
     "flat, sorted": ("flat", {"sort_by": "distance"}),
 }
