@@ -30,12 +30,15 @@ from tyro.conf import OmitArgPrefixes
 from attn_rl import AttentionCallback, make_agent, make_vec_env
 from attn_rl.adapters import make_env
 from attn_rl.cli import literal
+from attn_rl.console import one_line_errors
 from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.training.environment_check import check_environment
 from attn_rl.training.guarded_ppo import keeping_what_is_refused
 from attn_rl.training.loading import find_checkpoint
 from attn_rl.training.policies import import_policy
 from attn_rl.training.presets import Settings, find_preset
 from attn_rl.training.progress import ProgressCallback
+from attn_rl.training.ranges import check_fields
 from attn_rl.training.report import report
 from attn_rl.training.run.agent_state import restore, restore_weights
 from attn_rl.training.run.checkpoint import Checkpoint
@@ -142,7 +145,10 @@ def resumed_args(folder: Path) -> Args:
 
 def train(args: Args) -> Path:
     """Train, evaluate, save; returns the run folder."""
+    check_fields(args)
+    check_fields(args.settings)
     torch.set_num_threads(args.threads)
+    check_environment(args.env, args.env_kwargs)
     workers = {"worker_timeout": args.worker_timeout, "worker_restarts": args.worker_restarts}
     env = make_vec_env(args.env, args.n_envs, args.seed, args.env_kwargs, **workers)
     limits = {"max_abs_reward": args.max_abs_reward}
@@ -185,8 +191,11 @@ def to_json(args: Args) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(args), default=str))
 
 
+def main(argv: list[str]) -> None:
+    """What the command line does; an error that its user can do something about is one line."""
+    with one_line_errors(goes_on="training goes on, its figures are in the run folder"):
+        train(parse(argv))
+
+
 if __name__ == "__main__":
-    try:
-        train(parse(sys.argv[1:]))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    main(sys.argv[1:])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from attn_rl.adapters import import_named_module
 from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, EntityExtractor, FlatExtractor
 from attn_rl.training.ranges import did_you_mean
 
@@ -107,9 +107,6 @@ def import_policy(name: str) -> str:
     """
     module, _, short = name.rpartition(":")
     if module:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise ValueError(f"policy={name!r}: there is no module {error.name!r} to import it from") from error
+        import_named_module(module, name)
     find_policy(short)
     return short

@@ -73,9 +73,6 @@ class Settings:
     max_grad_norm: float = 0.5
     """Gradients are scaled down to this norm."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 PPO_SETTINGS = (
     "gamma",
@@ -238,7 +235,9 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     for name in changes:
         if name not in known:
             raise ValueError(f"there is no setting {name!r}; {did_you_mean(name, known)}")
-    return replace(settings, **changes)
+    changed = replace(settings, **changes)
+    check_fields(changed)
+    return changed
 
 
 def from_json(stored: Mapping[str, Any]) -> Settings:

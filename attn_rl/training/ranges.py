@@ -35,7 +35,9 @@ class Range(NamedTuple):
         start = f"{kind} above {self.least:g}" if self.above else f"{kind} of {self.least:g} or more"
         if self.most == math.inf:
             return start
-        return f"{start}, at most {self.most:,g}" if self.above else f"{kind} from {self.least:,g} to {self.most:,.12g}"
+        return (
+            f"{start}, at most {self.most:,.0f}" if self.above else f"{kind} from {self.least:,.0f} to {self.most:,.0f}"
+        )
 
 
 RANGES = {

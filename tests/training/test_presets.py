@@ -217,4 +217,4 @@ def test_the_relations_of_a_run_of_before_are_read_by_their_names_of_today(old: 
 
 def test_a_name_of_before_is_refused_with_the_one_of_today():
     with pytest.raises(ValueError, match="relations='learned' is called 'features' now"):
-        Settings(relations="learned")
+        override(Settings(), {"relations": "learned"})
