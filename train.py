@@ -193,8 +193,10 @@ def to_json(args: Args) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
     """What the command line does; an error that its user can do something about is one line."""
+    with one_line_errors():
+        args = parse(argv)
     with one_line_errors(goes_on="training goes on, its figures are in the run folder"):
-        train(parse(argv))
+        train(args)
 
 
 if __name__ == "__main__":

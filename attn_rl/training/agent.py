@@ -128,7 +128,10 @@ def _sorted_types(spec: EntitySpec, feature: str) -> dict[str, str]:
 
 def preset_of_env(env: VecEnv) -> Preset:
     """The preset of the environment in a VecEnv, by its specification, or by its metadata where it has none."""
-    spec = env.get_attr("spec")[0]
+    try:
+        spec = env.get_attr("spec")[0]
+    except AttributeError:  # a vector environment that cannot be asked
+        return Preset()
     if spec is not None:
         return preset_of(spec, spec.kwargs)
     return read_preset(env_metadata(env).get("preset", {}), "the environment")

@@ -76,8 +76,9 @@ def register_policy(
         raise TypeError(f"extractor is {extractor!r}, expected a subclass of attn_rl.sb3.extractor.EntityExtractor")
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
         raise ValueError(f"a policy cannot be called {name!r}; use letters, digits, '-' and '_'")
-    if name in POLICIES and POLICIES[name].extractor is not extractor:
-        raise ValueError(f"policy {name!r} is taken by {POLICIES[name].extractor.__name__}; choose another name")
+    taken = POLICIES[name].extractor if name in POLICIES else extractor
+    if (taken.__module__, taken.__qualname__) != (extractor.__module__, extractor.__qualname__):  # a cell may run twice
+        raise ValueError(f"policy {name!r} is taken by {taken.__module__}.{taken.__qualname__}; choose another name")
     known = (*NETWORK_SETTINGS, "sort_by", "pointer")
     for setting in without:
         if setting not in known:

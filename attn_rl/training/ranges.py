@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, get_args
 from attn_rl.nn.readout import READOUTS
 from attn_rl.sb3.extractor import RelationsMode
 
-MAX_WIDTH, MAX_LAYERS, MAX_ENVS = 65_536, 64, 100_000
-"""Far beyond what helps, far below what exhausts a machine before a message can be printed."""
+MAX_WIDTH, MAX_HIDDEN_LAYERS = 8192, 16
+"""Of ``d_model`` and ``net_arch``; like all upper bounds far beyond what helps, and below what fills the memory before
+anything else complains."""
 
 
 class Range(NamedTuple):
@@ -43,15 +44,15 @@ class Range(NamedTuple):
 RANGES = {
     # the network
     "d_model": Range(1, MAX_WIDTH, whole=True),
-    "n_heads": Range(1, MAX_WIDTH, whole=True),
-    "n_layers": Range(0, MAX_LAYERS, whole=True),  # DeepSets may have none
+    "n_heads": Range(1, 1024, whole=True),
+    "n_layers": Range(0, 64, whole=True),  # DeepSets may have none
     # PPO
     "learning_rate": Range(0, 1),
     "gamma": Range(0, 1),
     "gae_lambda": Range(0, 1),
-    "n_steps": Range(1, 1_000_000, whole=True),
-    "batch_size": Range(1, 1_000_000_000, whole=True),
-    "n_epochs": Range(1, 10_000, whole=True),
+    "n_steps": Range(1, 1 << 20, whole=True),
+    "batch_size": Range(1, 1 << 24, whole=True),
+    "n_epochs": Range(1, 1000, whole=True),
     "ent_coef": Range(0, 1000),
     "clip_range": Range(0, 100, above=True),
     "vf_coef": Range(0, 1000),
@@ -59,7 +60,7 @@ RANGES = {
     # a run
     "total_timesteps": Range(1, 10**12, whole=True),
     "seed": Range(0, 2**32 - 1, whole=True),
-    "n_envs": Range(1, MAX_ENVS, whole=True),
+    "n_envs": Range(1, 1 << 16, whole=True),
     "threads": Range(1, 1024, whole=True),
     "save_every": Range(1, whole=True),
     "keep": Range(1, whole=True),
@@ -126,8 +127,12 @@ def _check_net_arch(value: Any) -> None:
     towers = list(value.values()) if isinstance(value, Mapping) and set(value) <= {"pi", "vf"} else [value]
     widths = Range(1, MAX_WIDTH, whole=True)
     for layers in towers:
-        if not isinstance(layers, list | tuple) or len(layers) > MAX_LAYERS or any(n not in widths for n in layers):
+        if (
+            not isinstance(layers, list | tuple)
+            or len(layers) > MAX_HIDDEN_LAYERS
+            or any(n not in widths for n in layers)
+        ):
             raise ValueError(
-                f"net_arch={value!r}, expected widths of hidden layers (each {widths}, at most {MAX_LAYERS} of them), "
+                f"net_arch={value!r}, expected at most {MAX_HIDDEN_LAYERS} widths of hidden layers, each {widths}, "
                 "such as [64] or dict(pi=[64], vf=[128, 64])"
             )

@@ -76,7 +76,8 @@ def print_where_to_look(folder: Path) -> None:
     console.print(f"Look at it:  [bold]tensorboard --logdir {escape(str(folder.parent))}[/bold]", soft_wrap=True)
     console.print(
         "Images: drag a slider to watch the same scenes being learned, head by head.\n"
-        "Scalars: attention/* says whether the map matters. docs/tensorboard.md explains every tag."
+        "Scalars: attention/* says whether the map matters. docs/tensorboard.md explains every tag.",
+        soft_wrap=True,
     )
 
 

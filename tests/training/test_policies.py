@@ -39,8 +39,9 @@ class Narrow(EntityAttentionExtractor):
 
 
 def test_one_call_gives_an_extractor_a_name():
-    register_policy("narrow", Narrow, defaults={"d_model": 12})
-    agent = make_agent(make_vec_env("envs:AttnRL/Seek-v0", 2), "narrow", n_layers=2)
+    register_policy("slim", Narrow, defaults={"d_model": 16})
+    register_policy("slim", Narrow, defaults={"d_model": 12})
+    agent = make_agent(make_vec_env("envs:AttnRL/Seek-v0", 2), "slim", n_layers=2)
     assert type(agent.policy.features_extractor) is Narrow
     assert agent.policy.features_extractor.network.d_model == 12
     assert agent.gamma == 0.95  # the environment's preset
@@ -81,7 +82,7 @@ def test_an_unknown_name_is_refused_before_anything_is_built(name: str, message:
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        (("attention", Narrow), ValueError, "'attention' is taken by EntityAttentionExtractor"),
+        (("attention", Narrow), ValueError, "'attention' is taken by attn_rl.sb3.extractor.EntityAttentionExtractor"),
         (("my policy", Narrow), ValueError, "cannot be called 'my policy'"),
         (("mine", dict), TypeError, "expected a subclass of .*EntityExtractor"),
     ],
