@@ -33,6 +33,8 @@ class Evaluate:
     """Run folder."""
     env: str | None = None
     """The run's own --env, repeated: needed where it imports a module of yours."""
+    policy: str | None = None
+    """The run's own --policy with its module, my_module:mine: needed where it is one of yours."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Changes of the environment, as pairs: --env-kwargs min_entities 32 max_entities 32 capacity 32."""
     episodes: int = 1000
@@ -49,6 +51,8 @@ class Record:
     """File to write; its format: attn_rl/inspection/measure/probe_record.py."""
     env: str | None = None
     """The run's own --env, repeated: needed where it imports a module of yours."""
+    policy: str | None = None
+    """The run's own --policy with its module, my_module:mine: needed where it is one of yours."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Changes of the environment, as pairs."""
     n_scenes: int = 32
@@ -160,9 +164,12 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
         ValueError: no run folder, another environment, or one whose module nobody asked for.
     """
     from attn_rl.training.environment_check import check_environment
+    from attn_rl.training.policies import import_policy
     from attn_rl.training.run.resume import read_args, refuse_foreign_module
 
     args = read_args(command.run)
+    if command.policy is not None and import_policy(command.policy) != args["policy"]:
+        raise ValueError(f"--policy {command.policy}: the run's is {args['policy']}")
     if command.env not in (None, args["env"]):
         raise ValueError(f"--env {command.env}: the run's is {args['env']}; only --env-kwargs may differ")
     if command.env is None:

@@ -43,6 +43,10 @@ class Output(io.TextIOBase):
             except OSError as error:
                 self._lost(error)
 
+    def writable(self) -> bool:
+        """Yes, whether or not anybody reads."""
+        return True
+
     def isatty(self) -> bool:
         """Whether a person reads along."""
         return not self._gone and self._stream.isatty()

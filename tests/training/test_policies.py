@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import train
-from attn_rl import EntityAttentionExtractor, load, make_agent, make_vec_env
+from attn_rl import EntityAttentionExtractor, cli, load, make_agent, make_vec_env
 from attn_rl.training.policies import POLICIES, register_policy
 
 MODULE = """
@@ -59,6 +59,15 @@ def test_train_takes_a_policy_by_module_and_name_and_its_run_needs_the_module_ag
     with pytest.raises(ValueError, match=r"policy='mine' is unknown; .*--policy module:name"):
         load(folder)
     assert module not in sys.modules
+    for argv in (
+        ["evaluate", str(folder), "--episodes", "1"],
+        ["record", str(folder), "--out", str(tmp_path / "p.npz")],
+    ):
+        monkeypatch.setattr(sys, "argv", ["attn-rl", *argv, "--policy", "flat"])
+        with pytest.raises(SystemExit, match="--policy flat: the run's is mine"):
+            cli.main()
+        monkeypatch.setattr(sys, "argv", ["attn-rl", *argv, "--policy", f"{module}:mine"])
+        cli.main()
     resumed = train.parse(["--resume", str(folder), "--policy", f"{module}:mine", "--total-timesteps", "64"])
     assert (resumed.policy, train.train(resumed)) == ("mine", folder)
 
