@@ -100,7 +100,7 @@ MISTAKES = [
     # names
     (["--device", "cuda:99"], "device='cuda:99' is not there; choose one of cpu"),
     (["--device", "gpu"], "device='gpu' is not there; choose one of cpu"),
-    (["--policy", "atention"], "policy='atention' is unknown; did you mean 'attention'?"),
+    (["--policy", "atention"], "(on the command line: --policy module:name), or did you mean 'attention'?"),
     (["--pointer", "itms"], "pointer='itms' is no entity type; choose one of ['items']"),
     (["--run-name", "../outside"], "run name '../outside' would not be one plain folder"),
     # folders

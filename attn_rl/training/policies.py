@@ -94,8 +94,8 @@ def find_policy(name: str) -> NamedPolicy:
     """
     if name not in POLICIES:
         raise ValueError(
-            f"policy={name!r} is unknown; {did_you_mean(name, list(POLICIES))} Or import the module that registers it "
-            "first (on the command line: --policy module:name)"
+            f"policy={name!r} is unknown; import the module that registers it first (on the command line: --policy "
+            f"module:name), or {did_you_mean(name, list(POLICIES))}"
         )
     return POLICIES[name]
 

@@ -75,7 +75,7 @@ def test_train_takes_a_policy_by_module_and_name_and_its_run_needs_the_module_ag
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("atention", "policy='atention' is unknown; did you mean 'attention'"),
+        ("atention", r"policy='atention' is unknown; import .*, or did you mean 'attention'\?"),
         ("transformer", "choose one of 'attention', 'deepsets', 'flat'"),
         ("nowhere:mine", "'nowhere:mine': there is no module 'nowhere'"),
         ("json:mine", "policy='mine' is unknown"),
