@@ -30,11 +30,15 @@ from tyro.conf import OmitArgPrefixes
 from attn_rl import AttentionCallback, explain, make_agent, make_vec_env
 from attn_rl.adapters import make_env
 from attn_rl.cli import literal
+from attn_rl.console import one_line_errors
 from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.training.environment_check import check_environment
 from attn_rl.training.guarded_ppo import keeping_what_is_refused
 from attn_rl.training.loading import find_checkpoint
-from attn_rl.training.presets import PolicyName, Settings, find_preset
+from attn_rl.training.policies import import_policy
+from attn_rl.training.presets import Settings, find_preset
 from attn_rl.training.progress import ProgressCallback
+from attn_rl.training.ranges import check_fields
 from attn_rl.training.report import report
 from attn_rl.training.run.agent_state import restore, restore_weights
 from attn_rl.training.run.checkpoint import Checkpoint
@@ -65,8 +69,8 @@ class Args:
     """Gymnasium id, with the module that registers it in front."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Arguments of the environment, as pairs: --env-kwargs max_entities 12 capacity 16."""
-    policy: PolicyName = "attention"
-    """attention, or one of its opponents."""
+    policy: str = "attention"
+    """attention, deepsets, flat, or one of yours: my_module:mine."""
     total_timesteps: int = 200_000
     """Steps over all environments; rounded up to whole rollouts."""
     seed: int = 0
@@ -106,8 +110,10 @@ class Args:
 def parse(argv: list[str]) -> Args:
     """Read the command line in two passes: environment, policy or the run to resume choose all other defaults."""
     chosen, _ = tyro.cli(Args, args=[a for a in argv if a not in ("-h", "--help")], return_unknown_args=True)
+    chosen = replace(chosen, policy=import_policy(chosen.policy))
     defaults = preset_args(chosen) if chosen.resume is None else resumed_args(chosen.resume)
     args = tyro.cli(Args, args=argv, default=defaults, description=__doc__)
+    args = replace(args, policy=args.policy.rpartition(":")[2])  # a module named by a file stays unimported
     if args.resume is not None:
         refuse_changes(asdict(defaults), asdict(args), CHANGEABLE)
         if chosen.env not in argv:
@@ -139,7 +145,10 @@ def resumed_args(folder: Path) -> Args:
 
 def train(args: Args) -> Path:
     """Train, evaluate, save; returns the run folder."""
+    check_fields(args)
+    check_fields(args.settings)
     torch.set_num_threads(args.threads)
+    check_environment(args.env, args.env_kwargs)
     workers = {"worker_timeout": args.worker_timeout, "worker_restarts": args.worker_restarts}
     env = make_vec_env(args.env, args.n_envs, args.seed, args.env_kwargs, **workers)
     limits = {"max_abs_reward": args.max_abs_reward}
@@ -182,8 +191,13 @@ def to_json(args: Args) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(args), default=str))
 
 
+def main(argv: list[str]) -> None:
+    """What the command line does; an error that its user can do something about is one line."""
+    with one_line_errors():
+        args = parse(argv)
+    with one_line_errors(goes_on="training goes on, its figures are in the run folder"):
+        train(args)
+
+
 if __name__ == "__main__":
-    try:
-        train(parse(sys.argv[1:]))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    main(sys.argv[1:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
+
+from attn_rl.console import one_line_errors
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Evaluate:
     """Run folder."""
     env: str | None = None
     """The run's own --env, repeated: needed where it imports a module of yours."""
+    policy: str | None = None
+    """The run's own --policy with its module, my_module:mine: needed where it is one of yours."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Changes of the environment, as pairs: --env-kwargs min_entities 32 max_entities 32 capacity 32."""
     episodes: int = 1000
@@ -48,6 +51,8 @@ class Record:
     """File to write; its format: attn_rl/inspection/measure/probe_record.py."""
     env: str | None = None
     """The run's own --env, repeated: needed where it imports a module of yours."""
+    policy: str | None = None
+    """The run's own --policy with its module, my_module:mine: needed where it is one of yours."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Changes of the environment, as pairs."""
     n_scenes: int = 32
@@ -74,17 +79,15 @@ Command = (
 
 def main() -> None:
     """Entry point of ``attn-rl`` and ``python -m attn_rl``."""
-    command: Any = tyro.cli(Command, prog="attn-rl", description=__doc__)  # type: ignore[call-overload]
     actions: dict[type, Callable[[Any], None]] = {
         Inspect: inspect,
         Evaluate: evaluate,
         Record: record,
         Presets: presets,
     }
-    try:
+    with one_line_errors():
+        command: Any = tyro.cli(Command, prog="attn-rl", description=__doc__)  # type: ignore[call-overload]
         actions[type(command)](command)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
 
 
 def inspect(command: Inspect) -> None:
@@ -98,7 +101,9 @@ def evaluate(command: Evaluate) -> None:
     """Print one row as JSON."""
     from attn_rl.training import evaluation
     from attn_rl.training.loading import load
+    from attn_rl.training.ranges import check_value
 
+    check_value("episodes", command.episodes)
     env_id, env_kwargs = _environment(command)
     row = evaluation.evaluate(load(command.run), env_id, env_kwargs, episodes=command.episodes)
     print(json.dumps(vars(row), indent=2))
@@ -111,8 +116,10 @@ def record(command: Record) -> None:
     from attn_rl.inspection.record.actor import Actor
     from attn_rl.inspection.record.scenes import probe_scenes
     from attn_rl.training.loading import load
+    from attn_rl.training.ranges import check_value
     from attn_rl.vec_envs.adapter import make_vec_env
 
+    check_value("n_scenes", command.n_scenes)
     env_id, env_kwargs = _environment(command)
     model = load(command.run, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
     actor = Actor(model, detached=True)
@@ -129,13 +136,17 @@ def presets(command: Presets) -> None:
     import gymnasium as gym
 
     from attn_rl.adapters import find_spec
+    from attn_rl.training.environment_check import check_environment
     from attn_rl.training.zoo import zoo_yaml
 
     ids = command.envs
     if not ids:
         find_spec("envs:AttnRL/Seek-v0")  # imports the module, which registers them
         ids = tuple(f"envs:{name}" for name in gym.registry if name.startswith("AttnRL/"))
-    print(zoo_yaml(ids, {name: literal(value) for name, value in command.env_kwargs.items()}), end="")
+    env_kwargs = {name: literal(value) for name, value in command.env_kwargs.items()}
+    for env_id in ids:
+        check_environment(env_id, env_kwargs)
+    print(zoo_yaml(ids, env_kwargs), end="")
 
 
 def literal(text: str) -> Any:
@@ -152,13 +163,17 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: no run folder, another environment, or one whose module nobody asked for.
     """
-    from attn_rl.adapters import find_spec
+    from attn_rl.training.environment_check import check_environment
+    from attn_rl.training.policies import import_policy
     from attn_rl.training.run.resume import read_args, refuse_foreign_module
 
     args = read_args(command.run)
+    if command.policy is not None and import_policy(command.policy) != args["policy"]:
+        raise ValueError(f"--policy {command.policy}: the run's is {args['policy']}")
     if command.env not in (None, args["env"]):
         raise ValueError(f"--env {command.env}: the run's is {args['env']}; only --env-kwargs may differ")
     if command.env is None:
         refuse_foreign_module(args["env"])
-    find_spec(args["env"])  # imports the module
-    return args["env"], args["env_kwargs"] | {name: literal(value) for name, value in command.env_kwargs.items()}
+    env_kwargs = args["env_kwargs"] | {name: literal(value) for name, value in command.env_kwargs.items()}
+    check_environment(args["env"], env_kwargs)
+    return args["env"], env_kwargs

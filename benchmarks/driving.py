@@ -133,7 +133,7 @@ def driving_table(rows: list[dict[str, str]]) -> str:
 
 def trained_steps(environment: str, policy: str, steps: int) -> int:
     """The steps that a row will tell: whole rollouts; 0 where there is nothing to train."""
-    rollout = N_ENVS * find_preset(environment).settings(policy).n_steps
+    rollout = N_ENVS * find_preset(f"highway_env:{environment}").settings("attention").n_steps
     return -(-steps // rollout) * rollout if policy in LEARNERS else 0
 
 

@@ -53,13 +53,13 @@ POLICIES: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("attention", {}),
     "plain attention": ("attention", {"relations": "off"}),
     "deepsets": ("deepsets", {}),
-    "undeclared attention": ("attention", {"relations": "learned", "learning_rate": 5e-3}),
+    "relations=features": ("attention", {"relations": "features", "learning_rate": 5e-3}),
     "flat": ("flat", {}),
     "flat, sorted": ("flat", {"sort_by": "distance"}),
 }
 ONLY_IN = {  # where entities have a distance; where entities attend to entities of one type
     "flat, sorted": ("Seek", "Dodge"),
-    "undeclared attention": ("Match odd",),
+    "relations=features": ("Match odd",),
 }
 SWEEP_RATES = (2e-3, 3e-3, 5e-3, 8e-3)
 SWEEP_SEED = 100

@@ -22,7 +22,7 @@ from benchmarks.results import success as success_of
 COLOURS = {
     "attention": "#1b5fb8",
     "plain attention": "#6fb1e8",
-    "undeclared attention": "#12908e",
+    "relations=features": "#12908e",
     "deepsets": "#e07b2a",
     "flat": "#8b8f97",
     "flat, sorted": "#4b4f57",

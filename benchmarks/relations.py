@@ -28,7 +28,7 @@ from benchmarks.learning import ENVIRONMENTS, POLICIES, Cell, append, model_path
 
 AGENTS = (
     ("Match odd", "attention"),
-    ("Match odd", "undeclared attention"),
+    ("Match odd", "relations=features"),
     ("Seek", "attention"),
     ("Boxes", "attention"),
 )

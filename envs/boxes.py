@@ -21,6 +21,12 @@ STEPS_PER_BOX = 3
 GEM = -1  # in place of a content colour
 EGO = ("key_r", "key_g", "key_b", "time")
 ITEM = ("lock_r", "lock_g", "lock_b", "content_r", "content_g", "content_b", "is_gem")
+PRESET = {  # its form: attn_rl.training.presets.register_preset
+    "total_timesteps": 300_000,
+    "settings": {"gamma": 0.95, "pointer": "items", "ego_conditioning": False, "learning_rate": 4e-3},
+    "policies": {"deepsets": {"learning_rate": 5e-3}, "flat": {"learning_rate": 5e-3, "d_model": 72}},
+    "transfer": ({"min_depth": 4, "max_depth": 4, "capacity": 16},),
+}
 
 
 class BoxesVectorEnv(BatchedEnv):
@@ -80,6 +86,8 @@ class BoxesVectorEnv(BatchedEnv):
         shaping: reward for opening a box on the way.
         render_mode: None or "rgb_array".
     """
+
+    metadata = {**BatchedEnv.metadata, "preset": PRESET}
 
     def __init__(
         self,

@@ -18,6 +18,10 @@ N_UNIFORMS = 4  # whose sum is a bell curve within bounds
 BEST = 0.99
 LIMIT = 8.0  # no quality is beyond
 UNRIPE, RIPE = (0.93, 0.90, 0.70), (0.70, 0.13, 0.20)
+PRESET = {  # its form: attn_rl.training.presets.register_preset
+    "total_timesteps": 250_000,
+    "settings": {"pointer": "cherries", "gamma": 1.0, "learning_rate": 4e-3},
+}
 
 
 class CherryPickVectorEnv(BatchedEnv):
@@ -56,6 +60,8 @@ class CherryPickVectorEnv(BatchedEnv):
         capacity: cherry slots; None: ``max_entities``.
         render_mode: None or "rgb_array".
     """
+
+    metadata = {**BatchedEnv.metadata, "preset": PRESET}
 
     def __init__(
         self,

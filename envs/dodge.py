@@ -32,6 +32,11 @@ SCALE = 0.92  # the arena's share of the picture
 DISC, TRACE, WALKER = (0.42, 0.48, 0.58), (0.68, 0.70, 0.74), (0.95, 0.58, 0.20)
 
 MOVES = np.concatenate([np.zeros((1, 2)), COMPASS])
+PRESET = {  # its form: attn_rl.training.presets.register_preset
+    "settings": {"gamma": 0.97, "learning_rate": 8e-3, "normalize": False},  # features come scaled
+    "policies": {"attention": {"learning_rate": 5e-3, "ego_conditioning": False}, "flat": {"learning_rate": 5e-3}},
+    "transfer": (12, 16),
+}
 
 
 class DodgeVectorEnv(BatchedEnv):
@@ -88,6 +93,8 @@ class DodgeVectorEnv(BatchedEnv):
         shaping: reward for each unit that the distance to the goal decreases.
         render_mode: None or "rgb_array".
     """
+
+    metadata = {**BatchedEnv.metadata, "preset": PRESET}
 
     def __init__(
         self,

@@ -17,12 +17,9 @@ from envs.core.state import Outcome, State
 from envs.forage_motion import BODY, MOVES, REACH, STRIDE, Walls, moved, scripted, turned
 
 THICKNESS = 0.03  # half of a wall's; with BODY more than half a stride, so that no step leaps over a wall
-MIN_CELLS = 6
-MAX_CELLS = 12
-POISON_COST = 0.3
-CAUGHT_COST = 0.5
+MIN_CELLS, MAX_CELLS = 6, 12
+POISON_COST, CAUGHT_COST = 0.3, 0.5
 SCALE = 0.92  # the arena's share of the picture
-
 TYPES = ("food", "hunters", "poison", "walls")
 FEWEST = {"food": 2, "hunters": 1, "poison": 1, "walls": 1}
 MOST = {"food": 4, "hunters": 2, "poison": 3, "walls": 3}
@@ -34,6 +31,12 @@ FEATURES = {
     "walls": ("dx", "dy", "half_width", "half_height"),
 }
 VIOLET = (0.55, 0.38, 0.66)
+PRESET = {  # its form: attn_rl.training.presets.register_preset
+    "total_timesteps": 300_000,
+    "settings": {"gamma": 0.97, "learning_rate": 5e-3},
+    "policies": {"flat": {"d_model": 74}},
+    "transfer": ({"min_entities": MOST, "max_entities": {name: 2 * n for name, n in MOST.items()}},),
+}
 
 
 class ForageVectorEnv(BatchedEnv):
@@ -94,6 +97,8 @@ class ForageVectorEnv(BatchedEnv):
         render_mode: None or "rgb_array".
     """
 
+    metadata = {**BatchedEnv.metadata, "preset": PRESET}
+
     def __init__(
         self,
         num_envs: int = 1,
@@ -114,12 +119,11 @@ class ForageVectorEnv(BatchedEnv):
         self._cells = max(MIN_CELLS, int(np.ceil(np.sqrt(self._n_things))))
         self._check_room()
         self.shaping = shaping
-        max_steps = 20 + 10 * self.max_entities["food"]
         super().__init__(
             num_envs,
             self._observation_space(),
             spaces.Discrete(len(MOVES)),
-            max_episode_steps=max_steps,
+            max_episode_steps=20 + 10 * self.max_entities["food"],
             render_mode=render_mode,
             entities={"ego": EGO, **FEATURES},
             kinds={"position": dict.fromkeys(TYPES, ("dx", "dy"))},

@@ -18,6 +18,27 @@ from envs.core.state import Outcome, State
 N_PAYLOADS = 4
 CUE = ("cue_r", "cue_g", "cue_b")
 ITEM = ("r", "g", "b", *(f"payload_{i}" for i in range(N_PAYLOADS)))
+PRESET = {  # its form: attn_rl.training.presets.register_preset
+    "total_timesteps": 50_000,
+    "policies": {
+        "attention": {"learning_rate": 5e-3},
+        "deepsets": {"learning_rate": 8e-3},
+        "flat": {"learning_rate": 5e-3, "d_model": 58},
+    },
+    "transfer": (16, 32),
+    "variants": {
+        "rule=odd": {
+            "total_timesteps": 100_000,
+            "settings": {"normalize_advantage": False},
+            "policies": {
+                "attention": {"learning_rate": 3e-3, "n_layers": 2},
+                "deepsets": {"learning_rate": 5e-3, "d_model": 44},
+                "flat": {"learning_rate": 2e-3, "d_model": 80},
+            },
+            "transfer": (16, 31),
+        }
+    },
+}
 
 
 class MatchVectorEnv(BatchedEnv):
@@ -58,6 +79,8 @@ class MatchVectorEnv(BatchedEnv):
         levels: values per colour channel, 2 to 7; the lattice has ``levels**3`` colours.
         render_mode: None or "rgb_array".
     """
+
+    metadata = {**BatchedEnv.metadata, "preset": PRESET}
 
     def __init__(
         self,

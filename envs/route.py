@@ -20,6 +20,7 @@ EGO = ("x", "y", "home_x", "home_y", "left")
 CITY = ("x", "y", "dx", "dy", "distance", "visited")
 SIDE = 2.0
 SCALE = 0.9  # the map's share of the picture
+PRESET = {"settings": {"pointer": "cities", "gamma": 1.0}, "transfer": (12,)}
 
 
 class RouteVectorEnv(BatchedEnv):
@@ -75,6 +76,8 @@ class RouteVectorEnv(BatchedEnv):
             need the package fast-tsp, and some hundredths of a second for each tour.
         render_mode: None or "rgb_array".
     """
+
+    metadata = {**BatchedEnv.metadata, "preset": PRESET}
 
     def __init__(
         self,

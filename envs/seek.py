@@ -29,6 +29,7 @@ ITEM = ("dx", "dy", "distance", "r", "g", "b")
 SCALE = 0.92  # the arena's share of the picture
 
 MOVES = STRIDE * np.concatenate([np.zeros((1, 2)), COMPASS])
+PRESET = {"settings": {"gamma": 0.95, "learning_rate": 8e-3}, "transfer": (16, 32)}
 
 
 class SeekVectorEnv(BatchedEnv):
@@ -72,6 +73,8 @@ class SeekVectorEnv(BatchedEnv):
         shaping: reward for each unit that the distance to the right item decreases.
         render_mode: None or "rgb_array".
     """
+
+    metadata = {**BatchedEnv.metadata, "preset": PRESET}
 
     def __init__(
         self,

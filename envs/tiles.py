@@ -20,6 +20,11 @@ TILE = ("x", "y", "safe")
 MOVES = np.array([(1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)], np.float64)
 SPACING = 0.62  # of neighbouring tiles in the picture
 LAVA = (0.90, 0.45, 0.25)
+PRESET = {  # its form: attn_rl.training.presets.register_preset
+    "total_timesteps": 10_000,
+    "n_envs": 64,
+    "settings": {"n_steps": 4, "batch_size": 64, "gamma": 0.0},
+}
 
 
 class TilesVectorEnv(BatchedEnv):
@@ -58,6 +63,8 @@ class TilesVectorEnv(BatchedEnv):
         capacity: tile slots; None: ``max_entities``.
         render_mode: None or "rgb_array".
     """
+
+    metadata = {**BatchedEnv.metadata, "preset": PRESET}
 
     def __init__(
         self,

@@ -21,6 +21,11 @@ EGO = ("suffered",)
 ENEMY = ("hit_points", "damage")
 CIRCLE = 0.74  # where the enemies sit in the picture
 HARMLESS, DEADLY = np.array([0.98, 0.86, 0.62]), np.array([0.72, 0.16, 0.20])
+PRESET = {  # its form: attn_rl.training.presets.register_preset
+    "settings": {"pointer": "enemies", "learning_rate": 8e-3},
+    "policies": {"flat": {"d_model": 88}},
+    "transfer": ({"min_entities": 6, "max_entities": 12, "capacity": 12}, 16),
+}
 
 
 class TriageVectorEnv(BatchedEnv):
@@ -68,6 +73,8 @@ class TriageVectorEnv(BatchedEnv):
         capacity: enemy slots; None: ``max_entities``.
         render_mode: None or "rgb_array".
     """
+
+    metadata = {**BatchedEnv.metadata, "preset": PRESET}
 
     def __init__(
         self,

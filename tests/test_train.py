@@ -92,20 +92,11 @@ def test_a_flat_policy_writes_null_where_it_cannot_take_more_entities(tmp_path: 
     assert [row["success_rate"] for row in rows[1:]] == [None, None]
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--env", "CartPole-v1"], "cannot find entities"),
-        (["--run-name", "../outside"], "would not be one plain folder"),
-        (["--n-heads", "5"], "d_model=32 is not divisible by n_heads=5; try d_model=30 or 35"),
-    ],
-)
-def test_a_mistake_is_one_line_that_says_what_to_do(argv: list[str], message: str, tmp_path: Path):
-    command = [sys.executable, "train.py", *argv, "--runs-dir", str(tmp_path), *SHORT]
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(tmp_path: Path):
+    command = [sys.executable, "train.py", "--n-heads", "5", "--runs-dir", str(tmp_path), *SHORT]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(train.__file__).parent, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert message in done.stderr
+    assert done.stderr.startswith("error: d_model=32 is not divisible by n_heads=5; try d_model=30 or 35")
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 from dataclasses import dataclass
@@ -42,18 +43,54 @@ def find_spec(env_id: str) -> EnvSpec:
     """Return the registered specification of an id, after importing the module that the id names.
 
     Raises:
-        ValueError: the package of a known family is not installed.
+        ValueError: no such module or environment, with the nearest one that there is, or the package of a known family
+            is not installed.
     """
-    module, _, name = env_id.rpartition(":")
+    module, colon, name = env_id.rpartition(":")
+    if colon:
+        import_named_module(module, env_id)
     try:
-        if module:
-            importlib.import_module(module)
+        return gym.spec(name)
+    except gym.error.Error as error:
+        raise ValueError(f"there is no environment {env_id!r}; {_nearest_id(module, name)}") from error
+
+
+def _nearest_id(module: str, name: str) -> str:
+    near = difflib.get_close_matches(name, gym.registry, n=1, cutoff=0.7)
+    if near:
+        return f"did you mean {module}{':' * bool(module)}{near[0]}?"
+    if module:
+        return f"importing {module} registers nothing like it"
+    return "there is nothing like it; the module that registers one goes in front, as in envs:AttnRL/Seek-v0"
+
+
+def import_named_module(module: str, name: str) -> None:
+    """Import the module that a user named in front of a colon.
+
+    Args:
+        module: to import.
+        name: all that the user typed, for the message.
+
+    Raises:
+        ValueError: there is no such module, or it needs one that is not there.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(f"{name!r}: {module!r} is no name of a module; expected module:name")
+    try:
+        importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name not in FAMILIES:
-            raise
-        extra = FAMILIES[error.name].extra
-        raise ValueError(f"{env_id!r} needs {error.name}; install it with: pip install 'attn_rl[{extra}]'") from error
-    return gym.spec(name)
+        missing = error.name or module
+        if missing in FAMILIES:
+            extra = FAMILIES[missing].extra
+            raise ValueError(f"{name!r} needs {missing}; install it with: pip install 'attn_rl[{extra}]'") from error
+        if missing != module and not module.startswith(f"{missing}."):
+            raise ValueError(f"{name!r}: the module {module!r} imports {missing!r}, which is not installed") from error
+        near = difflib.get_close_matches(module, ["envs", *FAMILIES], n=1)
+        hint = f"did you mean {near[0]!r}? If not, install it, or" if near else "install it, or"
+        raise ValueError(
+            f"{name!r}: there is no module {missing!r}; {hint} start in the folder that holds it "
+            "(python -m attn_rl looks there, attn-rl does not)"
+        ) from error
 
 
 def family_of(spec: EnvSpec) -> Family | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import gymnasium as gym
 import torch
@@ -24,6 +24,11 @@ from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
 from attn_rl.nn.relations.groups import Group, own_features
 from attn_rl.nn.token_order import EGO
+
+RelationsMode = Literal["auto", "declared", "features", "off"]
+"""What relations compare: ``declared`` the kinds that the environment declares, ``features`` every feature with itself
+whatever is declared, ``auto`` the kinds and, where none serves, the features; ``off`` nothing. See
+``docs/relations.md``."""
 
 
 class FeatureLayout(NamedTuple):
@@ -131,7 +136,8 @@ class EntityAttentionExtractor(EntityExtractor):
     """Multi-head self-attention over the entities of an observation.
 
     ``d_model``, ``n_heads``, ``n_layers`` and the further keywords are those of
-    :class:`attn_rl.nn.network.AttentionNetwork`; the rest is described at :class:`EntityExtractor`.
+    :class:`attn_rl.nn.network.AttentionNetwork`, ``relations`` one of :data:`RelationsMode`; the rest is described at
+    :class:`EntityExtractor`.
     """
 
     def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
@@ -140,7 +146,16 @@ class EntityAttentionExtractor(EntityExtractor):
                 "kinds are given, but relations are off by default: pass relations='declared' to compare them",
                 stacklevel=3,
             )
-        groups = comparable_groups(spec) + [own_features(t.name, t.features) for t in spec.types]
+        mode = network.get("relations", "off")
+        if mode not in get_args(RelationsMode):
+            raise ValueError(
+                f"relations={mode!r} is unknown; choose one of {', '.join(map(repr, get_args(RelationsMode)))}"
+            )
+        groups = [own_features(t.name, t.features) for t in spec.types]
+        if mode == "features":  # to the network: nothing is declared
+            network = network | {"relations": "auto"}
+        else:
+            groups = comparable_groups(spec) + groups
         return AttentionNetwork(
             spec.widths, _ego_width(spec), entity_rows=pointer is not None, groups=groups, **network
         )

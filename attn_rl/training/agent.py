@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
+import torch
+from gymnasium import spaces
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped
 
-from attn_rl.entities import EntitySpec
-from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, EntityExtractor, FlatExtractor
+from attn_rl.entities import EntitySpec, env_metadata
 from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.training.guarded_ppo import GuardedPPO
-from attn_rl.training.presets import PPO_SETTINGS, Relations, Settings, find_preset, override
+from attn_rl.training.policies import NETWORK_SETTINGS, find_policy
+from attn_rl.training.presets import PPO_SETTINGS, Preset, Settings, find_preset, override, preset_of, read_preset
 from attn_rl.vec_envs.adapter import make_vec_env
 from attn_rl.vec_envs.guarded import MAX_ABS_REWARD, GuardedVecEnv
 from attn_rl.vec_envs.wrapper_check import check_wrappers
 
-EXTRACTORS: dict[str, type[EntityExtractor]] = {
-    "attention": EntityAttentionExtractor,
-    "deepsets": DeepSetsExtractor,
-    "flat": FlatExtractor,
-}
-ATTENTION_ONLY = ("n_heads", "readout", "similarity", "log_count", "relations")
-SET_ONLY = ("n_layers", "ego_conditioning")
+Schedule = Callable[[float], float]
+SCHEDULES = ("learning_rate", "clip_range")
+"""Settings that may also be a function of the training that is left, 1 to 0."""
 
 
 def make_agent(
@@ -42,15 +42,18 @@ def make_agent(
 
     Args:
         env: an SB3 vector environment (:func:`make_vec_env`), or an id, of which the preset's number is made.
-        policy: ``"attention"``, ``"deepsets"`` or ``"flat"``.
+        policy: ``"attention"``, ``"deepsets"``, ``"flat"``, or a name given to
+            :func:`attn_rl.training.policies.register_policy`.
         seed: of the network and of the actions (and of the environment).
         device: torch's name of it.
         verbose: SB3's.
         max_abs_reward: larger rewards stop the training, see :mod:`attn_rl.vec_envs.guarded`.
-        settings: fields of :class:`attn_rl.training.presets.Settings`.
+        settings: fields of :class:`attn_rl.training.presets.Settings`. ``learning_rate`` (as a number it decays to a
+            tenth) and ``clip_range`` may also be SB3's schedules, ``net_arch`` SB3's ``dict(pi=[...], vf=[...])``.
 
     Raises:
-        ValueError: an unknown policy or setting, or an observation that holds no entities.
+        ValueError: an unknown policy or setting, a value out of its range, a device that is not there, actions that PPO
+            cannot take, or an observation that holds no entities.
         TypeError: an environment that is not an SB3 vector environment.
     """
     if not isinstance(env, str | VecEnv):
@@ -58,13 +61,14 @@ def make_agent(
             f"env is a {type(env).__name__}, expected an SB3 VecEnv or an id: "
             "make_vec_env(id, n_envs), or DummyVecEnv([lambda: your_env])"
         )
-    if policy not in EXTRACTORS:
-        raise ValueError(f"policy={policy!r} is unknown; choose one of {sorted(EXTRACTORS)}")
-    env_id, env_kwargs = (env, {}) if isinstance(env, str) else describe(env)
-    preset = find_preset(env_id, env_kwargs)
+    find_policy(policy)
+    check_device(device)
+    preset = find_preset(env) if isinstance(env, str) else preset_of_env(env)
+    schedules = {name: settings.pop(name) for name in SCHEDULES if callable(settings.get(name))}
+    chosen = override(preset.settings(policy), settings)
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
-    chosen = override(preset.settings(policy), settings)
+    check_actions(env.action_space)
     check_wrappers(env, chosen.presence)
     spec = EntitySpec.from_env(env, chosen.presence)
     if not is_vecenv_wrapped(env, GuardedVecEnv):
@@ -72,44 +76,45 @@ def make_agent(
     return GuardedPPO(
         EntityAttentionPolicy,
         env,
-        learning_rate=LinearSchedule(chosen.learning_rate, 0.1 * chosen.learning_rate, 1.0),
         policy_kwargs=policy_kwargs(spec, policy, chosen),
         seed=seed,
         device=device,
         verbose=verbose,
-        **{name: getattr(chosen, name) for name in PPO_SETTINGS}
-        | {"batch_size": min(chosen.batch_size, chosen.n_steps * env.num_envs)},
+        **ppo_settings(chosen, env.num_envs, schedules),
     )
+
+
+def ppo_settings(settings: Settings, n_envs: int, schedules: Mapping[str, Schedule]) -> dict[str, Any]:
+    """What PPO is built with: numbers, and the schedules given in their place.
+
+    Raises:
+        ValueError: minibatches of one sample whose advantages are to be normalised.
+    """
+    chosen = {name: getattr(settings, name) for name in PPO_SETTINGS}
+    chosen["batch_size"] = min(settings.batch_size, settings.n_steps * n_envs)
+    if chosen["batch_size"] == 1 and settings.normalize_advantage:
+        raise ValueError(
+            f"batch_size={settings.batch_size} of n_steps={settings.n_steps} x n_envs={n_envs} samples: minibatches of "
+            "one have no spread to normalise advantages by; expected 2 or more, or normalize_advantage=False"
+        )
+    rate = settings.learning_rate
+    return chosen | {"learning_rate": LinearSchedule(rate, 0.1 * rate, 1.0)} | dict(schedules)
 
 
 def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str, Any]:
     """What ``EntityAttentionPolicy`` is built with: plain data, saved with the model."""
-    left_out = () if policy == "attention" else ATTENTION_ONLY if policy == "deepsets" else ATTENTION_ONLY + SET_ONLY
-    network = (
-        "d_model",
-        "n_heads",
-        "n_layers",
-        "readout",
-        "similarity",
-        "log_count",
-        "ego_conditioning",
-        "normalize",
-        "relations",
-    )
-    if settings.relations not in get_args(Relations):
-        raise ValueError(f"relations={settings.relations!r} is unknown; choose one of {get_args(Relations)}")
-    extractor = {name: getattr(settings, name) for name in network if name not in left_out}
-    kinds = None if settings.relations == "learned" else spec.kinds or None
-    if extractor.get("relations") in ("on", "learned"):
-        extractor["relations"] = "auto"
+    named = find_policy(policy)
+    extractor = {name: getattr(settings, name) for name in NETWORK_SETTINGS if name not in named.without}
+    kinds = None if settings.relations == "features" else spec.kinds or None
     extractor |= {"names": spec.names, "kinds": kinds, "presence": settings.presence}
-    if policy == "flat" and settings.sort_by is not None:
+    if "sort_by" not in named.without and settings.sort_by is not None:
         extractor["sort_by"] = _sorted_types(spec, settings.sort_by)
+    arch = settings.net_arch
     return {
-        "features_extractor_class": EXTRACTORS[policy],
+        "features_extractor_class": named.extractor,
         "features_extractor_kwargs": extractor,
-        "net_arch": list(settings.net_arch),
-        "pointer": None if policy == "flat" else settings.pointer,
+        "net_arch": {k: list(v) for k, v in arch.items()} if isinstance(arch, Mapping) else list(arch),
+        "pointer": None if "pointer" in named.without else settings.pointer,
     }
 
 
@@ -121,7 +126,46 @@ def _sorted_types(spec: EntitySpec, feature: str) -> dict[str, str]:
     return found
 
 
-def describe(env: VecEnv) -> tuple[str, dict[str, Any]]:
-    """The id and the arguments of the environment in a VecEnv; empty where it does not say."""
-    spec = env.get_attr("spec")[0]
-    return ("", {}) if spec is None else (spec.id, dict(spec.kwargs))
+def preset_of_env(env: VecEnv) -> Preset:
+    """The preset of the environment in a VecEnv, by its specification, or by its metadata where it has none."""
+    try:
+        spec = env.get_attr("spec")[0]
+    except AttributeError:  # a vector environment that cannot be asked
+        return Preset()
+    if spec is not None:
+        return preset_of(spec, spec.kwargs)
+    return read_preset(env_metadata(env).get("preset", {}), "the environment")
+
+
+def check_device(device: str | torch.device) -> None:
+    """Raise where torch has no such device; Stable-Baselines3 would take the CPU without a word.
+
+    Raises:
+        ValueError: with the devices that are there.
+    """
+    there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    there += ["mps"] if torch.backends.mps.is_available() else []
+    try:
+        if str(device) == "auto" or not torch.empty(1, device=device).is_meta:
+            return
+    except (RuntimeError, AssertionError):  # torch's words for "no such device" and "not compiled for it"
+        pass
+    raise ValueError(f"device={str(device)!r} is not there; choose one of {', '.join(there)}, or auto")
+
+
+def check_actions(space: spaces.Space) -> None:
+    """Raise where PPO cannot act in a space.
+
+    Raises:
+        ValueError: another kind of space, or a Box without bounds.
+    """
+    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary | spaces.Box):
+        raise ValueError(
+            f"the action space is {space}, expected a Discrete, MultiDiscrete, MultiBinary or bounded Box; "
+            "wrap the environment in a gymnasium.ActionWrapper that offers one of these"
+        )
+    if isinstance(space, spaces.Box) and not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        raise ValueError(
+            f"the action space is {space}, expected finite bounds; give the environment's Box some, "
+            "or wrap it in gymnasium.wrappers.RescaleAction"
+        )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-PolicyName = Literal["attention", "deepsets", "flat"]
-Relations = Literal["on", "declared", "learned", "off"]
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from attn_rl.adapters import find_spec
+from attn_rl.sb3.extractor import RelationsMode
+from attn_rl.training.policies import find_policy
+from attn_rl.training.ranges import OLD_RELATIONS, check_fields, check_value, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Settings:
     n_layers: int = 1
     """Attention blocks; for deepsets, hidden layers of phi. One is enough where the ego asks."""
     net_arch: tuple[int, ...] = (64,)
-    """Hidden layers of the actor and of the critic after the features."""
+    """Hidden layers of the actor and of the critic after the features; in Python also dict(pi=[64], vf=[128])."""
     readout: Literal["ego", "learned", "mean", "max"] | None = None
     """Which row is read out; None: the ego's where there is one, else a learned query's."""
     similarity: Literal["dot", "cosine"] = "dot"
@@ -34,10 +37,10 @@ class Settings:
     """Let every entity's embedding see the ego's features."""
     normalize: bool = True
     """Normalise features inside the network: per type, shared over slots, present rows only."""
-    relations: Relations = "on"
-    """Scores that compare like with like: the kinds that the environment declares, and (on) every feature with itself
-    where entities attend to entities and nothing is declared between them; or only one of the two. See
-    docs/relations.md."""
+    relations: RelationsMode = "auto"
+    """Scores that compare like with like: the kinds that the environment declares (declared), every feature with
+    itself (features), or both: features where entities attend to entities and nothing is declared between them (auto).
+    See docs/relations.md."""
     sort_by: str | None = None
     """For flat: the feature whose ascending order the slots are put in, in every type that has it."""
     pointer: str | None = None
@@ -47,7 +50,7 @@ class Settings:
 
     # --- PPO ---
     learning_rate: float = 3e-3
-    """Adam's step size at the start; decays linearly to a tenth."""
+    """Adam's step size at the start; decays linearly to a tenth. In Python also a schedule."""
     gamma: float = 0.99
     """Discount factor."""
     gae_lambda: float = 0.95
@@ -92,95 +95,63 @@ class Preset:
     Attributes:
         total_timesteps: training steps.
         n_envs: environments side by side.
-        every: settings of all policies.
-        policies: settings of one policy, over ``every``.
+        all_policies: settings of all policies.
+        policies: settings of one policy, over ``all_policies``.
         transfer: environment arguments of the zero-shot evaluations.
     """
 
     total_timesteps: int = 200_000
     n_envs: int = 128
-    every: Mapping[str, Any] = None  # type: ignore[assignment]
-    policies: Mapping[str, Mapping[str, Any]] = None  # type: ignore[assignment]
+    all_policies: Mapping[str, Any] = field(default_factory=dict)
+    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     transfer: tuple[Mapping[str, Any], ...] = ()
 
     def settings(self, policy: str) -> Settings:
         """The settings of one policy."""
-        sized = {"d_model": 64} if policy == "flat" else {}  # about as many parameters as the others
-        return replace(Settings(), **{**sized, **(self.every or {}), **(self.policies or {}).get(policy, {})})
+        return override(
+            Settings(), {**find_policy(policy).defaults, **self.all_policies, **self.policies.get(policy, {})}
+        )
 
 
-def _counts(*counts: int) -> tuple[dict[str, int], ...]:
-    return tuple({"min_entities": n, "max_entities": n, "capacity": n} for n in counts)
-
-
-MOST_FORAGE = {"food": 4, "hunters": 2, "poison": 3, "walls": 3}
-
-PRESETS: dict[str, Preset] = {
-    "Match": Preset(
-        total_timesteps=50_000,
-        policies={
-            "attention": {"learning_rate": 5e-3},
-            "deepsets": {"learning_rate": 8e-3},
-            "flat": {"learning_rate": 5e-3, "d_model": 58},
-        },
-        transfer=_counts(16, 32),
-    ),
-    "Match[rule=odd]": Preset(
-        total_timesteps=100_000,
-        every={"normalize_advantage": False},
-        policies={
-            "attention": {"learning_rate": 3e-3, "n_layers": 2},
-            "deepsets": {"learning_rate": 5e-3, "d_model": 44},
-            "flat": {"learning_rate": 2e-3, "d_model": 80},
-        },
-        transfer=_counts(16, 31),
-    ),
-    "Seek": Preset(
-        every={"gamma": 0.95, "learning_rate": 8e-3},
-        transfer=_counts(16, 32),
-    ),
-    "Dodge": Preset(
-        every={"gamma": 0.97, "learning_rate": 8e-3, "normalize": False},  # features come scaled
-        policies={
-            "attention": {"learning_rate": 5e-3, "ego_conditioning": False},
-            "flat": {"learning_rate": 5e-3},
-        },
-        transfer=_counts(12, 16),
-    ),
-    "Boxes": Preset(
-        total_timesteps=300_000,
-        every={"gamma": 0.95, "pointer": "items", "ego_conditioning": False, "learning_rate": 4e-3},
-        policies={
-            "deepsets": {"learning_rate": 5e-3},
-            "flat": {"learning_rate": 5e-3, "d_model": 72},
-        },
-        transfer=({"min_depth": 4, "max_depth": 4, "capacity": 16},),
-    ),
-    "Forage": Preset(
-        total_timesteps=300_000,
-        every={"gamma": 0.97, "learning_rate": 5e-3},
-        policies={"flat": {"d_model": 74}},
-        transfer=({"min_entities": MOST_FORAGE, "max_entities": {name: 2 * n for name, n in MOST_FORAGE.items()}},),
-    ),
-    "Triage": Preset(
-        every={"pointer": "enemies", "learning_rate": 8e-3},
-        policies={"flat": {"d_model": 88}},
-        transfer=({"min_entities": 6, "max_entities": 12, "capacity": 12}, *_counts(16)),
-    ),
-    "Route": Preset(every={"pointer": "cities", "gamma": 1.0}, transfer=_counts(12)),
-    "CherryPick": Preset(total_timesteps=250_000, every={"pointer": "cherries", "gamma": 1.0, "learning_rate": 4e-3}),
-    "Tiles": Preset(total_timesteps=10_000, n_envs=64, every={"n_steps": 4, "batch_size": 64, "gamma": 0.0}),
-    "MiniGrid-Fetch-8x8-N3": Preset(
-        n_envs=32,
-        every={"gamma": 0.95, "learning_rate": 2e-3, "batch_size": 256},
-        transfer=({"numObjs": 6}, {"numObjs": 12}),
-    ),
-    # Steps are dear here (20 to 60 a second), so few environments, short rollouts and many passes over each; untuned.
-    **dict.fromkeys(
-        ("highway", "highway-fast", "intersection"),
-        Preset(50_000, 8, every={"batch_size": 64, "n_epochs": 10, "gamma": 0.9, "learning_rate": 2e-3}),
-    ),
+KEYS = ("total_timesteps", "n_envs", "settings", "policies", "transfer", "variants")
+"""What the plain data of a preset may hold."""
+REGISTERED: dict[str, Mapping[str, Any]] = {}
+"""Environment id -> plain data, from :func:`register_preset`."""
+# Steps are dear here (20 to 60 a second), so few environments, short rollouts and many passes over each; untuned.
+_DRIVING = {
+    "total_timesteps": 50_000,
+    "n_envs": 8,
+    "settings": {"batch_size": 64, "n_epochs": 10, "gamma": 0.9, "learning_rate": 2e-3},
 }
+FAMILY_PRESETS: dict[tuple[str, str], Mapping[str, Any]] = {
+    ("minigrid", "MiniGrid-Fetch-8x8-N3-v0"): {
+        "n_envs": 32,
+        "settings": {"gamma": 0.95, "learning_rate": 2e-3, "batch_size": 256},
+        "transfer": ({"numObjs": 6}, {"numObjs": 12}),
+    },
+    ("highway_env", "highway-v0"): _DRIVING,
+    ("highway_env", "highway-fast-v0"): _DRIVING,
+    ("highway_env", "intersection-v0"): _DRIVING,
+    ("highway_env", "intersection-v1"): _DRIVING,
+    ("highway_env", "intersection-v2"): _DRIVING,
+}
+"""(Package that holds the environment's class, id) -> plain data: of projects that cannot carry ours."""
+
+
+def register_preset(env_id: str, preset: Mapping[str, Any]) -> None:
+    """Give an environment that you cannot edit a preset; one of your own carries it as ``metadata["preset"]``.
+
+    Args:
+        env_id: Gymnasium id; a module in front is dropped.
+        preset: plain data with any of ``total_timesteps``, ``n_envs``, ``settings`` (of all policies), ``policies``
+            (name -> settings over these), ``transfer`` (arguments of each zero-shot evaluation; a number n stands for n
+            entities in n slots) and ``variants`` (``"argument=value"`` -> a preset in place of this one).
+
+    Raises:
+        ValueError: data of another form, or settings that do not exist.
+    """
+    read_preset(preset, env_id)
+    REGISTERED[env_id.rpartition(":")[2]] = preset
 
 
 def find_preset(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Preset:
@@ -189,24 +160,93 @@ def find_preset(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Pre
     Args:
         env_id: a Gymnasium id, e.g. ``"envs:AttnRL/Seek-v0"``.
         env_kwargs: its arguments; variants such as ``rule="odd"`` have presets of their own.
+
+    Raises:
+        ValueError: there is no such environment, or its preset is no preset.
     """
-    name = env_id.split(":")[-1].split("/")[-1].rsplit("-v", 1)[0]
-    for key, value in (env_kwargs or {}).items():
-        if f"{name}[{key}={value}]" in PRESETS:
-            return PRESETS[f"{name}[{key}={value}]"]
-    return PRESETS.get(name, Preset())
+    return preset_of(find_spec(env_id), env_kwargs)
+
+
+def preset_of(spec: EnvSpec, env_kwargs: Mapping[str, Any] | None = None) -> Preset:
+    """As :func:`find_preset`, of an environment's specification.
+
+    What was registered for the id comes first, then what the environment's class declares in its metadata: a name alone
+    says nothing, somebody else's ``Match`` is another game.
+    """
+    data = REGISTERED.get(spec.id) or FAMILY_PRESETS.get((_package(spec), spec.id)) or _declared(spec)
+    return read_preset(data, spec.id, env_kwargs)
+
+
+def read_preset(data: Mapping[str, Any], env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Preset:
+    """A preset from the plain data that :func:`register_preset` describes.
+
+    Raises:
+        ValueError: data of another form, or settings that do not exist.
+    """
+    where = f"the preset of {env_id}"
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where} is {data!r}, expected a mapping with any of {KEYS}")
+    for key in data:
+        if key not in KEYS:
+            raise ValueError(f"{where} has no place for {key!r}; {did_you_mean(key, KEYS)}")
+    for name, value in (env_kwargs or {}).items():
+        if f"{name}={value}" in data.get("variants", {}):
+            return read_preset(data["variants"][f"{name}={value}"], env_id)
+    steps, n_envs = data.get("total_timesteps", Preset.total_timesteps), data.get("n_envs", Preset.n_envs)
+    shared, policies = data.get("settings", {}), data.get("policies", {})
+    try:
+        check_value("total_timesteps", steps)
+        check_value("n_envs", n_envs)
+        for changes in (shared, *policies.values()):
+            override(Settings(), changes)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    return Preset(steps, n_envs, shared, policies, tuple(map(_transfer, data.get("transfer", ()))))
+
+
+def _transfer(change: int | Mapping[str, Any]) -> Mapping[str, Any]:
+    return dict.fromkeys(("min_entities", "max_entities", "capacity"), change) if isinstance(change, int) else change
+
+
+def _package(spec: EnvSpec) -> str:
+    """The top-level package of the environment's class."""
+    entry = spec.entry_point
+    module = entry if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return module.split(":")[0].split(".")[0]
+
+
+def _declared(spec: EnvSpec) -> Mapping[str, Any]:
+    """``metadata["preset"]`` of the environment's class, single or batched; empty where there is none."""
+    for entry in (spec.entry_point, spec.vector_entry_point):
+        made_by: Any = load_env_creator(entry) if isinstance(entry, str) else entry
+        metadata = getattr(made_by, "metadata", None)
+        if isinstance(metadata, Mapping) and "preset" in metadata:
+            return metadata["preset"]
+    return {}
 
 
 def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """Change some settings.
 
     Raises:
-        ValueError: a name that does not exist, with the nearest one that does.
+        ValueError: a name that does not exist, with the nearest one that does, or a value out of its range.
     """
     known = [field.name for field in fields(Settings)]
     for name in changes:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {known}"
-            raise ValueError(f"there is no setting {name!r}; {hint}")
-    return replace(settings, **changes)
+            raise ValueError(f"there is no setting {name!r}; {did_you_mean(name, known)}")
+    changed = replace(settings, **changes)
+    check_fields(changed)
+    return changed
+
+
+def from_json(stored: Mapping[str, Any]) -> Settings:
+    """Settings as they were stored: JSON has lists for tuples, and runs of before have other words for relations.
+
+    Raises:
+        ValueError: a name that does not exist or a value out of its range.
+    """
+    changes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+    if "relations" in changes:
+        changes["relations"] = OLD_RELATIONS.get(str(changes["relations"]), changes["relations"])
+    return override(Settings(), changes)

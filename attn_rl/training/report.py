@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from stable_baselines3.common.base_class import BaseAlgorithm
 
@@ -71,11 +72,12 @@ def print_table(rows: list[Row], config: Mapping[str, Any]) -> None:
 def print_where_to_look(folder: Path) -> None:
     """The last lines of a run."""
     console = Console()
-    console.print(f"Saved in {folder}/", soft_wrap=True)
+    console.print(f"Saved in {escape(str(folder))}/", soft_wrap=True)
+    console.print(f"Look at it:  [bold]tensorboard --logdir {escape(str(folder.parent))}[/bold]", soft_wrap=True)
     console.print(
-        f"Look at it:  [bold]tensorboard --logdir {folder.parent}[/bold]\n"
         "Images: drag a slider to watch the same scenes being learned, head by head.\n"
-        "Scalars: attention/* says whether the map matters. docs/tensorboard.md explains every tag."
+        "Scalars: attention/* says whether the map matters. docs/tensorboard.md explains every tag.",
+        soft_wrap=True,
     )
 
 

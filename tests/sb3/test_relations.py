@@ -83,3 +83,16 @@ def test_saves_loads_and_predicts_to_the_bit(tmp_path):
     with torch.no_grad():
         ours, theirs = (m.policy.get_distribution(tensors).distribution.logits for m in (model, loaded))
     assert torch.equal(ours, theirs)
+
+
+def test_features_compares_every_feature_with_itself_whatever_is_declared():
+    made = EntityAttentionExtractor(SPACE, names=NAMES, kinds=KINDS, relations="features", n_layers=2)
+    bare = EntityAttentionExtractor(SPACE, names=NAMES, relations="auto", n_layers=2)
+    names = [strength.name for strength in made.network.relations.strengths()]
+    assert "boxes.lock_r = boxes.lock_r" in names
+    assert names == [strength.name for strength in bare.network.relations.strengths()]
+
+
+def test_an_unknown_mode_is_refused_with_the_four_that_there_are():
+    with pytest.raises(ValueError, match=r"relations='on' is unknown; .* 'auto', 'declared', 'features', 'off'"):
+        EntityAttentionExtractor(SPACE, names=NAMES, kinds=KINDS, relations="on")

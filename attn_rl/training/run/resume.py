@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attn_rl.adapters.families import FAMILIES
-from attn_rl.training.presets import Settings, override
+from attn_rl.training.presets import Settings, from_json
 from attn_rl.training.run.checkpoint import Checkpoint, DamagedCheckpoint, list_checkpoints, newest_checkpoint
 from attn_rl.training.run.save_callback import rewind_events
 
@@ -74,7 +74,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     Raises:
         ValueError: a name that does not exist.
     """
-    return override(Settings(), {k: tuple(v) if isinstance(v, list) else v for k, v in config["settings"].items()})
+    return from_json(config["settings"])
 
 
 def refuse_changes(stored: Mapping[str, Any], wanted: Mapping[str, Any], allowed: Iterable[str]) -> None:

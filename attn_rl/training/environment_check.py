@@ -1,0 +1,72 @@
+"""Whether an environment can be made as it was asked for, found out before anything is built on it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from attn_rl.adapters import family_of, find_spec, make_env
+from attn_rl.training.agent import check_actions
+from attn_rl.training.ranges import did_you_mean
+
+SET_BY_US = ("num_envs", "render_mode")
+"""Arguments of environments that ``make_vec_env`` sets itself."""
+WRONG_ARGUMENT = (
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+)
+
+
+def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+    """Make one environment and close it again.
+
+    Raises:
+        ValueError: there is no such environment, an argument that it does not know or cannot work with, or actions that
+            PPO cannot take.
+    """
+    spec = find_spec(env_id)
+    known = arguments(spec)
+    for name in env_kwargs:
+        if name in SET_BY_US:
+            raise ValueError(f"--env-kwargs {name}: it is set for you; leave it out")
+        if known is not None and name not in known:
+            raise ValueError(f"{env_id} takes no argument {name!r}; {did_you_mean(name, known)}")
+    try:
+        env = make_env(env_id, **env_kwargs)
+    except WRONG_ARGUMENT as error:
+        if not env_kwargs:
+            raise
+        reason = str(error).partition(" was raised from the environment creator")[0]
+        if isinstance(error, ValueError) and any(name in reason for name in env_kwargs):
+            raise
+        given = ", ".join(f"{name}={value!r}" for name, value in env_kwargs.items())
+        raise ValueError(f"{env_id} cannot be made with {given}: {reason or type(error).__name__}") from error
+    check_actions(env.action_space)
+    env.close()
+
+
+def arguments(spec: EnvSpec) -> list[str] | None:
+    """The names of the arguments that an environment takes; None where it does not say."""
+    family = family_of(spec)
+    own = _parameters(family.load().__init__)[2:] if family is not None else []  # after self and env
+    for entry in (spec.entry_point, spec.vector_entry_point):
+        made_by: Any = load_env_creator(entry) if isinstance(entry, str) else entry
+        if made_by is not None:
+            names = _parameters(made_by)
+            if "**" not in names:
+                return [name for name in (*names, *own) if name not in SET_BY_US]
+    return None
+
+
+def _parameters(made_by: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(made_by).parameters.values()
+    return ["**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters]
