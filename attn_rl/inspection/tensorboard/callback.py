@@ -102,8 +102,13 @@ class AttentionCallback(BaseCallback):
             self._scenes = probe_scenes(self.probe_env, n_slots, self.n_scenes, self.n_pictures)
         if not self._resumed:
             self._rollouts, self._next_record = 0, self.num_timesteps
-            about = {"schema": spec.as_dict(), "command": shlex.join(sys.argv), "backends": explain(self.model)}
-            add_about(self.logger, **about, settings=self.settings)
+            add_about(
+                self.logger,
+                schema=spec.as_dict(),
+                command=shlex.join(sys.argv),
+                backends=explain(self.model),
+                settings=self.settings,
+            )
         self._resumed = False
 
     def _on_rollout_start(self) -> None:
