@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +15,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from attn_rl.adapters import find_spec
-from attn_rl.vec_envs.copies import make_copies
+from attn_rl.vec_envs.copies import check_request, make_copies
 
 _SINGLE_SPACES = {
     "observation_space": "single_observation_space",
@@ -24,7 +24,7 @@ _SINGLE_SPACES = {
 
 
 def make_vec_env(
-    env_id: str,
+    env_id: str | Callable[..., gym.Env],
     n_envs: int = 1,
     seed: int | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -46,7 +46,9 @@ def make_vec_env(
     :class:`attn_rl.vec_envs.replayable.ReplayableEnv`, so that a run can resume in the middle of their episodes.
 
     Args:
-        env_id: a Gymnasium id, with the module that registers it if need be (``envs:AttnRL/Seek-v0``).
+        env_id: a Gymnasium id, with the module that registers it if need be (``envs:AttnRL/Seek-v0``); or, as SB3's
+            ``make_vec_env`` takes it, a class or function that returns a new environment at every call:
+            ``lambda: SequenceToEntities(gymnasium.make("Some-v0"), capacity=9)``.
         n_envs: number of sub-environments.
         seed: of the first reset; None: random.
         env_kwargs: arguments of the environment (and of the family's wrapper).
@@ -58,10 +60,16 @@ def make_vec_env(
 
     Returns:
         A :class:`VectorEnvAdapter`, or a ``vec_env_cls`` with ``Monitor``.
+
+    Raises:
+        TypeError: ``env_id`` makes no environments (it may be one), or an argument is of another type.
+        ValueError: an observation space that no array holds, with the wrapper that helps; no environments.
     """
-    kwargs = {"render_mode": "rgb_array", **(env_kwargs or {})}
-    spec = find_spec(env_id)
-    if vec_env_cls is None and spec.vector_entry_point is not None and not spec.additional_wrappers:
+    check_request(env_id, n_envs, seed, env_kwargs)
+    n_envs, seed = int(n_envs), None if seed is None else int(seed)
+    spec = find_spec(env_id) if isinstance(env_id, str) and vec_env_cls is None else None
+    if spec is not None and spec.vector_entry_point is not None and not spec.additional_wrappers:
+        kwargs = {"render_mode": "rgb_array", **(env_kwargs or {})}
         mode = VectorizeMode.VECTOR_ENTRY_POINT
         env = gym.make_vec(spec, num_envs=n_envs, vectorization_mode=mode, **kwargs)
         if env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
