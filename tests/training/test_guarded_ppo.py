@@ -159,8 +159,8 @@ class Truncating(gym.Env):
     ("last", "message"),
     [
         (np.nan, r"observation 'items'\[0, 0\] is nan"),
-        (np.zeros((1, 3), np.float32), r"observation 'items' is float32 of shape \(1, 1, 3\)"),
-        (np.zeros((2, 3)), r"observation 'items' is float64 of"),
+        (np.zeros((1, 3), np.float32), r"observation 'items' is float32 of shape \(1, 3\)"),
+        (np.zeros((2, 3), complex), r"observation 'items' is complex128 of"),
     ],
 )
 def test_a_terminal_observation_is_checked_too(last, message: str):
