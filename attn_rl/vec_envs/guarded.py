@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 
-from attn_rl.entities import EntitySpec
+from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.vec_envs.observation_form import GuardError, check_form
 
 MAX_ABS_REWARD = 1e6
@@ -69,7 +70,8 @@ class GuardedVecEnv(VecEnvWrapper):
     Checked at every reset and step: keys, shapes, dtypes (of a ``DummyVecEnv`` before it casts and broadcasts them);
     presence flags and action masks in {0, 1}; the ego and present rows finite and inside the bounds of their space
     (absent rows may hold anything; what ``VecNormalize`` scales has no bounds); rewards finite and no larger than
-    ``max_abs_reward``. Costs two reductions per key and step.
+    ``max_abs_reward``. An action mask that allows nothing is no error; it is warned of once. Costs two reductions per
+    key and step.
 
     Args:
         env: any SB3 vector environment.
@@ -89,6 +91,7 @@ class GuardedVecEnv(VecEnvWrapper):
             self._blocks[key].low, self._blocks[key].high = -MAX_ABS_OBSERVATION, MAX_ABS_OBSERVATION
         self._actions: np.ndarray | None = None
         self._when = "reset"
+        self._choices = _choices(env) if spec.action_mask else []
         self._look_before_casting()
 
     def reset(self):
@@ -96,6 +99,7 @@ class GuardedVecEnv(VecEnvWrapper):
         self._when = "reset"
         obs = self.venv.reset()
         self._check_observation(obs, "reset", range(self.num_envs))
+        self._warn_of_empty_masks(obs)
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -118,6 +122,7 @@ class GuardedVecEnv(VecEnvWrapper):
         ends = [i for i in ends if infos[i].get("terminal_observation") is not None]
         if ends:  # SB3 asks the value of no other terminal observation
             self._check_terminal([infos[i]["terminal_observation"] for i in ends], ends)
+        self._warn_of_empty_masks(obs)
         return obs, rewards, dones, infos
 
     def _look_before_casting(self) -> None:
@@ -159,6 +164,20 @@ class GuardedVecEnv(VecEnvWrapper):
         batch = {key: np.stack([blocks[key] for blocks in checked]) for key in self._blocks}
         self._check_observation(batch.get("", batch), when, rows)
 
+    def _warn_of_empty_masks(self, obs: Any) -> None:
+        """Say, the first time, that nothing can be chosen: the policy then takes choice 0 with certainty."""
+        for part, columns in enumerate(self._choices):
+            allowed = obs[ACTION_MASK][:, columns].any(1)
+            if not allowed.all():
+                nothing = "no action" if len(self._choices) == 1 else f"no choice in part {part} of the action"
+                warnings.warn(
+                    f"environment {int(allowed.argmin())}, {self._when}: action_mask allows {nothing}; choice 0 is "
+                    "taken with certainty. Allow at least one, or end the episode before (this is said once)",
+                    stacklevel=4,
+                )
+                self._choices = []
+                return
+
     def _check_rewards(self, rewards: np.ndarray, obs: Any) -> None:
         if np.abs(rewards).max() <= self.max_abs_reward:
             return
@@ -180,12 +199,23 @@ class GuardedVecEnv(VecEnvWrapper):
 
 def _blocks(space: spaces.Space, spec: EntitySpec) -> dict[str, Block]:
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
-    flags = {t.presence_key for t in spec.types} | {"action_mask"}
+    flags = {t.presence_key for t in spec.types} | {ACTION_MASK}
     blocks = {key: _block(part, key in flags) for key, part in parts.items()}
     for entity_type in spec.types:
         block = blocks["" if spec.plain else entity_type.name]
         block.presence_key, block.presence_column = entity_type.presence_key, entity_type.presence_column
     return blocks
+
+
+def _choices(env: VecEnv) -> list[slice]:
+    """Where the flags of each part of the action stand in a mask; none for actions that cannot be masked."""
+    space = env.action_space
+    if isinstance(space, spaces.Discrete):
+        sizes = [int(space.n)]
+    else:
+        sizes = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 else []
+    ends = np.cumsum(sizes, dtype=int).tolist()
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 def _normalized_keys(env: VecEnv) -> set[str]:
