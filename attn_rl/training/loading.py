@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
+from attn_rl.training.guarded_ppo import GuardedPPO
 from attn_rl.training.run.agent_state import DoesNotFit, restore_weights
 from attn_rl.training.run.checkpoint import STATE, Checkpoint, newest_checkpoint, read_checkpoint
 from attn_rl.training.run.resume import checked_config, refuse_foreign_module, settings_of
@@ -54,7 +55,7 @@ def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", tr
             f"{path} is a bare SB3 zip: loading it executes the code its author put there. Pass trust=True if you know "
             "where it comes from, or give the run folder that it lies in"
         )
-    model = EntityPPO.load(path, device=device)
+    model = GuardedPPO.load(path, device=device)
     return model if env is None else adapt(model, env)
 
 

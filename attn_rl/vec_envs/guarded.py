@@ -14,12 +14,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper,
 
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.vec_envs.observation_form import GuardError, check_form
+from attn_rl.vec_envs.policy_input import MAX_ABS_OBSERVATION
 
 MAX_ABS_REWARD = 1e6
 """Rewards beyond this are refused unless the run declares more."""
-
-MAX_ABS_OBSERVATION = 1e9
-"""Bound where an observation space has none: squares of such features still fit float32."""
 
 ROUNDING = 1e-4
 """How far beyond a bound b is taken for rounding, as a multiple of max(1, |b|)."""

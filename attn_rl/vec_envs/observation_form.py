@@ -40,7 +40,7 @@ def check_form(obs: Any, space: spaces.Space, where: str) -> dict[str, np.ndarra
     """
     parts = parts_of(space)
     blocks = blocks_of(obs, space, where)
-    return {key: _array(blocks[key], part, _naming(key), where) for key, part in parts.items()}
+    return {key: _array(blocks[key], part, naming(key), where) for key, part in parts.items()}
 
 
 def parts_of(space: spaces.Space) -> Mapping[str, spaces.Space]:
@@ -57,7 +57,8 @@ def blocks_of(obs: Any, space: spaces.Space, where: str) -> Mapping[str, Any]:
     parts = parts_of(space)
     if isinstance(obs, Mapping) != isinstance(space, spaces.Dict):
         wanted = "an array" if "" in parts else f"a dict with keys {sorted(parts)}"
-        raise GuardError(f"{where}: the observation is a {type(obs).__name__}, expected {wanted}", {})
+        hint = "; Gymnasium's reset and step return more than the observation" if isinstance(obs, tuple) else ""
+        raise GuardError(f"{where}: the observation is a {type(obs).__name__}, expected {wanted}{hint}", {})
     blocks = obs if isinstance(obs, Mapping) else {"": obs}
     if blocks.keys() != parts.keys():
         raise GuardError(f"{where}: the observation has keys {_sorted(blocks)}, expected {_sorted(parts)}", {})
@@ -76,13 +77,23 @@ def as_array(value: Any, name: str, where: str) -> np.ndarray:
         raise GuardError(f"{where}: {name} is a {type(value).__name__} that is no array: {error}", {}) from error
 
 
+def dtype_of(part: spaces.Space) -> np.dtype:
+    """The dtype of a space's arrays."""
+    return np.dtype(part.dtype)  # type: ignore[arg-type]
+
+
+def naming(key: str) -> str:
+    """What a message calls the block of a key."""
+    return f"observation {key!r}" if key else "observation"
+
+
 def fits(block: np.ndarray, dtype: np.dtype) -> bool:
     """Whether a block can become ``dtype`` without becoming another kind of number."""
     return block.dtype == dtype or np.can_cast(block.dtype, dtype, "same_kind")
 
 
 def _array(value: Any, part: spaces.Space, name: str, where: str) -> np.ndarray:
-    block, dtype = as_array(value, name, where), np.dtype(part.dtype)  # type: ignore[arg-type]
+    block, dtype = as_array(value, name, where), dtype_of(part)
     if block.shape != part.shape or not fits(block, dtype):
         got, wanted = f"{block.dtype} of shape {block.shape}", f"{dtype} of shape {part.shape}"
         raise GuardError(f"{where}: {name} is {got}, expected {wanted}", {name: block})
@@ -93,10 +104,6 @@ def _array(value: Any, part: spaces.Space, name: str, where: str) -> np.ndarray:
     if dtype.kind in "iu" and (lost := cast != block).any():
         raise GuardError(f"{where}: {name} holds {block[lost][0]}, which {dtype} cannot", {name: block})
     return cast
-
-
-def _naming(key: str) -> str:
-    return f"observation {key!r}" if key else "observation"
 
 
 def _sorted(keys: Iterable[Any]) -> list[str]:
