@@ -8,11 +8,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.utils import RecordConstructorArgs
 
 from attn_rl.vec_envs.observation_form import check_form
 
 
-class ReplayableEnv(gym.Wrapper):
+class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
     """Remember how the running episode began and which actions followed, so that a replay restores it.
 
     An episode begins from a seed, or from the generator as the last one left it (``np_random``; an environment with
@@ -25,7 +26,8 @@ class ReplayableEnv(gym.Wrapper):
     """
 
     def __init__(self, env: gym.Env) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
         self.index = 0
         self._begun: dict[str, Any] | None = None
         self._actions: list[np.ndarray] = []
