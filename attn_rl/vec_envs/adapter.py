@@ -10,12 +10,14 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import VectorizeMode
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from attn_rl.adapters import find_spec
 from attn_rl.vec_envs.copies import check_request, make_copies
+from attn_rl.vec_envs.infos import infos_by_row
 
 _SINGLE_SPACES = {
     "observation_space": "single_observation_space",
@@ -92,14 +94,23 @@ class VectorEnvAdapter(VecEnv):
 
     Args:
         env: a vector environment that resets its sub-environments in the step that ends their
-            episode, or a Sync/AsyncVectorEnv that does so in the next step (then this class resets them).
+            episode, or a Sync/AsyncVectorEnv that does so in the next step (then this class resets them). An outermost
+            ``DictInfoToList`` is taken off: SB3 gets a list anyway.
 
     Raises:
+        TypeError: for anything else.
         ValueError: for another autoreset mode. A native batch with next-step autoreset cannot be
             served: its reset takes a step that SB3 would take for a transition.
     """
 
     def __init__(self, env: VectorEnv):
+        if not isinstance(env, VectorEnv):
+            raise TypeError(
+                f"env is a {type(env).__name__}; expected a gymnasium.vector.VectorEnv. Of an id, a class or a "
+                "function that returns an environment, make_vec_env makes what SB3 takes"
+            )
+        if isinstance(env, DictInfoToList):
+            env = env.env
         mode = env.metadata.get("autoreset_mode")
         can_reset_some = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
         if mode is not AutoresetMode.SAME_STEP and not (mode is AutoresetMode.NEXT_STEP and can_reset_some):
@@ -123,7 +134,12 @@ class VectorEnvAdapter(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._returns[:], self._lengths[:] = 0, 0
-        self.reset_infos = _infos_of(infos, np.arange(self.num_envs))
+        if not isinstance(infos, Mapping):
+            raise ValueError(
+                f"{type(self.env).__name__} hands out infos as a {type(infos).__name__}; expected Gymnasium's dict of "
+                "arrays, one entry per environment; remove the wrapper: SB3 gets a list from here"
+            )
+        self.reset_infos = infos_by_row(infos, np.arange(self.num_envs))
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -148,14 +164,14 @@ class VectorEnvAdapter(VecEnv):
     def _finish(self, obs: Any, gym_infos: dict[str, Any], rows: np.ndarray, dones: np.ndarray):
         """Return the observation after resets, and the info of each episode that ended."""
         if self._same_step:
-            ends = _infos_of(gym_infos["final_info"], rows)
+            ends = infos_by_row(gym_infos["final_info"], rows)
             last = [gym_infos["final_obs"][row] for row in rows]
-            starts = _infos_of(gym_infos, rows, without=("final_obs", "final_info"))
+            starts = infos_by_row(gym_infos, rows, without=("final_obs", "final_info"))
         else:
-            ends = _infos_of(gym_infos, rows)
+            ends = infos_by_row(gym_infos, rows)
             last = [_row(obs, row) for row in rows]
             obs, reset_infos = self.env.reset(options={"reset_mask": dones.copy()})
-            starts = _infos_of(reset_infos, rows)
+            starts = infos_by_row(reset_infos, rows)
         elapsed = round(time.time() - self._start, 6)
         for row, info, final, start in zip(rows.tolist(), ends, last, starts, strict=True):
             info["terminal_observation"] = final
@@ -270,20 +286,3 @@ def _row(batch: Any, row: int) -> Any:
     if isinstance(batch, Mapping):
         return {key: _row(value, row) for key, value in batch.items()}
     return np.array(batch[row])
-
-
-def _infos_of(infos: Mapping[str, Any], rows: np.ndarray, without: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Turn Gymnasium's dict of arrays with presence masks (``_key``) into one dict for each row."""
-    result: list[dict[str, Any]] = [{} for _ in rows]
-    for key, values in infos.items():
-        mask = infos.get(f"_{key}")
-        if mask is None or key in without:
-            continue
-        if isinstance(values, Mapping):
-            parts: Sequence[Any] = _infos_of(values, rows)
-        else:
-            parts = values[rows].tolist() if values.ndim == 1 else list(values[rows])
-        for info, part, told in zip(result, parts, mask[rows].tolist(), strict=True):
-            if told:
-                info[key] = part
-    return result
