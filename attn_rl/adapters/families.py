@@ -133,9 +133,10 @@ def draws(spec: EnvSpec) -> bool:
 
 
 def _make(spec: EnvSpec, kwargs: dict[str, Any]) -> gym.Env:
+    """``gymnasium.make``; without the render mode where the constructor does not take it, as SB3 does."""
     try:
         return gym.make(spec, **kwargs)
-    except TypeError as error:
-        if kwargs.get("render_mode") != "rgb_array" or "unexpected keyword argument 'render_mode'" not in str(error):
+    except TypeError:
+        if kwargs.get("render_mode") != "rgb_array":
             raise
     return gym.make(spec, **{name: value for name, value in kwargs.items() if name != "render_mode"})

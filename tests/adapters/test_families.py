@@ -60,10 +60,19 @@ class Terminal(Crowd):
     metadata = {"render_modes": ["ansi"]}
 
 
+class Boastful(gym.Env):
+    """Says that it draws, and takes no arguments at all."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+    observation_space = spaces.Sequence(spaces.Box(0, 1, (3,)))
+    action_space = spaces.Discrete(2)
+
+
 CREATORS = {  # how an environment comes to be -> the mode in which it draws pictures
     "a class that draws": (Crowd, "rgb_array"),
     "a class that draws nothing": (Blind, None),
     "a class that draws letters": (Terminal, None),
+    "a class that takes no arguments": (Boastful, None),
     "a class by name": (f"{__name__}:Blind", None),
     "a function that takes the mode": (lambda render_mode=None: Crowd(render_mode=render_mode), "rgb_array"),
     "a function that takes anything": (lambda **kwargs: Crowd(**kwargs), "rgb_array"),
@@ -83,6 +92,15 @@ def test_pictures_are_asked_for_where_there_are_any_and_nobody_is_warned(creator
     finally:
         del gym.registry["Test/Drawn-v0"]
     assert [str(w.message) for w in recwarn if "render_mode" in str(w.message)] == []
+
+
+def test_a_wrong_argument_is_still_named():
+    gym.register("Test/Drawn-v0", Crowd)
+    try:
+        with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+            make_env("Test/Drawn-v0", render_mode="rgb_array", colour="red")
+    finally:
+        del gym.registry["Test/Drawn-v0"]
 
 
 def test_another_mode_is_passed_on_as_it_is(recwarn):
