@@ -52,8 +52,8 @@ def load(
         trust: unpickle a bare zip, which executes whatever code its author put there.
 
     Raises:
-        ValueError: ``env`` and ``capacity`` together, a path that is none of these, a zip without ``trust``, weights that
-            do not fit the environment, an environment whose module was not imported.
+        ValueError: ``env`` and ``capacity`` together, a path that is none of these, a zip without ``trust``, weights
+            that do not fit the environment, an environment whose module was not imported.
     """
     if capacity is not None:
         if env is not None:
