@@ -463,6 +463,20 @@ MUTANTS = [
         "tests/training/test_guarded_ppo.py::test_a_terminal_observation_is_checked_too",
     ),
     Mutant(
+        "nobody looks before DummyVecEnv casts",
+        GUARDED_ENV,
+        "if isinstance(base, DummyVecEnv):",
+        "if False:",
+        "tests/vec_envs/test_wrong_observations.py::test_a_second_agent_on_the_same_environment_counts_its_own_steps",
+    ),
+    Mutant(
+        "predict answers anything",
+        GUARDS,
+        "if self.check_observations and",
+        "if False and",
+        "tests/training/test_predict.py::test_a_presence_column_excuses_absent_rows_only",
+    ),
+    Mutant(
         "loss and gradients are not looked at",
         GUARDS,
         "if not (np.isfinite(float(norm)) and np.isfinite(loss)):",

@@ -59,7 +59,7 @@ def make_agent(
     if not isinstance(env, str | VecEnv):
         raise TypeError(
             f"env is a {type(env).__name__}, expected an SB3 VecEnv or an id: "
-            "make_vec_env(id, n_envs), or DummyVecEnv([lambda: your_env])"
+            "make_vec_env(id, n_envs), or make_vec_env(a class or function that makes it, n_envs)"
         )
     find_policy(policy)
     check_device(device)

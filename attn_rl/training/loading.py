@@ -11,6 +11,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
+from attn_rl.training.guarded_ppo import GuardedPPO
+from attn_rl.training.resizing import Capacity, with_capacity
 from attn_rl.training.run.agent_state import DoesNotFit, restore_weights
 from attn_rl.training.run.checkpoint import STATE, Checkpoint, newest_checkpoint, read_checkpoint
 from attn_rl.training.run.resume import checked_config, refuse_foreign_module, settings_of
@@ -27,7 +29,14 @@ ENVIRONMENT_BOUND = (
 )
 
 
-def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", trust: bool = False) -> EntityPPO:
+def load(
+    path: str | Path,
+    env: VecEnv | None = None,
+    *,
+    capacity: Capacity | None = None,
+    device: str = "cpu",
+    trust: bool = False,
+) -> EntityPPO:
     """Load a trained agent, also into an environment with more entity slots.
 
     A run, also one that is still going or was killed, is rebuilt from its newest valid checkpoint through
@@ -37,13 +46,25 @@ def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", tr
     Args:
         path: a run folder, one of its checkpoints, or a model zip of SB3.
         env: to act and learn in; None: of a run, the environment that it was trained in.
+        capacity: to act on observations of so many slots, per entity type or for all, without an environment that has
+            them. Of a run, the environment that it was trained in is made, to read its spaces, and closed.
         device: torch's name of it.
         trust: unpickle a bare zip, which executes whatever code its author put there.
 
     Raises:
-        ValueError: a path that is none of these, a zip without ``trust``, weights that do not fit the environment, an
-            environment whose module was not imported.
+        ValueError: ``env`` and ``capacity`` together, a path that is none of these, a zip without ``trust``, weights
+            that do not fit the environment, an environment whose module was not imported.
     """
+    if capacity is not None:
+        if env is not None:
+            raise ValueError(
+                "both env= and capacity= were given; the environment says how many slots there are: leave one"
+            )
+        agent = load(path, device=device, trust=trust)
+        larger = adapt(agent, with_capacity(agent, capacity))
+        if agent.env is not None:
+            agent.env.close()
+        return larger
     path = Path(path)
     if path.is_dir():
         return _rebuild(find_checkpoint(path), env, device)
@@ -54,7 +75,7 @@ def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", tr
             f"{path} is a bare SB3 zip: loading it executes the code its author put there. Pass trust=True if you know "
             "where it comes from, or give the run folder that it lies in"
         )
-    model = EntityPPO.load(path, device=device)
+    model = GuardedPPO.load(path, device=device)
     return model if env is None else adapt(model, env)
 
 
