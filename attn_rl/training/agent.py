@@ -11,6 +11,7 @@ from attn_rl.entities import EntitySpec
 from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, EntityExtractor, FlatExtractor
 from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.training.guarded_ppo import GuardedPPO
+from attn_rl.training.limits import refuse_excess
 from attn_rl.training.presets import PPO_SETTINGS, Relations, Settings, find_preset, override
 from attn_rl.vec_envs.adapter import make_vec_env
 from attn_rl.vec_envs.guarded import MAX_ABS_REWARD, GuardedVecEnv
@@ -62,9 +63,10 @@ def make_agent(
         raise ValueError(f"policy={policy!r} is unknown; choose one of {sorted(EXTRACTORS)}")
     env_id, env_kwargs = (env, {}) if isinstance(env, str) else describe(env)
     preset = find_preset(env_id, env_kwargs)
+    chosen = override(preset.settings(policy), settings)
+    refuse_excess({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
-    chosen = override(preset.settings(policy), settings)
     check_wrappers(env, chosen.presence)
     spec = EntitySpec.from_env(env, chosen.presence)
     if not is_vecenv_wrapped(env, GuardedVecEnv):
