@@ -98,9 +98,11 @@ def evaluate(command: Evaluate) -> None:
     """Print one row as JSON."""
     from attn_rl.training import evaluation
     from attn_rl.training.loading import load
+    from attn_rl.vec_envs.adapter import make_vec_env
 
     env_id, env_kwargs = _environment(command)
-    row = evaluation.evaluate(load(command.run), env_id, env_kwargs, episodes=command.episodes)
+    model = load(command.run, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
+    row = evaluation.evaluate(model, env_id, env_kwargs, episodes=command.episodes)
     print(json.dumps(vars(row), indent=2))
 
 
@@ -152,13 +154,14 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: no run folder, another environment, or one whose module nobody asked for.
     """
-    from attn_rl.adapters import find_spec
-    from attn_rl.training.run.resume import read_args, refuse_foreign_module
+    from attn_rl.training.run.resume import read_args
+    from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 
     args = read_args(command.run)
     if command.env not in (None, args["env"]):
         raise ValueError(f"--env {command.env}: the run's is {args['env']}; only --env-kwargs may differ")
     if command.env is None:
         refuse_foreign_module(args["env"])
-    find_spec(args["env"])  # imports the module
-    return args["env"], args["env_kwargs"] | {name: literal(value) for name, value in command.env_kwargs.items()}
+    typed = {name: literal(value) for name, value in command.env_kwargs.items()}
+    refuse_stored_arguments(args["env"], args["env_kwargs"], repeated=typed)  # imports the module
+    return args["env"], args["env_kwargs"] | typed
