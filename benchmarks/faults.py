@@ -24,7 +24,7 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.campaign import Outcome, disk, injection, overhead, payloads, runs, soak
+from benchmarks.campaign import Outcome, disk, forged, injection, overhead, payloads, runs, soak, strangers
 
 KEPT = 5
 """Remarks shown per row."""
@@ -107,6 +107,14 @@ ROWS: dict[str, tuple[str, Callable[[Bench], Outcome]]] = {
         lambda bench: disk.damaged(bench.folder, bench.rng, bench.n(200), truncate=False),
     ),
     "payloads": ("malicious files: nothing executed, clear refusal", lambda bench: payloads.malicious(bench.folder)),
+    "strangers": (
+        "run folders of strangers, read in four ways: nothing executed, nothing outside touched",
+        lambda bench: strangers.strangers(bench.folder),
+    ),
+    "forged": (
+        "run folders forged at random, resumed and loaded: refused in words or harmless",
+        lambda bench: forged.forged(bench.folder, bench.rng, bench.n(200)),
+    ),
     "injected": ("impossible observations and rewards: stopped in time, named", lambda bench: injection.injected()),
     "repeated": (
         "same seed twice: bit-equal",
