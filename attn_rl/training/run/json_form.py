@@ -20,7 +20,7 @@ def from_json(value: Any, hint: Any, name: str) -> Any:
 
     Args:
         value: parsed JSON.
-        hint: bool, int, float, str, None, Path, Literal, unions, list[...], tuple[...], dict[str, ...] or Any.
+        hint: bool, int, float, str, None, Path, Literal, unions, list[...], tuple[...], dict or Mapping[str, ...], Any.
         name: for the message.
 
     Raises:
@@ -33,7 +33,7 @@ def from_json(value: Any, hint: Any, name: str) -> Any:
         return _from_union(value, inner, name, hint)
     if origin is Literal and any(type(value) is type(word) and value == word for word in inner):
         return value
-    if origin is dict and isinstance(value, dict):
+    if origin in (dict, Mapping) and isinstance(value, dict):
         return {key: from_json(each, inner[1], f"{name}[{key!r}]") for key, each in value.items()}
     if origin is list and isinstance(value, list):
         return [from_json(each, inner[0], f"{name}[{i}]") for i, each in enumerate(value)]
@@ -42,7 +42,7 @@ def from_json(value: Any, hint: Any, name: str) -> Any:
         return tuple(
             from_json(each, hint, f"{name}[{i}]") for i, (each, hint) in enumerate(zip(value, hints, strict=True))
         )
-    if hint is float and type(value) in (int, float) and (abs(value) <= sys.float_info.max or math.isinf(value)):
+    if hint is float and _is_number(value):
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
@@ -60,6 +60,10 @@ def fields_from_json(cls: type, content: Mapping[str, Any], name: str) -> dict[s
     hints = get_type_hints(cls)
     known = [field.name for field in fields(cls) if field.name in content]
     return {key: from_json(content[key], hints[key], f"{name}.{key}") for key in known}
+
+
+def _is_number(value: Any) -> bool:
+    return not math.isnan(value) if type(value) is float else type(value) is int and abs(value) <= sys.maxsize
 
 
 def _from_union(value: Any, hints: tuple[Any, ...], name: str, union: Any) -> Any:
