@@ -23,8 +23,8 @@ MAX_ARGS_BYTES = 1 << 20
 def go_on(agent: OnPolicyAlgorithm, folder: Path) -> Checkpoint:
     """Put an agent where the newest valid checkpoint of its run stands, then the run folder back to that moment.
 
-    Nothing in the folder is changed before everything fits. Damaged newer checkpoints are reported and set aside
-    (``*.damaged``), later TensorBoard events cut; files that the checkpoint knows and that are gone or cut are
+    Nothing in the folder is changed before agent and environments fit. Damaged newer checkpoints are reported and set
+    aside (``*.damaged``), later TensorBoard events cut; files that the checkpoint knows and that are gone or cut are
     reported.
 
     Raises:
