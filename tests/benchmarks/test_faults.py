@@ -51,7 +51,7 @@ def test_forged_folders_are_refused_in_words_or_harmless(tmp_path: Path):
         (lambda: (_ for _ in ()).throw(ValueError("in words")), "refused: in words"),
         (lambda: (_ for _ in ()).throw(ValueError), "TRACEBACK: an error without words"),
         (lambda: 1 / 0, "TRACEBACK: ZeroDivisionError"),
-        (lambda: faulthandler.disable() or os.kill(os.getpid(), signal.SIGSEGV), "CRASHED: signal 11"),
+        (lambda: (faulthandler.disable(), os.kill(os.getpid(), signal.SIGSEGV)), "CRASHED: signal 11"),
         (lambda: len(b"x" * (256 << 20)), "MEMORY: "),
     ],
 )
