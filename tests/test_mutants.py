@@ -350,10 +350,10 @@ MUTANTS = [
     ),
     Mutant(
         "links are followed",
-        CHECKPOINT,
-        "path.is_symlink() or file.is_symlink() or not file.is_file()",
-        "not file.is_file()",
-        "tests/training/run/test_checkpoint.py::test_links_are_not_followed",
+        "attn_rl/regular_files.py",
+        "elif not entry.is_file(follow_symlinks=False):",
+        "elif not entry.is_file():",
+        "tests/test_regular_files.py::test_whatever_is_no_regular_file_is_refused_before_anything_is_opened",
     ),
     Mutant(
         "the oldest checkpoints are kept",
@@ -379,15 +379,15 @@ MUTANTS = [
     ),
     Mutant(
         "native environments begin new episodes",
-        SNAPSHOT,
-        'env.unwrapped.set_state(saved["batch"])',
+        "attn_rl/training/run/environment_state.py",
+        'adapter.set_state(state["batch"])',
         "pass",
         RESUME_KILLER,
     ),
     Mutant(
         "the optimiser begins anew",
         SNAPSHOT,
-        "    agent.policy.optimizer.load_state_dict(unpack_optimizer(checkpoint, current, parameters))\n",
+        "    agent.policy.optimizer.load_state_dict(unpack_optimizer(checkpoint, agent.policy.optimizer))\n",
         "",
         "tests/vec_envs/test_replayable.py::test_an_agent_resumes_in_the_middle_of_third_party_episodes",
     ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
@@ -21,11 +21,14 @@ class Family:
         extra: the optional dependency of attn_rl that installs it.
         wrapper: ``module:class`` of the wrapper that gives it entities.
         slow: a step takes so long that each environment gets a process of its own.
+        words: key in the arguments, however deep -> all that a run's file may give there; nothing where the package
+            takes names of code or files. Texts under other keys are refused out of a file anyway.
     """
 
     extra: str
     wrapper: str
     slow: bool = False
+    words: Mapping[str, Collection[Any]] = field(default_factory=dict)
 
     def load(self) -> type[gym.Wrapper]:
         """Import the wrapper."""
@@ -33,8 +36,20 @@ class Family:
         return getattr(importlib.import_module(module), name)
 
 
+HIGHWAY_WORDS = {
+    "type": ("Kinematics", "DiscreteMetaAction", "DiscreteAction", "ContinuousAction"),
+    "features": (
+        *("presence", "x", "y", "vx", "vy", "heading", "cos_h", "sin_h", "cos_d", "sin_d"),
+        *("long_off", "lat_off", "ang_off"),
+    ),
+    "order": ("sorted", "shuffled"),
+    "destination": ("o0", "o1", "o2", "o3", None),
+    "other_vehicles_type": (),
+    "class_path": (),
+}
+
 FAMILIES = {
-    "highway_env": Family("highway", "attn_rl.adapters.highway:HighwayEntities", slow=True),
+    "highway_env": Family("highway", "attn_rl.adapters.highway:HighwayEntities", slow=True, words=HIGHWAY_WORDS),
     "minigrid": Family("minigrid", "attn_rl.adapters.minigrid:MiniGridEntities"),
 }
 """Top-level package -> family."""

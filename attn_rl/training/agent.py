@@ -16,6 +16,7 @@ from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.training.guarded_ppo import GuardedPPO
 from attn_rl.training.policies import NETWORK_SETTINGS, find_policy
 from attn_rl.training.presets import PPO_SETTINGS, Preset, Settings, find_preset, override, preset_of, read_preset
+from attn_rl.training.ranges import check_products
 from attn_rl.vec_envs.adapter import make_vec_env
 from attn_rl.vec_envs.guarded import MAX_ABS_REWARD, GuardedVecEnv
 from attn_rl.vec_envs.wrapper_check import check_wrappers
@@ -66,6 +67,7 @@ def make_agent(
     preset = find_preset(env) if isinstance(env, str) else preset_of_env(env)
     schedules = {name: settings.pop(name) for name in SCHEDULES if callable(settings.get(name))}
     chosen = override(preset.settings(policy), settings)
+    check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
     check_actions(env.action_space)

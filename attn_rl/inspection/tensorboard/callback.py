@@ -97,8 +97,15 @@ class AttentionCallback(BaseCallback):
         return {"rollouts": self._rollouts, "next_record": self._next_record, "history": self.history.get_state()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`get_state` was called; before ``learn``."""
-        self._rollouts, self._next_record = state["rollouts"], state["next_record"]
+        """Go on where :meth:`get_state` was called; before ``learn``.
+
+        Raises:
+            ValueError: a state that no callback could have had.
+        """
+        counts = state["rollouts"], state["next_record"]
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"rollouts and next record are {counts}; expected whole numbers")
+        self._rollouts, self._next_record = counts
         self.history = History.from_state(state["history"])
         self._resumed = True
 
