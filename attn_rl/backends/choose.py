@@ -119,9 +119,10 @@ def why_not_kernels(
         return "PyTorch is compiling the modules"
     if learns and not state.learns:
         return "only EntityPPO's updates hand their gradients to C++"
-    if learns and (reason := _why_not_gradients(network)) is not None:
-        return reason
-    if (reason := describe(network, lambda: _make_program(network)).why_not) is not None:
+    described = describe(network, lambda: _make_program(network))
+    if described.why_not is not None:
+        return described.why_not
+    if learns and (reason := _why_not_gradients(network, described.snapshot)) is not None:
         return reason
     return None if entities is None else _why_not_observations(ego, entities, learns)
 
@@ -152,9 +153,10 @@ def _make_program(network: nn.Module) -> Program:
     return Program(stage_of(network, "", NetworkStage), network.taps)  # type: ignore[arg-type]
 
 
-def _why_not_gradients(module: nn.Module) -> str | None:
-    for name, weight in module.named_parameters():
+def _why_not_gradients(module: nn.Module, snapshot: Snapshot) -> str | None:
+    for weight in snapshot.tensors:
         if weight._backward_hooks or weight._post_accumulate_grad_hooks:
+            name = next(name for name, parameter in module.named_parameters() if parameter is weight)
             return f"a hook waits for the gradient of {name}"
     return None
 
@@ -264,7 +266,7 @@ def actor_and_critic(
     described = describe(policy, lambda: _make_mlps(find()), lambda: [policy, *_outside_networks(policy)])
     if described.program is None:
         return described.why_not or ""
-    if learns and (reason := _why_not_gradients(policy)) is not None:
+    if learns and (reason := _why_not_gradients(policy, described.snapshot)) is not None:
         return reason
     return described.program  # type: ignore[no-any-return]
 

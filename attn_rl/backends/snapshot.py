@@ -19,27 +19,28 @@ class Snapshot:
 
     Args:
         modules: the modules, without those inside them.
+
+    Attributes:
+        tensors: their parameters and buffers.
     """
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self._modules = modules
         self._vars = [vars(module) for module in modules]
-        self._parts: list[dict[str, Any]] = [
-            part for module in modules for part in (module._modules, module._parameters, module._buffers)
-        ]
-        self._hooks = [*chain.from_iterable(map(hooks_of, modules)), *GLOBAL_HOOKS]
-        own = (x for module in modules for x in (*module._parameters.values(), *module._buffers.values()))
-        self._tensors = [x for x in own if x is not None]
+        parts = [part for module in modules for part in (module._modules, module._parameters, module._buffers)]
+        self._hooks: list[dict[Any, Any]] = [*chain.from_iterable(map(hooks_of, modules)), *GLOBAL_HOOKS]
+        self.tensors = [x for part in parts for x in part.values() if isinstance(x, Tensor)]
         self._settings = [(found, name) for found in self._vars for name in found.keys() - OF_EVERY_MODULE - PASSING]
+        self._sized = [*self._vars, *parts, *self._hooks]  # one more in vars may be a method that somebody replaced
+        self._parts = [(part, name) for part in parts for name in part]
         self._taken = self._facts()
 
     def _facts(self) -> tuple[list[Any], ...]:
         return (
             [*map(type, self._modules)],
-            [*map(len, self._vars)],  # one more may be a method that somebody replaced
-            [*map(id, chain.from_iterable([part.values() for part in self._parts]))],
-            [*map(len, self._hooks)],
-            [*map(Tensor.data_ptr, self._tensors)],
+            [*map(len, self._sized)],
+            [*map(id, [part[name] for part, name in self._parts])],
+            [*map(Tensor.data_ptr, self.tensors)],
             [found[name] for found, name in self._settings],
         )
 

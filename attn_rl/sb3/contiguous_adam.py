@@ -90,8 +90,7 @@ class ContiguousAdam:
             maximize=False,
         )
         self.steps[1:] = self.steps[0]
-        for parameter in self.parameters:
-            increment_version(parameter)
+        increment_version(self.parameters)
 
 
 @torch.no_grad()

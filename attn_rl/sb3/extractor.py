@@ -89,7 +89,7 @@ class EntityExtractor(BaseFeaturesExtractor):
         **network: Any,
     ) -> None:
         spec = EntitySpec.from_space(observation_space, names, kinds, presence)
-        built = self._make_network(spec, pointer, network)
+        built = self.make_network(spec, pointer, network)
         width = features_dim or built.d_out
         layout = FeatureLayout(width)
         if pointer is not None:
@@ -102,7 +102,14 @@ class EntityExtractor(BaseFeaturesExtractor):
             nn.Identity() if width == built.d_out else nn.Sequential(nn.Linear(built.d_out, width), nn.ReLU())
         )
 
-    def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
+    def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
+        """Build the network; the one method that a subclass defines.
+
+        Args:
+            spec: what the observation holds.
+            pointer: entity type whose tokens are needed; None = tokens are not.
+            network: keywords of the network.
+        """
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
@@ -140,7 +147,7 @@ class EntityAttentionExtractor(EntityExtractor):
     :class:`EntityExtractor`.
     """
 
-    def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
+    def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
         if spec.kinds and "relations" not in network:
             warnings.warn(
                 "kinds are given, but relations are off by default: pass relations='declared' to compare them",
@@ -156,7 +163,7 @@ class DeepSetsExtractor(EntityExtractor):
     """DeepSets over the entities: ego-conditioned, layer-normalised, mean and max; see
     :class:`attn_rl.nn.baselines.DeepSetsNetwork`."""
 
-    def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
+    def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
         return DeepSetsNetwork(spec.widths, _ego_width(spec), entity_rows=pointer is not None, **network)
 
 
@@ -166,7 +173,7 @@ class FlatExtractor(EntityExtractor):
     ``sort_by`` may name, per type, a feature whose ascending order the slots are put in.
     """
 
-    def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
+    def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
         if pointer is not None:
             raise ValueError(
                 f"pointer={pointer!r}: a flat extractor has no entity tokens to point at; use another policy"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -49,13 +49,14 @@ class EntityPPO(LeanRollouts, PPO):
     _checked = False
     _adam: ContiguousAdam | None = None
     _gradient: Tensor | None = None
+    _weights: Sequence[Tensor] = ()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._checked = False
         return super()._setup_learn(*args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_checked", "_adam", "_gradient"]
+        return [*super()._excluded_save_params(), "_checked", "_adam", "_gradient", "_weights"]
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
         """Collect a rollout; see :class:`LeanRollouts`."""
@@ -66,11 +67,11 @@ class EntityPPO(LeanRollouts, PPO):
         """Optimise on the rollout just collected."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        self._adam = self._find_adam()
+        self._adam, self._weights = self._find_adam(), [*self.policy.parameters()]
         try:
             self._train()
         finally:
-            self._adam = self._gradient = None
+            self._adam, self._gradient, self._weights = None, None, []
 
     def _find_adam(self) -> ContiguousAdam | None:
         """The step on all parameters at once; None where the optimiser's own must be taken."""
@@ -194,7 +195,7 @@ class EntityPPO(LeanRollouts, PPO):
 
         Where all parameters have one in an update's first minibatch, one that is missing later on counts as zero.
         """
-        parameters = [*self.policy.parameters()]
+        parameters = self._weights
         if self._gradient is not None:
             self._gradient.zero_()
         else:

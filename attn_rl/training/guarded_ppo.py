@@ -94,7 +94,7 @@ class GuardedPPO(EntityPPO):
         if not (np.isfinite(float(norm)) and np.isfinite(loss)):
             self._refuse("gradient", {n: p.grad for n, p in self.policy.named_parameters() if p.grad is not None}, loss)
         self.step()
-        weights = [p.detach() for p in self.policy.parameters()]
+        weights = [p.detach() for p in self._weights]
         size = torch.stack(torch._foreach_norm(weights)).sum() if self._adam is None else self._adam.weights.norm()
         if not np.isfinite(float(size)):
             self._refuse("weight", dict(self.policy.named_parameters()), loss)

@@ -20,9 +20,12 @@ NETWORK_SETTINGS = (
     "ego_conditioning",
     "normalize",
     "relations",
+    "attention",
+    "block",
+    "embedding",
 )
 """Settings that go to the extractor by their own names, unless its policy is registered without them."""
-ATTENTION_SETTINGS = ("n_heads", "readout", "similarity", "log_count", "relations")
+ATTENTION_SETTINGS = ("n_heads", "readout", "similarity", "log_count", "relations", "attention", "block", "embedding")
 
 
 @dataclass(frozen=True)

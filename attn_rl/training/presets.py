@@ -27,8 +27,15 @@ class Settings:
     """Attention blocks; for deepsets, hidden layers of phi. One is enough where the ego asks."""
     net_arch: tuple[int, ...] = (64,)
     """Hidden layers of the actor and of the critic after the features; in Python also dict(pi=[64], vf=[128])."""
-    readout: Literal["ego", "learned", "mean", "max"] | None = None
-    """Which row is read out; None: the ego's where there is one, else a learned query's."""
+    readout: str | None = None
+    """Which row is read out: ego, learned, mean, max or one that was registered (docs/extending.md); None: the ego's
+    where there is one, else a learned query's."""
+    attention: str = "multihead"
+    """Attention layer, by its name; others are registered (docs/extending.md)."""
+    block: str = "pre_norm"
+    """Transformer block, by its name; others are registered."""
+    embedding: str = "mlp"
+    """Embedding of features, by its name; others are registered."""
     similarity: Literal["dot", "cosine"] = "dot"
     """How a query and a key are compared."""
     log_count: bool = True

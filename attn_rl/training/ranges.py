@@ -9,7 +9,6 @@ from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, NamedTuple, get_args
 
-from attn_rl.nn.readout import READOUTS
 from attn_rl.sb3.extractor import RelationsMode
 
 MAX_WIDTH, MAX_HIDDEN_LAYERS = 8192, 16
@@ -81,7 +80,6 @@ RANGES = {
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
     "relations": get_args(RelationsMode),
-    "readout": (None, *READOUTS),
     "similarity": ("dot", "cosine"),
     **dict.fromkeys(("log_count", "ego_conditioning", "normalize", "normalize_advantage"), (True, False)),
 }

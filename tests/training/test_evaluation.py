@@ -39,7 +39,7 @@ class OwnNetwork(SetNetwork):
 
 
 class OwnExtractor(EntityExtractor):
-    def _make_network(self, spec, pointer, network):
+    def make_network(self, spec, pointer, network):
         return OwnNetwork()
 
 

@@ -11,12 +11,12 @@ from attn_rl.training.policies import POLICIES, register_policy
 
 MODULE = """
 from attn_rl import DeepSetsExtractor
-from attn_rl.training.policies import register_policy
+from attn_rl.training.policies import ATTENTION_SETTINGS, register_policy
 
 class Mine(DeepSetsExtractor):
     pass
 
-register_policy("mine", Mine, without=("n_heads", "readout", "similarity", "log_count", "relations", "sort_by"))
+register_policy("mine", Mine, without=(*ATTENTION_SETTINGS, "sort_by"))
 """
 SHORT = ["--total-timesteps", "32", "--n-envs", "4", "--n-steps", "8", "--eval-episodes", "0"]
 

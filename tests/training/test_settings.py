@@ -78,7 +78,7 @@ def test_numbers_of_numpy_are_numbers():
         ({"net_arch": {"pi": 64}}, "net_arch={'pi': 64}, expected at most 16 widths"),
         ({"net_arch": {"qf": [64]}}, "net_arch={'qf': .*, expected at most 16 widths"),
         ({"net_arch": [{"pi": [64]}]}, r"net_arch=\[{'pi': .*, expected at most 16 widths"),
-        ({"readout": "first"}, "readout='first' is unknown; choose one of None, 'ego'"),
+        ({"readout": "first"}, "readout='first' is unknown; choose one of \\('ego'"),
         ({"similarity": "cosinus"}, "similarity='cosinus' is unknown; did you mean 'cosine'"),
         ({"normalize": "yes"}, "normalize='yes' is unknown; choose one of True, False"),
         ({"relations": "on"}, "relations='on' is called 'auto' now"),
@@ -102,6 +102,7 @@ def test_minibatches_of_one_are_fine_where_advantages_are_not_normalised():
 
 def test_every_number_and_choice_among_the_settings_is_checked():
     checked = {*RANGES, *CHOICES, "net_arch", "sort_by", "pointer", "presence"}
+    checked |= {"readout", "attention", "block", "embedding"}  # registries, asked when the network is built
     assert set(vars(Settings())) <= checked
 
 
