@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs.core.arrays import BoolArray, FloatArray, IntArray
 from envs.core.drawing import Canvas
 from envs.core.randomness import EpisodeStreams, RandomStream
 from envs.core.rules import Rules
@@ -51,12 +52,12 @@ class BatchedEnv(Rules, VectorEnv):
         self,
         num_envs: int,
         observation_space: gym.spaces.Dict,
-        action_space: gym.Space,
+        action_space: gym.Space[Any],
         *,
         max_episode_steps: int,
         render_mode: str | None,
         entities: Mapping[str, tuple[str, ...]],
-        kinds: Mapping[str, Mapping[str, tuple | str]] | None = None,
+        kinds: Mapping[str, Mapping[str, tuple[str | tuple[str, ...], ...] | str]] | None = None,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}; expected 1 or more")
@@ -98,7 +99,9 @@ class BatchedEnv(Rules, VectorEnv):
         obs = self._begin(np.arange(self.num_envs))
         return obs, self._infos(np.zeros(self.num_envs, bool))
 
-    def step(self, actions: np.ndarray):
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], FloatArray, BoolArray, BoolArray, dict[str, Any]]:
         """Play one step of each sub-environment; those whose episode ends begin the next one.
 
         Returns:
@@ -120,7 +123,7 @@ class BatchedEnv(Rules, VectorEnv):
                     block[rows] = first[key]
         return obs, outcome.reward, outcome.terminated, truncated, infos | self._infos(np.zeros_like(done))
 
-    def play(self, actions: np.ndarray) -> tuple[dict[str, np.ndarray], Outcome, np.ndarray]:
+    def play(self, actions: IntArray) -> tuple[dict[str, np.ndarray], Outcome, np.ndarray]:
         """Play one step without autoreset; return the observation, the outcome and truncations (n,)."""
         state = self._require_state()
         random = self._streams.current()
@@ -130,7 +133,7 @@ class BatchedEnv(Rules, VectorEnv):
         truncated = (state.steps >= self.max_episode_steps) & ~outcome.terminated
         return self.observe(state), outcome, truncated
 
-    def relevant(self) -> np.ndarray:
+    def relevant(self) -> IntArray:
         """Return the slot of the decisive entity in the current observation: (num_envs,) int64, -1: none."""
         return self.relevant_slots(self._require_state())
 
@@ -138,7 +141,7 @@ class BatchedEnv(Rules, VectorEnv):
         """Return the current observation again, e.g. after ``set_state``."""
         return self.observe(self._require_state())
 
-    def entity_positions(self) -> np.ndarray:
+    def entity_positions(self) -> FloatArray:
         """Return where the entities are in the picture, in current slot order.
 
         Returns:
@@ -147,7 +150,7 @@ class BatchedEnv(Rules, VectorEnv):
         """
         return self.entity_places(self._require_state())
 
-    def ego_positions(self) -> np.ndarray:
+    def ego_positions(self) -> FloatArray:
         """Return where the ego is in the picture: (num_envs, 2), as ``entity_positions``."""
         return self.ego_place(self._require_state())
 
@@ -219,7 +222,7 @@ class BatchedEnv(Rules, VectorEnv):
             raise gym.error.ResetNeeded("call reset() first: no episode has begun")
         return self._state
 
-    def _checked(self, actions: np.ndarray) -> np.ndarray:
+    def _checked(self, actions: IntArray) -> np.ndarray:
         actions = np.asarray(actions)
         expected = (self.num_envs, *(self.single_action_space.shape or ()))
         if actions.shape != expected:
@@ -235,7 +238,7 @@ class BatchedEnv(Rules, VectorEnv):
             raise ValueError(f"an action is outside {space}: {actions}")
         return actions
 
-    def _begin(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def _begin(self, rows: IntArray) -> dict[str, np.ndarray]:
         """Begin the next episode of the given sub-environments; return their first observations."""
         random = self._streams.next_episode(rows)
         fresh = self.begin(random)
@@ -249,7 +252,7 @@ class BatchedEnv(Rules, VectorEnv):
                 getattr(self._state, name)[rows] = value
         return self.observe(fresh)
 
-    def _infos(self, success: np.ndarray) -> dict[str, Any]:
+    def _infos(self, success: BoolArray) -> dict[str, Any]:
         everywhere = np.ones(self.num_envs, bool)
         return {
             "is_success": success,
@@ -258,7 +261,7 @@ class BatchedEnv(Rules, VectorEnv):
             "_relevant": everywhere.copy(),
         }
 
-    def _final_infos(self, obs: dict[str, np.ndarray], outcome: Outcome, rows: np.ndarray):
+    def _final_infos(self, obs: dict[str, np.ndarray], outcome: Outcome, rows: IntArray) -> dict[str, Any]:
         ended = np.zeros(self.num_envs, bool)
         ended[rows] = True
         final_obs = np.full(self.num_envs, None, dtype=object)

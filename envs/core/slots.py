@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import gymnasium as gym
 import numpy as np
 
+from envs.core.arrays import IntArray
 from envs.core.state import State
 
 
@@ -74,7 +75,7 @@ def per_type(argument: str, given: int | Mapping[str, int] | None, default: Mapp
     return {**default, **chosen}
 
 
-def reorder(state: State, order: np.ndarray, arrays: Iterable[str], slots: Iterable[str] = ()) -> None:
+def reorder(state: State, order: IntArray, arrays: Iterable[str], slots: Iterable[str] = ()) -> None:
     """Move entities to new slots, in place: new slot j holds what was in slot ``order[:, j]``.
 
     Args:
