@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -147,7 +146,7 @@ class ForageVectorEnv(BatchedEnv):
             "poison": ([], []),
             "walls": ([0, 0], [0.2, 0.2]),
         }
-        blocks: dict[str, spaces.Space[Any]] = {"ego": features([-1, -1, 0], [1, 1, 1])}
+        blocks: dict[str, spaces.Space[object]] = {"ego": features([-1, -1, 0], [1, 1, 1])}
         for name, (low, high) in further.items():
             blocks[name] = features([-2, -2, *low], [2, 2, *high], self.capacity[name])
             blocks[f"{name}_present"] = spaces.MultiBinary(self.capacity[name])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -103,7 +102,7 @@ class MatchVectorEnv(BatchedEnv):
         self._n_colours = max_entities if rule == "cue" else (max_entities - 1) // 2 + 1
         self._lattice = lattice(levels)
         check_colours(self._n_colours, levels)
-        blocks: dict[str, spaces.Space[Any]] = {
+        blocks: dict[str, spaces.Space[object]] = {
             "items": features([0] * len(ITEM), [1] * len(ITEM), self.capacity),
             "items_present": spaces.MultiBinary(self.capacity),
         }

@@ -69,12 +69,14 @@ class MiniGridEntities(gym.Wrapper, RecordConstructorArgs):
         self.observation_space = spaces.Dict({"ego": ego, **self._block.spaces})
         self.metadata = {**env.metadata, "entities": {"ego": EGO, "objects": FEATURES}, "kinds": KINDS}
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Begin an episode; return observation and info."""
         _, info = self.env.reset(seed=seed, options=options)
         return self._observe(), self._told(info, success=False)
 
-    def step(self, action: Any):
+    def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Act; return observation, reward, terminated, truncated and info."""
         _, reward, terminated, truncated, info = self.env.step(action)
         gained = float(reward)
@@ -139,7 +141,8 @@ class MiniGridEntities(gym.Wrapper, RecordConstructorArgs):
 
     def _in_picture(self, cell: Any) -> np.ndarray:
         size = np.array([self._grid_env.width, self._grid_env.height])
-        return (2 * (np.asarray(cell) + 0.5) / size - 1) * [1, -1]
+        place: np.ndarray = (2 * (np.asarray(cell) + 0.5) / size - 1) * [1, -1]
+        return place
 
 
 def _flags(words: tuple[str, ...], *said: str) -> np.ndarray:

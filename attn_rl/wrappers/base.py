@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
@@ -45,11 +45,13 @@ class ToEntities(gym.Wrapper, ABC):
     def rows(self, observation: Any) -> Mapping[str, np.ndarray]:
         """Take the entities (n,F) of each block out of an observation of the wrapped environment."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Reset; return the observation with blocks of entities, and info."""
         return self._convert(*self.env.reset(seed=seed, options=options))
 
-    def step(self, action: Any):
+    def step(self, action: Any) -> tuple[dict[str, Any], SupportsFloat, bool, bool, dict[str, Any]]:
         """Step; return the observation with blocks of entities, reward, terminated, truncated and info."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         observation, info = self._convert(observation, info)
@@ -66,7 +68,7 @@ class ToEntities(gym.Wrapper, ABC):
         return result, {**info, DROPPED: {**info.get(DROPPED, {}), **counted}} if counted else info
 
 
-def find(env: gym.Env, name: str) -> tuple[gym.Space, bool]:
+def find(env: gym.Env, name: str) -> tuple[gym.Space[object], bool]:
     """The space called ``name``, and whether it is the whole observation (which then gets that name).
 
     Raises:

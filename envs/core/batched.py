@@ -52,7 +52,7 @@ class BatchedEnv(Rules, VectorEnv):
         self,
         num_envs: int,
         observation_space: gym.spaces.Dict,
-        action_space: gym.Space[Any],
+        action_space: gym.Space[object],
         *,
         max_episode_steps: int,
         render_mode: str | None,
