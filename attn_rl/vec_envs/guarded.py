@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from attn_rl.entities import EntitySpec
 
@@ -96,7 +97,7 @@ class GuardedVecEnv(VecEnvWrapper):
             self._blocks[key].low, self._blocks[key].high = -MAX_ABS_OBSERVATION, MAX_ABS_OBSERVATION
         self._actions: np.ndarray | None = None
 
-    def reset(self):
+    def reset(self) -> VecEnvObs:
         """Reset and check."""
         obs = self.venv.reset()
         self._check_observation(obs, "reset", range(self.num_envs))
@@ -107,7 +108,7 @@ class GuardedVecEnv(VecEnvWrapper):
         self._actions = actions
         self.venv.step_async(actions)
 
-    def step_wait(self):
+    def step_wait(self) -> VecEnvStepReturn:
         """Step and check.
 
         Raises:
@@ -168,7 +169,7 @@ class GuardedVecEnv(VecEnvWrapper):
         raise GuardError(message, batch)
 
 
-def _blocks(space: spaces.Space, spec: EntitySpec) -> dict[str, Block]:
+def _blocks(space: spaces.Space[object], spec: EntitySpec) -> dict[str, Block]:
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
     flags = {t.presence_key for t in spec.types} | {"action_mask"}
     blocks = {key: _block(part, key in flags) for key, part in parts.items()}
@@ -188,8 +189,8 @@ def _normalized_keys(env: VecEnv) -> set[str]:
     return keys
 
 
-def _block(space: spaces.Space, binary: bool) -> Block:
-    shape, dtype = space.shape or (), np.dtype(space.dtype)  # type: ignore[arg-type]
+def _block(space: spaces.Space[object], binary: bool) -> Block:
+    shape, dtype = space.shape or (), np.dtype(space.dtype)
     if binary or not isinstance(space, spaces.Box):
         return Block(shape, dtype, 0, 1, binary=True)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
