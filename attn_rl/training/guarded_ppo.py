@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attn_rl.compat import sum_of_norms
 from attn_rl.sb3.ppo import EntityPPO, Losses, Samples, UpdateLog
 from attn_rl.vec_envs.guarded import GuardError
 
@@ -66,7 +67,7 @@ class GuardedPPO(EntityPPO):
             self._refuse("gradient", {n: p.grad for n, p in self.policy.named_parameters() if p.grad is not None}, loss)
         self.step()
         weights = [p.detach() for p in self.policy.parameters()]
-        size = torch.stack(torch._foreach_norm(weights)).sum() if self._adam is None else self._adam.weights.norm()
+        size = sum_of_norms(weights) if self._adam is None else self._adam.weights.norm()
         if not np.isfinite(float(size)):
             self._refuse("weight", dict(self.policy.named_parameters()), loss)
         return norm

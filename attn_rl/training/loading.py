@@ -9,6 +9,7 @@ from typing import TypeVar
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from attn_rl.sb3.compat import ENVIRONMENT_BOUND, set_up, unsaved_names
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
 from attn_rl.training.run.agent_state import DoesNotFit, restore_weights
@@ -17,14 +18,6 @@ from attn_rl.training.run.resume import checked_config, refuse_foreign_module, s
 from attn_rl.vec_envs.adapter import make_vec_env
 
 Agent = TypeVar("Agent", bound=BaseAlgorithm)
-ENVIRONMENT_BOUND = (
-    "observation_space",
-    "action_space",
-    "n_envs",
-    "_last_obs",
-    "_last_episode_starts",
-    "_last_original_obs",
-)
 
 
 def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", trust: bool = False) -> EntityPPO:
@@ -96,11 +89,11 @@ def adapt(model: Agent, env: VecEnv) -> Agent:
     Raises:
         DoesNotFit: weights that depend on the number of slots, or other types, features or actions.
     """
-    kept = set(vars(model)) - set(model._excluded_save_params()) - set(ENVIRONMENT_BOUND)
+    kept = set(vars(model)) - unsaved_names(model) - set(ENVIRONMENT_BOUND)
     fresh = type(model)(model.policy_class, env, device=model.device, _init_setup_model=False)  # type: ignore[call-arg]
     vars(fresh).update({name: vars(model)[name] for name in kept})
     fresh.seed = None  # SB3 would seed every generator of the process anew
-    fresh._setup_model()
+    set_up(fresh)
     fresh.seed = model.seed
     try:
         fresh.set_parameters(model.get_parameters(), device=model.device)  # type: ignore[arg-type]

@@ -13,13 +13,21 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from attn_rl.sb3.compat import (
+    COUNTERS,
+    forget_seeds,
+    go_on_from,
+    last_episode_starts,
+    last_observation,
+    progress_remaining,
+    statistics_window,
+)
 from attn_rl.training.run.checkpoint import Arrays, Checkpoint
 from attn_rl.training.run.random_state import get_generators
 from attn_rl.vec_envs.adapter import VectorEnvAdapter
 from attn_rl.vec_envs.guarded import GuardedVecEnv
 from attn_rl.vec_envs.replayable import ReplayableEnv
 
-COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
 EPISODES_LOST = "every running episode was restarted: the environments cannot tell their state"
 
 
@@ -37,8 +45,8 @@ def capture(agent: OnPolicyAlgorithm) -> Checkpoint:
     """
     env = agent.get_env()
     arrays, rest = split_arrays(environment_state(env))
-    arrays |= {f"last_obs.{key}": block.copy() for key, block in _blocks(agent._last_obs).items()}
-    arrays["episode_starts"] = np.array(agent._last_episode_starts)
+    arrays |= {f"last_obs.{key}": block.copy() for key, block in _blocks(last_observation(agent)).items()}
+    arrays["episode_starts"] = np.array(last_episode_starts(agent))
     optimizer, groups = pack_optimizer(agent.policy.optimizer.state_dict())
     state = {
         "counters": {name: getattr(agent, name) for name in COUNTERS},
@@ -72,8 +80,8 @@ def restore(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> list[str]:
         setattr(agent, name, state["counters"][name])
     if schedules(agent) != state["schedules"]:
         raise DoesNotFit(f"schedules: the checkpoint has {state['schedules']}, this agent {schedules(agent)}")
-    agent.ep_info_buffer = deque(state["episodes"], maxlen=agent._stats_window_size)
-    agent.ep_success_buffer = deque(state["successes"], maxlen=agent._stats_window_size)
+    agent.ep_info_buffer = deque(state["episodes"], maxlen=statistics_window(agent))
+    agent.ep_success_buffer = deque(state["successes"], maxlen=statistics_window(agent))
     for name, (value, excluded) in state["logger"].items():
         agent.logger.record(name, value, tuple(excluded))
     return _restore_environment(agent, checkpoint)
@@ -183,20 +191,18 @@ def _restore_environment(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> li
     env = agent.get_env()
     if env is None:
         raise ValueError("the agent has no environment; build it with one")
-    env.unwrapped._reset_seeds()  # the agent's seed must not fall on a later reset
+    forget_seeds(env.unwrapped)  # the agent's seed must not fall on a later reset
     if isinstance(env, GuardedVecEnv):
         env.steps = agent.num_timesteps // env.num_envs
-    agent._last_episode_starts = checkpoint.environment["episode_starts"]
     if checkpoint.state["environment"] is None:
-        agent._last_obs = env.reset()  # type: ignore[assignment]
-        agent._last_episode_starts = np.ones(env.num_envs, bool)
+        go_on_from(agent, env.reset(), np.ones(env.num_envs, bool))
         return [EPISODES_LOST]
     blocks = {
         key.removeprefix("last_obs."): block
         for key, block in checkpoint.environment.items()
         if key.startswith("last_obs.")
     }
-    agent._last_obs = blocks.get("", blocks)  # type: ignore[assignment]
+    go_on_from(agent, blocks.get("", blocks), checkpoint.environment["episode_starts"])
     saved = join_arrays(checkpoint.environment, checkpoint.state["environment"])
     if "batch" in saved:
         env.unwrapped.set_state(saved["batch"])  # type: ignore[attr-defined]
@@ -207,10 +213,10 @@ def _restore_environment(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> li
 
 def _begin_anew(agent: OnPolicyAlgorithm, index: int, obs: Any) -> str:
     """Make a new episode's first observation the last one; say so."""
-    last, first = _blocks(agent._last_obs), _blocks(obs)
+    last, first = _blocks(last_observation(agent)), _blocks(obs)
     for key, block in last.items():
         block[index] = first[key]
-    agent._last_episode_starts[index] = True  # type: ignore[index]
+    last_episode_starts(agent)[index] = True
     return f"environment {index}: replaying its actions led elsewhere; its running episode was restarted"
 
 
@@ -247,7 +253,7 @@ def to_arrays(tensors: Mapping[str, Tensor]) -> Arrays:
 
 def schedules(agent: OnPolicyAlgorithm) -> dict[str, float]:
     """Learning rate and clipping at the beginning, now and at the end."""
-    moments = {"first": 1.0, "now": agent._current_progress_remaining, "last": 0.0}
+    moments = {"first": 1.0, "now": progress_remaining(agent), "last": 0.0}
     found = {f"learning_rate.{name}": float(agent.lr_schedule(at)) for name, at in moments.items()}
     clip_range = getattr(agent, "clip_range", None)
     if callable(clip_range):
