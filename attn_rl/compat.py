@@ -23,4 +23,4 @@ def sum_of_norms(tensors: list[Tensor]) -> Tensor:
 
 def add_summary(writer: SummaryWriter, summary: Summary, step: int | None = None) -> None:
     """Write a ready-made summary: the writer's own methods re-encode pictures."""
-    writer._get_file_writer().add_summary(summary, step)  # type: ignore[no-untyped-call]
+    writer._get_file_writer().add_summary(summary, step)

@@ -103,7 +103,8 @@ class AttentionRecord:
 
     def entity_map(self, layer: int = -1) -> np.ndarray:
         """The map people look at: readout weights on the slots, averaged over heads (S,N)."""
-        return self.readout(layer)[..., self.lead :].mean(1)
+        over_heads: np.ndarray = self.readout(layer)[..., self.lead :].mean(1)
+        return over_heads
 
     def value_map(self, layer: int = -1) -> np.ndarray:
         r"""Length of what each token contributes, :math:`w_{hi} \lVert x_i W^V_h W^O_h \rVert`, (S,H,K).

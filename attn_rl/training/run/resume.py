@@ -45,7 +45,7 @@ def read_args(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{folder} is no run folder: it has no args.json; give runs/<name>")
     try:
-        args = json.loads(path.read_bytes())
+        args: dict[str, Any] = json.loads(path.read_bytes())
         return args | {"settings": settings_of(args)}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path} does not hold the arguments of a run: {error}") from error
@@ -61,7 +61,7 @@ def checked_config(checkpoint: Checkpoint) -> dict[str, Any]:
     Raises:
         DamagedCheckpoint: one is missing or of another type.
     """
-    config: Any = checkpoint.state.get("config")
+    config: dict[str, Any] = checkpoint.state.get("config") or {}
     for name, kind in CONFIG.items():
         if not isinstance(config, dict) or not isinstance(config.get(name), kind):
             raise DamagedCheckpoint(f"the checkpoint's config has no {name} of type {kind.__name__}: {config!r}")

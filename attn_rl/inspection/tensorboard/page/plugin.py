@@ -20,7 +20,7 @@ UNREADABLE = (OSError, ValueError)
 logger = logging.getLogger(__name__)
 
 
-class AttentionPlugin(TBPlugin):
+class AttentionPlugin(TBPlugin):  # type: ignore[misc]  # TensorBoard has no types
     """Serves the page and the attention records of all runs below the log directory."""
 
     plugin_name = "attention"
