@@ -162,8 +162,10 @@ class EntityAttentionExtractor(EntityExtractor):
 
 
 class DeepSetsExtractor(EntityExtractor):
-    """DeepSets over the entities: ego-conditioned, layer-normalised, mean and max; see
-    :class:`attn_rl.nn.baselines.DeepSetsNetwork`."""
+    """DeepSets over the entities: ego-conditioned, layer-normalised, mean and max.
+
+    The network: :class:`attn_rl.nn.baselines.DeepSetsNetwork`.
+    """
 
     def _make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
         return DeepSetsNetwork(spec.widths, _ego_width(spec), entity_rows=pointer is not None, **network)

@@ -42,8 +42,10 @@ def _keep(path: Path, batch: Mapping[str, np.ndarray]) -> str:
 
 
 class GuardedPPO(EntityPPO):
-    """:class:`EntityPPO` that stops before a loss or gradient that is not finite reaches a weight, and after a step
-    that made a weight so. Learns bit for bit the same."""
+    """:class:`EntityPPO` that stops where a loss, a gradient or a weight is not finite; it learns the same bit for bit.
+
+    It stops before such a loss or gradient reaches a weight, and after a step that made a weight so.
+    """
 
     def train(self) -> None:
         """Optimise on the rollout just collected."""
