@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.arrays import BoolArray, FloatArray, IntArray
 from envs.core.batched import BatchedEnv
 from envs.core.drawing import FLOOR, GOOD, LINE, Canvas, blend
 from envs.core.geometry import COMPASS, fold, length
@@ -15,6 +14,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import BoolArray, FloatArray, IntArray
 
 STRIDE = 0.12
 EGO_RADIUS = 0.04

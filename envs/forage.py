@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.arrays import BoolArray, FloatArray, IntArray
 from envs.core.batched import BatchedEnv
 from envs.core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
 from envs.core.geometry import length
@@ -15,6 +14,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, per_type, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import BoolArray, FloatArray, IntArray
 from envs.forage_motion import BODY, MOVES, REACH, STRIDE, Walls, moved, scripted, turned
 
 THICKNESS = 0.03  # half of a wall's; with BODY more than half a stride, so that no step leaps over a wall

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.arrays import FloatArray, IntArray
 from envs.core.batched import BatchedEnv
 from envs.core.colours import check_colours, lattice
 from envs.core.drawing import INK, PAPER, Canvas
@@ -15,6 +14,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features
 from envs.core.state import Outcome, State
+from envs.core.types import FloatArray, IntArray
 
 N_PAYLOADS = 4
 CUE = ("cue_r", "cue_g", "cue_b")

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.arrays import BoolArray, FloatArray, IntArray
 from envs.core.batched import BatchedEnv
 from envs.core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
 from envs.core.geometry import length
@@ -15,6 +14,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import BoolArray, FloatArray, IntArray
 from envs.tours import MAX_EXACT, greedy_length, require_solver, shortest_way
 
 EGO = ("x", "y", "home_x", "home_y", "left")

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.arrays import FloatArray, IntArray
 from envs.core.batched import BatchedEnv
 from envs.core.colours import check_colours, lattice
 from envs.core.drawing import FLOOR, INK, LINE, Canvas
@@ -16,6 +15,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import FloatArray, IntArray
 
 STRIDE = 0.15
 REACH = 0.15

@@ -17,6 +17,7 @@ from gymnasium.utils import RecordConstructorArgs
 from highway_env.envs.common.observation import KinematicObservation
 
 from attn_rl.wrappers import EntityBlock
+from attn_rl.wrappers.base import Info
 
 CAPACITY = 14
 RANGED = ("x", "y", "vx", "vy")
@@ -95,8 +96,8 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         self.metadata = {**env.metadata, "entities": names, "kinds": _kinds(features, bool(observed.get("absolute")))}
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        self, *, seed: int | None = None, options: dict[str, object] | None = None
+    ) -> tuple[dict[str, np.ndarray], Info]:
         """Begin an episode; return observation and info."""
         _, info = self.env.reset(seed=seed, options=options)
         # A stream of its own, so that the world stays HighwayEnv's, but begun by the world's: replayed, it is the same.
@@ -104,7 +105,7 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         self._road_env.observation_type = TracedKinematics(self.unwrapped, **self._config)
         return self._convert(self._traced.observe()), self._told(info, ended=False)
 
-    def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+    def step(self, action: object) -> tuple[dict[str, np.ndarray], float, bool, bool, Info]:
         """Drive on; return observation, reward, terminated, truncated and info."""
         rows, reward, terminated, truncated, info = self.env.step(action)
         return self._convert(rows), float(reward), terminated, truncated, self._told(info, terminated or truncated)
@@ -147,7 +148,7 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         ego = np.asarray(rows[0, 1:], np.float32)
         return {"ego": ego, "vehicles": padded.x[order], "vehicles_present": padded.present[order]}
 
-    def _told(self, info: dict[str, Any], ended: bool) -> dict[str, Any]:
+    def _told(self, info: Info, ended: bool) -> Info:
         vehicle = self._road_env.vehicle
         intact = not vehicle.crashed and vehicle.on_road
         arrived = info.get("rewards", {}).get("arrived_reward")

@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from attn_rl.adapters import find_spec
 from attn_rl.vec_envs.copies import make_copies
 from attn_rl.vec_envs.replayable import Resumable
+from attn_rl.wrappers.base import Info
 
 _SINGLE_SPACES = {
     "observation_space": "single_observation_space",
@@ -131,7 +132,7 @@ class VectorEnvAdapter(VecEnv):
         self._returns += rewards
         self._lengths += 1
         dones = terminated | truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        infos: list[Info] = [{} for _ in range(self.num_envs)]
         rows = np.flatnonzero(dones)
         if len(rows):
             obs, ends = self._finish(obs, gym_infos, rows, dones)
@@ -140,9 +141,7 @@ class VectorEnvAdapter(VecEnv):
                 infos[row] = info
         return obs, np.asarray(rewards, np.float32), dones, infos
 
-    def _finish(
-        self, obs: Any, gym_infos: dict[str, Any], rows: np.ndarray, dones: np.ndarray
-    ) -> tuple[Any, list[dict[str, Any]]]:
+    def _finish(self, obs: Any, gym_infos: Info, rows: np.ndarray, dones: np.ndarray) -> tuple[Any, list[Info]]:
         """Return the observation after resets, and the info of each episode that ended."""
         if self._same_step:
             ends = _infos_of(gym_infos["final_info"], rows)
@@ -186,7 +185,7 @@ class VectorEnvAdapter(VecEnv):
             values = [getattr(self.env, attr_name)] * self.num_envs
         return [values[i] for i in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+    def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
         """Set an attribute of each chosen sub-environment.
 
         Raises:
@@ -203,7 +202,7 @@ class VectorEnvAdapter(VecEnv):
             setattr(self.env, attr_name, value)
 
     def env_method(
-        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+        self, method_name: str, *method_args: object, indices: VecEnvIndices = None, **method_kwargs: object
     ) -> list[Any]:
         """Call a method of each chosen sub-environment.
 
@@ -263,7 +262,7 @@ class VectorEnvAdapter(VecEnv):
             name = type(self.env.unwrapped).__name__
             raise ValueError(f"{what}: {name} acts on all sub-environments at once; pass indices=None")
 
-    def _shared_options(self) -> dict[str, Any] | None:
+    def _shared_options(self) -> dict[str, object] | None:
         if any(options != self._options[0] for options in self._options):
             raise ValueError("set_options: a vector environment takes one set of options; pass a dict, not a list")
         return dict(self._options[0]) or None
@@ -276,9 +275,9 @@ def _row(batch: Any, row: int) -> Any:
     return np.array(batch[row])
 
 
-def _infos_of(infos: Mapping[str, Any], rows: np.ndarray, without: Sequence[str] = ()) -> list[dict[str, Any]]:
+def _infos_of(infos: Mapping[str, Any], rows: np.ndarray, without: Sequence[str] = ()) -> list[Info]:
     """Turn Gymnasium's dict of arrays with presence masks (``_key``) into one dict for each row."""
-    result: list[dict[str, Any]] = [{} for _ in rows]
+    result: list[Info] = [{} for _ in rows]
     for key, values in infos.items():
         mask = infos.get(f"_{key}")
         if mask is None or key in without:

@@ -43,7 +43,7 @@ class ReplayableEnv(gym.Wrapper):
         self._actions: list[np.ndarray] = []
         self._obs: Any = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode and remember how."""
         begun = {"options": options} | ({"source": self._source()} if seed is None else {"seed": int(seed)})
         obs, info = self.env.reset(seed=seed, options=options)
@@ -51,7 +51,7 @@ class ReplayableEnv(gym.Wrapper):
         self._obs = self._checked(obs)
         return obs, info
 
-    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: object) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step and remember the action."""
         obs, *rest = self.env.step(action)
         self._actions.append(np.array(action))

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import gymnasium as gym
@@ -36,11 +37,11 @@ class _Failure(str):
 class _Link:
     """The parent's end of the pipe to one worker; says what happened where SB3 gets an EOFError or waits forever."""
 
-    def __init__(self, index: int, process: Any, pipe: Connection, timeout: float) -> None:
+    def __init__(self, index: int, process: BaseProcess, pipe: Connection, timeout: float) -> None:
         self.index, self.process, self.timeout = index, process, timeout
         self._pipe = pipe
 
-    def send(self, message: Any) -> None:
+    def send(self, message: object) -> None:
         with suppress(OSError):  # dead: the next recv says so, with what it left in the pipe
             self._pipe.send(message)
 
@@ -148,7 +149,7 @@ class SupervisedVecEnv(SubprocVecEnv):
         theirs.close()
         return _Link(index, process, ours, max(self.timeout, START_SECONDS))
 
-    def _ask(self, link: _Link, command: str, data: Any = None) -> Any:
+    def _ask(self, link: _Link, command: str, data: object = None) -> Any:
         """Send a command, return the answer; from the first one on, the worker is up and has its usual time limit."""
         link.send((command, data))
         answer = link.recv()

@@ -14,11 +14,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from envs.core.arrays import BoolArray, FloatArray, IntArray
 from envs.core.drawing import Canvas
 from envs.core.randomness import EpisodeStreams, RandomStream
 from envs.core.rules import Rules
 from envs.core.state import Outcome, State
+from envs.core.types import BoolArray, FloatArray, Info, IntArray, Observation
 
 
 class BatchedEnv(Rules, VectorEnv):
@@ -82,8 +82,8 @@ class BatchedEnv(Rules, VectorEnv):
         self,
         *,
         seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        options: dict[str, object] | None = None,
+    ) -> tuple[Observation, Info]:
         """Begin a new episode in every sub-environment.
 
         Args:
@@ -99,9 +99,7 @@ class BatchedEnv(Rules, VectorEnv):
         obs = self._begin(np.arange(self.num_envs))
         return obs, self._infos(np.zeros(self.num_envs, bool))
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[dict[str, np.ndarray], FloatArray, BoolArray, BoolArray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[Observation, FloatArray, BoolArray, BoolArray, Info]:
         """Play one step of each sub-environment; those whose episode ends begin the next one.
 
         Returns:
@@ -111,7 +109,7 @@ class BatchedEnv(Rules, VectorEnv):
         """
         obs, outcome, truncated = self.play(actions)
         done = outcome.terminated | truncated
-        infos: dict[str, Any] = {}
+        infos: Info = {}
         rows = np.flatnonzero(done)
         if len(rows):
             infos = self._final_infos(obs, outcome, rows)
@@ -123,7 +121,7 @@ class BatchedEnv(Rules, VectorEnv):
                     block[rows] = first[key]
         return obs, outcome.reward, outcome.terminated, truncated, infos | self._infos(np.zeros_like(done))
 
-    def play(self, actions: IntArray) -> tuple[dict[str, np.ndarray], Outcome, np.ndarray]:
+    def play(self, actions: IntArray) -> tuple[Observation, Outcome, np.ndarray]:
         """Play one step without autoreset; return the observation, the outcome and truncations (n,)."""
         state = self._require_state()
         random = self._streams.current()
@@ -179,7 +177,7 @@ class BatchedEnv(Rules, VectorEnv):
         """Return an attribute, once per sub-environment."""
         return (getattr(self, name),) * self.num_envs
 
-    def set_attr(self, name: str, values: Any) -> None:
+    def set_attr(self, name: str, values: object) -> None:
         """Set an attribute: the sub-environments share it, so all get the same value."""
         setattr(self, name, values)
 
@@ -238,7 +236,7 @@ class BatchedEnv(Rules, VectorEnv):
             raise ValueError(f"an action is outside {space}: {actions}")
         return actions
 
-    def _begin(self, rows: IntArray) -> dict[str, np.ndarray]:
+    def _begin(self, rows: IntArray) -> Observation:
         """Begin the next episode of the given sub-environments; return their first observations."""
         random = self._streams.next_episode(rows)
         fresh = self.begin(random)
@@ -252,7 +250,7 @@ class BatchedEnv(Rules, VectorEnv):
                 getattr(self._state, name)[rows] = value
         return self.observe(fresh)
 
-    def _infos(self, success: BoolArray) -> dict[str, Any]:
+    def _infos(self, success: BoolArray) -> Info:
         everywhere = np.ones(self.num_envs, bool)
         return {
             "is_success": success,
@@ -261,7 +259,7 @@ class BatchedEnv(Rules, VectorEnv):
             "_relevant": everywhere.copy(),
         }
 
-    def _final_infos(self, obs: dict[str, np.ndarray], outcome: Outcome, rows: IntArray) -> dict[str, Any]:
+    def _final_infos(self, obs: Observation, outcome: Outcome, rows: IntArray) -> Info:
         ended = np.zeros(self.num_envs, bool)
         ended[rows] = True
         final_obs = np.full(self.num_envs, None, dtype=object)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from envs.core.arrays import FloatArray, IntArray
 from envs.core.drawing import Canvas
 from envs.core.randomness import RandomStream
 from envs.core.state import Outcome, State
+from envs.core.types import FloatArray, IntArray
 
 
 class Rules(ABC):

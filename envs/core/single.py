@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from envs.core.arrays import BoolArray, FloatArray
 from envs.core.batched import BatchedEnv
+from envs.core.types import BoolArray, FloatArray, Info, Observation
 
 
-class SingleEnv(gym.Env[dict[str, np.ndarray], Any]):
+class SingleEnv(gym.Env[Observation, Any]):
     """One game of a :class:`BatchedEnv`: a batch of one, so that both always play by the same rules.
 
     A subclass names the rules (``rules = SeekVectorEnv``). Keyword arguments are those of the rules.
@@ -28,15 +28,13 @@ class SingleEnv(gym.Env[dict[str, np.ndarray], Any]):
         self.render_mode = self.batch.render_mode
         self.metadata = {k: v for k, v in self.batch.metadata.items() if k != "autoreset_mode"}
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[Observation, Info]:
         """Begin a new episode: seeded, or the next one of the stream. Returns observation, info."""
         super().reset(seed=seed)
         obs, infos = self.batch.reset(seed=seed)
         return {key: block[0] for key, block in obs.items()}, self._info(infos["is_success"])
 
-    def step(self, action: Any) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+    def step(self, action: object) -> tuple[Observation, float, bool, bool, Info]:
         """Play one step. Returns observation, reward, terminated, truncated, info."""
         obs, outcome, truncated = self.batch.play(np.asarray(action)[None])
         info = self._info(outcome.success)
@@ -83,5 +81,5 @@ class SingleEnv(gym.Env[dict[str, np.ndarray], Any]):
         self.batch.set_state(saved)
         self.np_random.bit_generator.state = saved["np_random"]
 
-    def _info(self, success: BoolArray) -> dict[str, Any]:
+    def _info(self, success: BoolArray) -> Info:
         return {"is_success": bool(success[0]), "relevant": self.relevant()}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.core.arrays import BoolArray, FloatArray
+from envs.core.types import BoolArray, FloatArray
 
 
 class State(SimpleNamespace):

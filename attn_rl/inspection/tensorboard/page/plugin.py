@@ -106,7 +106,7 @@ def _data() -> Any:
     return data
 
 
-def _json(content: Any, status: int = 200) -> Response:
+def _json(content: object, status: int = 200) -> Response:
     return _response(_data().as_json(content), "application/json", status)
 
 

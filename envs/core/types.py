@@ -1,8 +1,8 @@
-"""Names of the arrays that environments compute with; their shapes stand in the docstrings."""
+"""Names of the types that environments share; the shapes of arrays stand in the docstrings."""
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,3 +18,9 @@ WordArray: TypeAlias = NDArray[np.uint64]
 
 BoolArray: TypeAlias = NDArray[np.bool_]
 """What is present, possible or true."""
+
+Observation: TypeAlias = dict[str, np.ndarray]
+"""Blocks by name, float32 and int8."""
+
+Info: TypeAlias = dict[str, Any]
+"""What Gymnasium calls info: ``is_success``, ``relevant`` and, at the end of an episode, the scores."""
