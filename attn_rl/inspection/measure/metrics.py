@@ -90,7 +90,8 @@ def total_variation(weights: np.ndarray, others: np.ndarray) -> np.ndarray:
         (S,)
     """
     scaled = [np.nan_to_num(x) / np.maximum(np.nan_to_num(x).sum(-1, keepdims=True), 1e-9) for x in (weights, others)]
-    return 0.5 * np.abs(scaled[0] - scaled[1]).sum(-1)
+    distance: np.ndarray = 0.5 * np.abs(scaled[0] - scaled[1]).sum(-1)
+    return distance
 
 
 def effect_title(name: str) -> str:
