@@ -36,7 +36,7 @@ class ProgressCallback(BaseCallback):
         self._live: Live | None = None
 
     def _on_training_start(self) -> None:
-        self._total = self.locals.get("total_timesteps", total_timesteps(self.model))
+        self._total: int = self.locals.get("total_timesteps", total_timesteps(self.model))
         self._first, self._begun = self.num_timesteps, time.perf_counter()
         self._printed = self._tenth(), self._begun
         self._shown = self._share(), self._fields()

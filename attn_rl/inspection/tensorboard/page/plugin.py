@@ -72,7 +72,7 @@ class AttentionPlugin(TBPlugin):  # type: ignore[misc]  # TensorBoard has no typ
     def _run(self, request: Request) -> Path:
         """The folder of a run that was listed; a name that was not cannot reach any file."""
         name = request.args.get("run", "")
-        runs = _data().find_runs(self._logdir)
+        runs: dict[str, Path] = _data().find_runs(self._logdir)
         if name not in runs:
             raise ValueError(f"there is no run {name!r} with records below the log directory")
         return runs[name]
