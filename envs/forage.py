@@ -233,8 +233,7 @@ class ForageVectorEnv(BatchedEnv):
     def _touched(self, state: State, name: str) -> BoolArray:
         """Return which entities of a type the ego touches: (n, slots) bool."""
         position, present = getattr(state, f"{name}_position"), getattr(state, f"{name}_present")
-        touched: BoolArray = present & (length(position - state.ego[:, None]) <= REACH[name])
-        return touched
+        return np.asarray(present & (length(position - state.ego[:, None]) <= REACH[name]))
 
     def shuffle(self, state: State, random: RandomStream) -> None:
         further = {"food": ["value"], "hunters": ["velocity", "speed"], "poison": [], "walls": ["half"]}
@@ -260,15 +259,12 @@ class ForageVectorEnv(BatchedEnv):
         return obs
 
     def entity_places(self, state: State) -> FloatArray:
-        places = [
-            np.where(getattr(state, f"{name}_present")[..., None], getattr(state, f"{name}_position"), np.nan)
-            for name in TYPES
-        ]
-        return SCALE * np.concatenate(places, axis=1)
+        position = np.concatenate([getattr(state, f"{name}_position") for name in TYPES], axis=1)
+        present = np.concatenate([getattr(state, f"{name}_present") for name in TYPES], axis=1)
+        return np.where(present[..., None], SCALE * position, np.nan)
 
     def ego_place(self, state: State) -> FloatArray:
-        place: FloatArray = SCALE * state.ego
-        return place
+        return np.asarray(SCALE * state.ego)
 
     def draw(self, game: State, canvas: Canvas) -> None:
         canvas.box((0, 0), (0.985, 0.985), FLOOR, outline=LINE, corner=0.06)

@@ -21,14 +21,18 @@ class Undocumented(AssertionError):
     """A tensor has another shape than the documentation says."""
 
 
-def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+def checked(function: Callable[..., Any], said_of: Callable[..., Any] | None = None) -> Callable[..., Any]:
     """Wrap a function so that every call compares tensors with the shapes in its Google docstring.
 
     ``(..., Q, d_k)`` in an argument's entry is its shape; several shapes are those of a tuple's tensors, in order; a
     mapping's values follow the entry each, with the lengths that end in ``_t`` its own. One letter is one length in
     the whole call; ``...`` are any leading dimensions. "boolean" is checked, and "broadcast" lets a tensor be smaller.
+
+    Args:
+        function: to be called.
+        said_of: whose docstring counts: of an override, what it overrides; None: its own.
     """
-    arguments, returned = documented(function)
+    arguments, returned = documented(said_of or function)
     signature = inspect.signature(function)
 
     @wraps(function)
