@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,14 +38,16 @@ from attn_rl.training.loading import find_checkpoint
 from attn_rl.training.policies import import_policy
 from attn_rl.training.presets import Settings, find_preset
 from attn_rl.training.progress import ProgressCallback
-from attn_rl.training.ranges import check_fields
+from attn_rl.training.ranges import check_fields, check_products
 from attn_rl.training.report import report
-from attn_rl.training.run.agent_state import restore, restore_weights
+from attn_rl.training.run.agent_state import needed_bytes, restore_figures, restore_weights
 from attn_rl.training.run.checkpoint import Checkpoint
-from attn_rl.training.run.folder import create_run_folder, describe_run, write_whole
+from attn_rl.training.run.folder import create_run_folder, describe_run, owned, write_whole
 from attn_rl.training.run.interrupts import InterruptRequest, leaving_at_once
-from attn_rl.training.run.resume import begin_again, read_args, refuse_changes, refuse_foreign_module
+from attn_rl.training.run.json_form import fields_from_json
+from attn_rl.training.run.resume import go_on, read_args, refuse_changes
 from attn_rl.training.run.save_callback import SaveCallback, explaining_disk_trouble, resume_command
+from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 from attn_rl.vec_envs.guarded import MAX_ABS_REWARD
 
 CHANGEABLE = (
@@ -111,15 +113,20 @@ def parse(argv: list[str]) -> Args:
     """Read the command line in two passes: environment, policy or the run to resume choose all other defaults."""
     chosen, _ = tyro.cli(Args, args=[a for a in argv if a not in ("-h", "--help")], return_unknown_args=True)
     chosen = replace(chosen, policy=import_policy(chosen.policy))
-    defaults = preset_args(chosen) if chosen.resume is None else resumed_args(chosen.resume)
+    stored = None if chosen.resume is None else resumed_args(chosen.resume)
+    defaults = preset_args(chosen) if stored is None else replace(stored, env_kwargs={})
     args = tyro.cli(Args, args=argv, default=defaults, description=__doc__)
     args = replace(args, policy=args.policy.rpartition(":")[2])  # a module named by a file stays unimported
-    if args.resume is not None:
-        refuse_changes(asdict(defaults), asdict(args), CHANGEABLE)
-        if chosen.env not in argv:
-            refuse_foreign_module(args.env)
-    typed: dict[str, Any] = {name: literal(value) for name, value in args.env_kwargs.items()}
-    return replace(args, env_kwargs=typed)
+    # As JSON has them: the environment gets the same values at first and after a resume.
+    typed = json.loads(json.dumps({name: literal(value) for name, value in args.env_kwargs.items()}, default=str))
+    if stored is None:
+        return replace(args, env_kwargs=typed)
+    args = replace(args, env_kwargs=stored.env_kwargs | typed)
+    refuse_changes(asdict(stored), asdict(args), CHANGEABLE)
+    if chosen.env != args.env:
+        refuse_foreign_module(args.env)
+    refuse_stored_arguments(args.env, args.env_kwargs, args.n_envs, repeated=typed)
+    return args
 
 
 def preset_args(chosen: Args) -> Args:
@@ -137,38 +144,37 @@ def preset_args(chosen: Args) -> Args:
 def resumed_args(folder: Path) -> Args:
     """The arguments that a run was started with."""
     stored = read_args(folder)
-    known = {f.name: stored[f.name] for f in fields(Args) if f.name in stored}
-    texts = {name: str(value) for name, value in stored["env_kwargs"].items()}
-    load = None if stored["load"] is None else Path(stored["load"])
-    return Args(**known | {"env_kwargs": texts, "runs_dir": folder.parent, "load": load, "resume": folder})
+    plain = {name: value for name, value in stored.items() if name not in ("settings", "env_kwargs", "resume")}
+    known = fields_from_json(Args, plain, "args") | {name: stored[name] for name in ("settings", "env_kwargs")}
+    return Args(**known | {"runs_dir": folder.parent, "resume": folder})
 
 
 def train(args: Args) -> Path:
     """Train, evaluate, save; returns the run folder."""
     check_fields(args)
     check_fields(args.settings)
+    check_products({**vars(args), **vars(args.settings)})
     torch.set_num_threads(args.threads)
     check_environment(args.env, args.env_kwargs)
     workers = {"worker_timeout": args.worker_timeout, "worker_restarts": args.worker_restarts}
     env = make_vec_env(args.env, args.n_envs, args.seed, args.env_kwargs, **workers)
     limits = {"max_abs_reward": args.max_abs_reward}
     agent = make_agent(env, args.policy, seed=args.seed, device=args.device, **limits, **asdict(args.settings))
-    if args.load is not None:
-        restore_weights(agent, find_checkpoint(args.load))
+    if args.load is not None and args.resume is None:  # a resumed run has its weights, wherever they began
+        restore_weights(agent, find_checkpoint(args.load, needed_bytes(agent)))
 
-    resumed = None if args.resume is None else begin_again(args.resume)
     folder = args.resume or create_run_folder(args.runs_dir, args.env, args.policy, args.seed, args.run_name)
     config = to_json(replace(args, resume=None))
-    describe_run(folder, config | {"backends": explain(agent).splitlines()})
-    agent.set_logger(configure(str(folder), ["tensorboard"]))
-    if resumed is not None:
-        for loss in restore(agent, resumed):
-            print(loss)
-
-    with explaining_disk_trouble(folder), leaving_at_once(f"Go on with: {resume_command(folder)}"):
-        seconds = learn(agent, args, folder, config, resumed)
-        write_whole(folder / "model.zip", agent.save)
-        report(agent, config, folder, seconds)
+    with explaining_disk_trouble(folder), owned(folder, new=args.resume is None):
+        resumed = None if args.resume is None else go_on(agent, folder)
+        describe_run(folder, config | {"backends": explain(agent).splitlines()})
+        agent.set_logger(configure(str(folder), ["tensorboard"]))
+        if resumed is not None:
+            restore_figures(agent, resumed)
+        with leaving_at_once(f"Go on with: {resume_command(folder)}"):
+            seconds = learn(agent, args, folder, config, resumed)
+            write_whole(folder / "model.zip", agent.save)
+            report(agent, config, folder, seconds)
     return folder
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from attn_rl.training.loading import load
     from attn_rl.vec_envs.adapter import make_vec_env
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "AttentionCallback": "attn_rl.inspection.tensorboard.callback",
     "DeepSetsExtractor": "attn_rl.sb3.extractor",

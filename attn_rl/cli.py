@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,10 +103,12 @@ def evaluate(command: Evaluate) -> None:
     from attn_rl.training import evaluation
     from attn_rl.training.loading import load
     from attn_rl.training.ranges import check_value
+    from attn_rl.vec_envs.adapter import make_vec_env
 
     check_value("episodes", command.episodes)
     env_id, env_kwargs = _environment(command)
-    row = evaluation.evaluate(load(command.run), env_id, env_kwargs, episodes=command.episodes)
+    model = load(command.run, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
+    row = evaluation.evaluate(model, env_id, env_kwargs, episodes=command.episodes)
     print(json.dumps(vars(row), indent=2))
 
 
@@ -165,7 +168,8 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
     """
     from attn_rl.training.environment_check import check_environment
     from attn_rl.training.policies import import_policy
-    from attn_rl.training.run.resume import read_args, refuse_foreign_module
+    from attn_rl.training.run.resume import read_args
+    from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 
     args = read_args(command.run)
     if command.policy is not None and import_policy(command.policy) != args["policy"]:
@@ -174,6 +178,8 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
         raise ValueError(f"--env {command.env}: the run's is {args['env']}; only --env-kwargs may differ")
     if command.env is None:
         refuse_foreign_module(args["env"])
-    env_kwargs = args["env_kwargs"] | {name: literal(value) for name, value in command.env_kwargs.items()}
+    typed = {name: literal(value) for name, value in command.env_kwargs.items()}
+    refuse_stored_arguments(args["env"], args["env_kwargs"], repeated=typed)  # imports the module
+    env_kwargs = args["env_kwargs"] | typed
     check_environment(args["env"], env_kwargs)
     return args["env"], env_kwargs

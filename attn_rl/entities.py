@@ -12,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from attn_rl.kinds import Kinds, check_kinds
+from attn_rl.wrappers.advice import find_wrapper
 
 PRESENT = "_present"
 ACTION_MASK = "action_mask"
@@ -45,8 +46,9 @@ class EntityType:
     def __post_init__(self) -> None:
         if self.capacity < 1 or not self.features:
             raise ValueError(
-                f"{self.name!r} has {self.capacity} slots of {len(self.features)} features; "
-                "an entity type needs at least one of each"
+                f"{self.name!r} has {self.capacity} slots of {len(self.features)} features; an entity type needs at "
+                "least one of each: give entities that merely exist one constant feature (a column of ones), or leave "
+                f"{self.name!r} out of the observation"
             )
 
     @property
@@ -121,7 +123,8 @@ class EntitySpec:
                 )
             spec = _from_dict(space, names)
         else:
-            raise ValueError(f"cannot find entities in {space}. {ALLOWED} A plain 2-D Box (N,F) works too.")
+            allowed = f"{ALLOWED} A plain 2-D Box (N,F) works too. {find_wrapper(space)}"
+            raise ValueError(f"cannot find entities in {space}. {allowed.strip()}")
         known = {entity_type.name for entity_type in spec.types} | {key for key, _ in spec.ego}
         if unknown := sorted(set(names) - known - {ACTION_MASK}):
             raise ValueError(f"names given for {unknown}, but the space holds {sorted(known)}; rename or remove them")
@@ -144,14 +147,27 @@ class EntitySpec:
 
         Args:
             observation: tensors with a leading batch dimension, as Stable-Baselines3 hands them to an extractor.
+
+        Raises:
+            ValueError: a key is missing.
         """
         blocks = observation if isinstance(observation, Mapping) else {self.types[0].name: observation}
-        ego = [blocks[key].float().flatten(1) for key, _ in self.ego]
+        try:
+            ego = [blocks[key].float().flatten(1) for key, _ in self.ego]
+            entities = {entity_type.name: _rows(entity_type, blocks) for entity_type in self.types}
+            action_mask = blocks[ACTION_MASK] > 0.5 if self.action_mask else None
+        except KeyError as error:
+            got = f"it has {sorted(observation)}" if isinstance(observation, Mapping) else "it is a bare array"
+            raise ValueError(f"the observation has no key {error}; {got}, expected {self.keys}") from error
         return SplitObservation(
-            ego=None if not ego else ego[0] if len(ego) == 1 else torch.cat(ego, -1),
-            entities={entity_type.name: _rows(entity_type, blocks) for entity_type in self.types},
-            action_mask=blocks[ACTION_MASK] > 0.5 if self.action_mask else None,
+            None if not ego else ego[0] if len(ego) == 1 else torch.cat(ego, -1), entities, action_mask
         )
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of an observation, sorted; of a plain Box, the name of its one type."""
+        flags = [t.presence_key for t in self.types if t.presence_key is not None]
+        return sorted([*self.capacities, *flags, *(key for key, _ in self.ego), *[ACTION_MASK] * self.action_mask])
 
     @property
     def features(self) -> dict[str, tuple[str, ...]]:
@@ -195,9 +211,12 @@ class EntitySpec:
 
 
 def env_metadata(env: Any) -> dict[str, Any]:
-    """The metadata an environment declares, through wrappers and vectorisation."""
+    """The metadata an environment declares, through wrappers and vectorisation; empty where it cannot be asked."""
     if hasattr(env, "get_attr") and not isinstance(env, gym.Env):  # SB3 VecEnv
-        found = env.get_attr("metadata")
+        try:
+            found = env.get_attr("metadata")
+        except AttributeError:  # what it wraps passes no attribute on (SuperSuit's ConcatVecEnv)
+            return {}
         return dict(found[0] or {}) if len(found) else {}
     own = getattr(getattr(env, "unwrapped", env), "metadata", None) or {}
     return {**own, **(getattr(env, "metadata", None) or {})}  # a wrapper that makes the entities names them
@@ -235,7 +254,8 @@ def _from_dict(space: spaces.Dict, names: Mapping[str, Sequence[str]]) -> Entity
         elif isinstance(block, spaces.Box) and len(block.shape) == 1:
             ego.append((key, _feature_names(key, block.shape[0], names.get(key))))
         else:
-            raise ValueError(f"observation key {key!r} is {block}, which is neither entities nor ego. {ALLOWED}")
+            allowed = f"{ALLOWED} {find_wrapper(block, key)}".strip()
+            raise ValueError(f"observation key {key!r} is {block}, which is neither entities nor ego. {allowed}")
     if not types:
         raise ValueError(f"no entity type in {list(space.spaces)}: there is no 2-D Box (N,F). {ALLOWED}")
     return EntitySpec(tuple(types), tuple(ego), action_mask)

@@ -24,7 +24,18 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.campaign import Outcome, damaged_records, disk, injection, overhead, payloads, runs, soak
+from benchmarks.campaign import (
+    Outcome,
+    damaged_records,
+    disk,
+    forged,
+    injection,
+    overhead,
+    payloads,
+    runs,
+    soak,
+    strangers,
+)
 
 KEPT = 5
 """Remarks shown per row."""
@@ -110,6 +121,14 @@ ROWS: dict[str, tuple[str, Callable[[Bench], Outcome]]] = {
     "records": (
         "damaged or hostile attention records: shown or explained, no error 500, memory bounded",
         lambda bench: damaged_records.damaged_records(bench.folder),
+    ),
+    "strangers": (
+        "run folders of strangers, read in four ways: nothing executed, nothing outside touched",
+        lambda bench: strangers.strangers(bench.folder),
+    ),
+    "forged": (
+        "run folders forged at random, resumed and loaded: refused in words or harmless",
+        lambda bench: forged.forged(bench.folder, bench.rng, bench.n(200)),
     ),
     "injected": ("impossible observations and rewards: stopped in time, named", lambda bench: injection.injected()),
     "repeated": (

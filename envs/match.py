@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -90,7 +91,7 @@ class MatchVectorEnv(BatchedEnv):
         min_entities: int = 5,
         max_entities: int = 9,
         capacity: int | None = None,
-        rule: str = "cue",
+        rule: Literal["cue", "odd"] = "cue",
         levels: int = 4,
         render_mode: str | None = None,
     ):

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -146,3 +147,13 @@ def test_importing_changes_no_global_state():
     run = subprocess.run([sys.executable, "-c", STATE], capture_output=True, text=True, check=True, cwd=ROOT)
     assert json.loads(run.stdout.splitlines()[-1]) == {}
     assert run.stderr == ""
+
+
+def test_the_version_is_told_once_and_without_torch():
+    code = "import sys, attn_rl; print(attn_rl.__version__, 'torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    version, torch = run.stdout.split()
+    assert torch == "False"
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", version)
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
+    assert 'version = { attr = "attn_rl.__version__" }' in (ROOT / "pyproject.toml").read_text()

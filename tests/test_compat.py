@@ -10,7 +10,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.vec_env import VecEnv, subproc_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, subproc_vec_env
 from torch.utils.tensorboard import SummaryWriter
 
 
@@ -48,6 +48,7 @@ PRIVATE: list[tuple[Callable[[], Any], str, str]] = [  # where the name is looke
     (lambda: subproc_vec_env, "_stack_obs", "SupervisedVecEnv"),
     (lambda: VecEnv, "_reset_seeds", "make_vec_env and resuming"),
     (lambda: VecEnv, "_reset_options", "make_vec_env"),
+    (lambda: DummyVecEnv, "_save_obs", "noticing observations of a wrong form"),
     (lambda: VecEnv, "_get_indices", "make_vec_env"),
     (linear, "_forward_hooks", "noticing that a module is listened to"),
     (linear, "_forward_pre_hooks", "noticing that a module is listened to"),

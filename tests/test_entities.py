@@ -162,7 +162,8 @@ class TestFromSpace:
     @pytest.mark.parametrize("plain", [True, False])
     def test_a_block_without_rows_or_columns_is_refused(self, shape, plain):
         space = box(*shape) if plain else spaces.Dict({"items": box(*shape)})
-        with pytest.raises(ValueError, match=r"'items' has \d slots of \d features; an entity type needs at least one"):
+        remedy = "give entities that merely exist one constant feature .* leave 'items' out"
+        with pytest.raises(ValueError, match=rf"'items' has \d slots of \d features; an entity type needs .*{remedy}"):
             EntitySpec.from_space(space)
 
     def test_a_dict_without_entities_is_refused(self):
@@ -226,6 +227,13 @@ class Renamed(gym.Wrapper):
     metadata = {"entities": {"items": ("a", "b", "c")}}
 
 
+class Mute(DummyVecEnv):
+    """Passes no attribute on, as SuperSuit's vector environments."""
+
+    def get_attr(self, attr_name, indices=None):
+        raise AttributeError("'ConcatVecEnv' object has no attribute 'get_attr'")
+
+
 class TestFromEnv:
     @pytest.mark.parametrize(
         "make",
@@ -242,6 +250,11 @@ class TestFromEnv:
         spec = EntitySpec.from_env(make())
         assert spec.types[0].features == ("dx", "dy", "size")
         assert spec.ego_features == ("x", "y")
+        assert spec.capacities == {"items": 5}
+
+    def test_a_vector_environment_that_cannot_be_asked_has_default_names(self):
+        spec = EntitySpec.from_env(Mute([Toy, Toy]))
+        assert spec.types[0].features == ("f0", "f1", "f2")
         assert spec.capacities == {"items": 5}
 
     @pytest.mark.parametrize("make", [lambda: Renamed(Toy()), lambda: DummyVecEnv([lambda: Renamed(Toy())])])
@@ -280,6 +293,17 @@ class TestSplit:
         assert torch.equal(present, observation["enemies_present"] == 1)
         assert split.entities["walls"][1].all()
         assert torch.equal(split.action_mask, observation["action_mask"] == 1)
+
+    @pytest.mark.parametrize("key", ["ego", "enemies", "enemies_present", "action_mask"])
+    def test_a_missing_key_is_named(self, key):
+        spec = EntitySpec.from_space(TWO_TYPES)
+        observation = {k: torch.as_tensor(TWO_TYPES[k].sample()).float()[None] for k in TWO_TYPES if k != key}
+        with pytest.raises(ValueError, match=rf"the observation has no key '{key}'; it has \['.*expected \['action_m"):
+            spec.split(observation)
+
+    def test_a_bare_array_where_a_dict_belongs_is_refused(self):
+        with pytest.raises(ValueError, match="the observation has no key 'ego'; it is a bare array, expected"):
+            EntitySpec.from_space(TWO_TYPES).split(torch.zeros(1, 5, 3))
 
     def test_without_ego_and_mask(self):
         split = EntitySpec.from_space(spaces.Dict({"items": box(5, 3)})).split({"items": torch.zeros(2, 5, 3)})

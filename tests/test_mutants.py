@@ -4,15 +4,15 @@ import os
 from collections import Counter
 
 import pytest
-from attn_rl.nn.fused.build import library
 
+from attn_rl.backends.kernels.build import why_not
 from tests.mutation import Mutant, mutated, run_jobs
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
 
 ATTENTION, NORMALIZER = "attn_rl/nn/attention.py", "attn_rl/nn/normalizer.py"
 ENCODER, READOUT, NETWORK = "attn_rl/nn/encoder.py", "attn_rl/nn/readout.py", "attn_rl/nn/network.py"
-TRIMMING, BASELINES = "attn_rl/nn/trimming.py", "attn_rl/nn/baselines.py"
+TRIMMING, BASELINES = "attn_rl/backends/trimmed.py", "attn_rl/nn/baselines.py"
 HEAD, MASKABLE, EXTRACTOR = "attn_rl/sb3/action_head.py", "attn_rl/sb3/maskable.py", "attn_rl/sb3/extractor.py"
 SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/run/{name}.py" for name in ("save_callback", "resume", "agent_state"))
 REPLAYABLE, WORKERS = "attn_rl/vec_envs/replayable.py", "attn_rl/vec_envs/supervised.py"
@@ -70,14 +70,14 @@ MUTANTS = [
     Mutant(
         "relations stay as blunt among many as among few",
         ATTENTION,
-        "bias = None if bias is None else bias * sharpness",
+        "bias = None if bias is None else bias * count_scale",
         "bias = None if bias is None else bias",
         "tests/nn/test_relations.py::test_log_count_scaling_sharpens_relations_too",
     ),
     Mutant(
         "the balance of an inner layer shifts with the number of entities",
         ATTENTION,
-        "if bias is None or not self.inner:",
+        "if bias is None or self.scale_products:",
         "if True:",
         "tests/nn/test_relations.py::test_an_inner_layer_weighs_like_against_neutral_the_same_among_few_and_many",
     ),
@@ -105,8 +105,8 @@ MUTANTS = [
     Mutant(
         "log-count scaling counts slots",
         ATTENTION,
-        "self.sharpness(present.sum(dim=-1, dtype=tokens.dtype)",
-        "self.sharpness(torch.ones_like(present).sum(dim=-1, dtype=tokens.dtype)",
+        "self.count_scale(present.sum(dim=-1, dtype=tokens.dtype)",
+        "self.count_scale(torch.ones_like(present).sum(dim=-1, dtype=tokens.dtype)",
         "tests/nn/test_attention.py::TestMultiHeadAttention::test_log_count_scaling_by_hand",
     ),
     Mutant(
@@ -114,7 +114,7 @@ MUTANTS = [
         ATTENTION,
         "torch.where(present, scores, -torch.inf).softmax(dim=-1)",
         "scores.softmax(dim=-1)",
-        "tests/nn/test_trimming.py::test_relations_are_trimmed_along",
+        "tests/backends/test_trimmed.py::test_relations_are_trimmed_along",
     ),
     # ---- updates without the padding
     Mutant(
@@ -122,21 +122,21 @@ MUTANTS = [
         TRIMMING,
         "torch.cat(readout).index_select(0, back)",
         "torch.cat(readout)",
-        "tests/nn/test_trimming.py::test_relations_are_trimmed_along",
+        "tests/backends/test_trimmed.py::test_relations_are_trimmed_along",
     ),
     Mutant(
         "tokens of a trimmed batch stay at the front",
         TRIMMING,
         "_flat(torch.cat(places, 1), n_slots)",
         "_flat(torch.cat(places, 1).sort(1)[0], n_slots)",
-        "tests/nn/test_trimming.py::test_relations_are_trimmed_along",
+        "tests/backends/test_trimmed.py::test_relations_are_trimmed_along",
     ),
     Mutant(
         "trimmed to the fewest, not the most",
         TRIMMING,
         "present.sum(1).max()",
         "present.sum(1).min()",
-        "tests/nn/test_trimming.py::test_relations_are_trimmed_along",
+        "tests/backends/test_trimmed.py::test_relations_are_trimmed_along",
     ),
     # ---- PPO
     Mutant(
@@ -350,10 +350,10 @@ MUTANTS = [
     ),
     Mutant(
         "links are followed",
-        CHECKPOINT,
-        "path.is_symlink() or file.is_symlink() or not file.is_file()",
-        "not file.is_file()",
-        "tests/training/run/test_checkpoint.py::test_links_are_not_followed",
+        "attn_rl/regular_files.py",
+        "elif not entry.is_file(follow_symlinks=False):",
+        "elif not entry.is_file():",
+        "tests/test_regular_files.py::test_whatever_is_no_regular_file_is_refused_before_anything_is_opened",
     ),
     Mutant(
         "the oldest checkpoints are kept",
@@ -379,15 +379,15 @@ MUTANTS = [
     ),
     Mutant(
         "native environments begin new episodes",
-        SNAPSHOT,
-        'env.unwrapped.set_state(saved["batch"])',
+        "attn_rl/training/run/environment_state.py",
+        'adapter.set_state(state["batch"])',
         "pass",
         RESUME_KILLER,
     ),
     Mutant(
         "the optimiser begins anew",
         SNAPSHOT,
-        "    agent.policy.optimizer.load_state_dict(unpack_optimizer(checkpoint, current, parameters))\n",
+        "    agent.policy.optimizer.load_state_dict(unpack_optimizer(checkpoint, agent.policy.optimizer))\n",
         "",
         "tests/vec_envs/test_replayable.py::test_an_agent_resumes_in_the_middle_of_third_party_episodes",
     ),
@@ -463,6 +463,20 @@ MUTANTS = [
         "tests/training/test_guarded_ppo.py::test_a_terminal_observation_is_checked_too",
     ),
     Mutant(
+        "nobody looks before DummyVecEnv casts",
+        GUARDED_ENV,
+        "if isinstance(base, DummyVecEnv):",
+        "if False:",
+        "tests/vec_envs/test_wrong_observations.py::test_a_second_agent_on_the_same_environment_counts_its_own_steps",
+    ),
+    Mutant(
+        "predict answers anything",
+        GUARDS,
+        "if self.check_observations and",
+        "if False and",
+        "tests/training/test_predict.py::test_a_presence_column_excuses_absent_rows_only",
+    ),
+    Mutant(
         "loss and gradients are not looked at",
         GUARDS,
         "if not (np.isfinite(float(norm)) and np.isfinite(loss)):",
@@ -478,51 +492,103 @@ MUTANTS = [
     ),
 ]
 
-FUSED, CALL = "attn_rl/nn/fused/__init__.py", "attn_rl/nn/fused/call.py"
-FUSED_KILLER = "tests/nn/test_fused.py::test_widths_off_and_on_the_vector_width"
-if library() is not None:
+CHOOSE, PROGRAM, STAGES = "attn_rl/backends/choose.py", "attn_rl/backends/kernels/program.py", "attn_rl/nn/stages.py"
+KERNELS_KILLER = (
+    "tests/backends/test_kernels.py::test_outputs_patterns_gradients_and_statistics_are_those_of_the_modules"
+)
+if why_not() is None:
     MUTANTS += [
         Mutant(
-            "leading tokens sharpen nothing",
-            NETWORK,
-            ".sharpness(counts.sum(0, ",
-            ".sharpness(counts[self.n_lead :].sum(0, ",
-            FUSED_KILLER,
+            "the kernels do not scale with the count",
+            PROGRAM,
+            "block.count_factor = attention.count_factor or 0.0",
+            "block.count_factor = 0.0",
+            KERNELS_KILLER,
+        ),
+        Mutant(
+            "the kernels collect no statistics",
+            CHOOSE,
+            "    network.collect(ego, entities)\n",
+            "",
+            KERNELS_KILLER,
+        ),
+        Mutant(
+            "features of a kind are not scaled in the kernels",
+            PROGRAM,
+            "self._scaling(kind.scaling, stage.scaling)",
+            "pass",
+            KERNELS_KILLER,
         ),
         Mutant(
             "the gradient of features starts at one",
-            "attn_rl/nn/fused/towers.py",
+            "attn_rl/backends/kernels/mlp.py",
             "torch.zeros(ctx.x.shape)",
             "torch.ones(ctx.x.shape)",
-            "tests/nn/test_towers.py::test_outputs_and_gradients_are_those_of_the_modules",
+            "tests/backends/test_mlp.py::test_outputs_and_gradients_are_those_of_the_modules",
         ),
         Mutant(
             "a second pass forgets the gradients of the first",
-            CALL,
+            PROGRAM,
             "    if weight.grad is None:\n",
             "    if True:\n",
-            "tests/nn/test_fused.py::test_gradients_add_up_and_frozen_weights_get_none",
+            "tests/backends/test_kernels.py::test_gradients_add_up_and_frozen_weights_get_none",
         ),
         Mutant(
             "nobody asks who listens to gradients",
-            FUSED,
-            " and not p._backward_hooks and not p._post_accumulate_grad_hooks",
-            "",
-            "tests/nn/test_fused.py::test_whoever_listens_to_a_weights_gradient_hears_it",
+            CHOOSE,
+            "if weight._backward_hooks or weight._post_accumulate_grad_hooks:",
+            "if False:",
+            "tests/backends/test_choose.py::test_a_hook_on_a_weights_gradient_is_called",
+        ),
+        Mutant(
+            "a subclass is taken for what it descends from",
+            STAGES,
+            'if cls not in PRIMITIVES and "stage" not in vars(cls):',
+            'if cls not in PRIMITIVES and not hasattr(cls, "stage"):',
+            "tests/backends/test_choose.py::test_a_subclass_of_any_part_runs_itself",
+        ),
+        Mutant(
+            "hooks are passed by",
+            STAGES,
+            "if listeners(part) or any(GLOBAL_HOOKS):",
+            "if False:",
+            "tests/backends/test_choose.py::test_a_hook_on_any_part_is_called_acting_and_learning",
+        ),
+        Mutant(
+            "what was looked at once is never looked at again",
+            CHOOSE,
+            "if state.described is None or not state.described.snapshot.holds():",
+            "if state.described is None:",
+            "tests/backends/test_choose.py::test_a_changed_part_runs_itself",
+        ),
+        Mutant(
+            "strengths that have changed are not noticed",
+            PROGRAM,
+            "known is None or not torch.equal(known[0], relation.weight)",
+            "known is None",
+            "tests/backends/test_kernels.py::test_weights_changed_in_any_way_are_seen",
         ),
         Mutant(
             "the kernels are told that values are not clipped",
-            "attn_rl/nn/fused/losses.py",
+            "attn_rl/backends/kernels/losses.py",
             "-1.0 if weights.clip_values is None else weights.clip_values",
             "-1.0",
-            "tests/nn/test_losses.py::test_figures_and_gradients_are_those_of_autograd",
+            "tests/backends/test_losses.py::test_figures_and_gradients_are_those_of_autograd",
         ),
         Mutant(
             "gradients come from a pass since overwritten",
-            FUSED,
-            "_Encode.spare.pop()",
-            "_Encode.spare[0]",
-            "tests/nn/test_fused.py::test_two_passes_may_wait_for_their_gradients",
+            PROGRAM,
+            "self.pool.pop() if self.pool else",
+            "self.pool[0] if self.pool else",
+            "tests/backends/test_kernels.py::test_two_passes_may_wait_for_their_gradients_and_a_kept_graph_may_be_used_again",
+        ),
+        Mutant(
+            "a wrong backend is believed",
+            PPO,
+            "if not apart <= TOLERANCE:",
+            "if False:",
+            "tests/sb3/test_first_minibatch.py::"
+            "test_a_backend_that_computes_something_else_is_found_on_the_first_minibatch",
         ),
     ]
 KILLERS = sorted({mutant.killer for mutant in MUTANTS})

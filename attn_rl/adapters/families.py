@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,14 @@ class Family:
         extra: the optional dependency of attn_rl that installs it.
         wrapper: ``module:class`` of the wrapper that gives it entities.
         slow: a step takes so long that each environment gets a process of its own.
+        words: key in the arguments, however deep -> all that a run's file may give there; nothing where the package
+            takes names of code or files. Texts under other keys are refused out of a file anyway.
     """
 
     extra: str
     wrapper: str
     slow: bool = False
+    words: Mapping[str, Collection[Any]] = field(default_factory=dict)
 
     def load(self) -> type[gym.Wrapper]:
         """Import the wrapper."""
@@ -33,8 +37,20 @@ class Family:
         return wrapper
 
 
+HIGHWAY_WORDS = {
+    "type": ("Kinematics", "DiscreteMetaAction", "DiscreteAction", "ContinuousAction"),
+    "features": (
+        *("presence", "x", "y", "vx", "vy", "heading", "cos_h", "sin_h", "cos_d", "sin_d"),
+        *("long_off", "lat_off", "ang_off"),
+    ),
+    "order": ("sorted", "shuffled"),
+    "destination": ("o0", "o1", "o2", "o3", None),
+    "other_vehicles_type": (),
+    "class_path": (),
+}
+
 FAMILIES = {
-    "highway_env": Family("highway", "attn_rl.adapters.highway:HighwayEntities", slow=True),
+    "highway_env": Family("highway", "attn_rl.adapters.highway:HighwayEntities", slow=True, words=HIGHWAY_WORDS),
     "minigrid": Family("minigrid", "attn_rl.adapters.minigrid:MiniGridEntities"),
 }
 """Top-level package -> family."""
@@ -107,15 +123,36 @@ def make_env(env_id: str, **kwargs: Any) -> gym.Env:
     Args:
         env_id: a Gymnasium id, e.g. ``"highway_env:highway-fast-v0"``.
         kwargs: arguments of the environment, and of the family's wrapper (``capacity``, ...).
+            ``render_mode="rgb_array"`` is left out where the environment draws no such pictures.
 
     Raises:
         ValueError: the package is not installed, or the wrapper cannot serve this environment.
     """
     spec = find_spec(env_id)
+    if kwargs.get("render_mode") == "rgb_array" and not draws(spec):
+        del kwargs["render_mode"]
     family = family_of(spec)
     if family is None:
-        return gym.make(spec, **kwargs)
+        return _make(spec, kwargs)
     wrapper = family.load()
     known = list(inspect.signature(wrapper.__init__).parameters)[2:]  # after self and env
     own = {name: kwargs.pop(name) for name in known if name in kwargs}
-    return wrapper(gym.make(spec, **kwargs), **own)
+    return wrapper(_make(spec, kwargs), **own)
+
+
+def draws(spec: EnvSpec) -> bool:
+    """Whether the class of an environment offers ``render_mode="rgb_array"``; True where a function makes it."""
+    entry = spec.entry_point
+    metadata = getattr(load_env_creator(entry) if isinstance(entry, str) else entry, "metadata", None)
+    modes = metadata.get("render_modes") if isinstance(metadata, Mapping) else None
+    return modes is None or "rgb_array" in modes
+
+
+def _make(spec: EnvSpec, kwargs: dict[str, Any]) -> gym.Env:
+    """``gymnasium.make``; without the render mode where the constructor does not take it, as SB3 does."""
+    try:
+        return gym.make(spec, **kwargs)
+    except TypeError:
+        if kwargs.get("render_mode") != "rgb_array":
+            raise
+    return gym.make(spec, **{name: value for name, value in kwargs.items() if name != "render_mode"})

@@ -168,9 +168,11 @@ class AttentionNetwork(SetNetwork):
         self, mode: str, widths: Mapping[str, int], groups: Sequence[Group], n_heads: int, n_layers: int
     ) -> Relations | None:
         if mode not in MODES:
-            raise ValueError(f"relations={mode!r} is unknown; choose one of {MODES}")
+            raise ValueError(f"relations={mode!r} is unknown; choose one of {', '.join(map(repr, MODES))}")
         if mode == "off":
             return None
+        if mode == "features":
+            groups = [group for group in groups if group.compare == "feature"]
         made = Relations(
             widths,
             groups,
@@ -180,7 +182,7 @@ class AttentionNetwork(SetNetwork):
             order=self.order,
             ego_reads=self.readout.needs == EGO,
             entities_read=not self.reads_first,
-            auto=mode == "auto",
+            auto=mode in ("auto", "features"),
         )
         compared = {group.kind for group in made.columns}
         idle = dict.fromkeys(g.kind for g in groups if g.compare != "feature" and g.kind not in compared)

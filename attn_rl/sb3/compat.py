@@ -6,6 +6,8 @@ here. ``tests/test_compat.py`` checks all of these names against the installed v
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from stable_baselines3.common.vec_env.subproc_vec_env import _stack_obs, _worker
 from torch import Tensor
@@ -40,6 +42,21 @@ def stack_observations(observations: list[Any], space: spaces.Space[Any]) -> Vec
 def forget_seeds(env: VecEnv) -> None:
     """Take back a seed that was set for the next reset."""
     env._reset_seeds()
+
+
+def look_before_saving(env: DummyVecEnv, look: Callable[[int, Any], None]) -> None:
+    """Show each observation before the environment casts and broadcasts it into its own arrays.
+
+    Args:
+        env: to change; a second call replaces the first.
+        look: is given the index of the environment and the observation; what it raises stops the step.
+    """
+    env._save_obs = partial(_look_and_save, env, look)  # type: ignore[method-assign]
+
+
+def _look_and_save(env: DummyVecEnv, look: Callable[[int, Any], None], index: int, observation: VecEnvObs) -> None:
+    look(index, observation)
+    type(env)._save_obs(env, index, observation)
 
 
 def set_up(agent: BaseAlgorithm) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import gymnasium as gym
 import torch
@@ -146,16 +146,7 @@ class EntityAttentionExtractor(EntityExtractor):
                 "kinds are given, but relations are off by default: pass relations='declared' to compare them",
                 stacklevel=3,
             )
-        mode = network.get("relations", "off")
-        if mode not in get_args(RelationsMode):
-            raise ValueError(
-                f"relations={mode!r} is unknown; choose one of {', '.join(map(repr, get_args(RelationsMode)))}"
-            )
-        groups = [own_features(t.name, t.features) for t in spec.types]
-        if mode == "features":  # to the network: nothing is declared
-            network = network | {"relations": "auto"}
-        else:
-            groups = comparable_groups(spec) + groups
+        groups = comparable_groups(spec) + [own_features(t.name, t.features) for t in spec.types]
         return AttentionNetwork(
             spec.widths, _ego_width(spec), entity_rows=pointer is not None, groups=groups, **network
         )

@@ -16,6 +16,7 @@ from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.training.guarded_ppo import GuardedPPO
 from attn_rl.training.policies import NETWORK_SETTINGS, find_policy
 from attn_rl.training.presets import PPO_SETTINGS, Preset, Settings, find_preset, override, preset_of, read_preset
+from attn_rl.training.ranges import check_products
 from attn_rl.vec_envs.adapter import make_vec_env
 from attn_rl.vec_envs.guarded import MAX_ABS_REWARD, GuardedVecEnv
 from attn_rl.vec_envs.wrapper_check import check_wrappers
@@ -59,13 +60,14 @@ def make_agent(
     if not isinstance(env, str | VecEnv):
         raise TypeError(
             f"env is a {type(env).__name__}, expected an SB3 VecEnv or an id: "
-            "make_vec_env(id, n_envs), or DummyVecEnv([lambda: your_env])"
+            "make_vec_env(id, n_envs), or make_vec_env(a class or function that makes it, n_envs)"
         )
     find_policy(policy)
     check_device(device)
     preset = find_preset(env) if isinstance(env, str) else preset_of_env(env)
     schedules = {name: settings.pop(name) for name in SCHEDULES if callable(settings.get(name))}
     chosen = override(preset.settings(policy), settings)
+    check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
     check_actions(env.action_space)

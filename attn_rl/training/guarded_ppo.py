@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from attn_rl.compat import sum_of_norms
+from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.sb3.ppo import EntityPPO, Losses, Samples, UpdateLog
-from attn_rl.vec_envs.guarded import GuardError
+from attn_rl.vec_envs.observation_form import GuardError
+from attn_rl.vec_envs.policy_input import check_policy_input
 
 REFUSED = "refused.npz"
 """File in the run folder that keeps what a gate refused."""
@@ -45,7 +47,31 @@ class GuardedPPO(EntityPPO):
     """:class:`EntityPPO` that stops where a loss, a gradient or a weight is not finite; it learns the same bit for bit.
 
     It stops before such a loss or gradient reaches a weight, and after a step that made a weight so.
+
+    Attributes:
+        check_observations: :meth:`predict` refuses what it could answer only with nonsense; False saves some ten
+            microseconds a call.
     """
+
+    check_observations = True
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Choose actions for one observation or a batch, as SB3's ``predict``.
+
+        Raises:
+            ValueError: the observation makes no sense, see :func:`attn_rl.vec_envs.policy_input.check_policy_input`;
+                not for policies that look through an extractor of another package.
+        """
+        extractor = getattr(self.policy, "features_extractor", None)
+        if self.check_observations and isinstance(extractor, EntityExtractor):
+            check_policy_input(observation, self.observation_space, extractor.spec)
+        return super().predict(observation, state, episode_start, deterministic)
 
     def train(self) -> None:
         """Optimise on the rollout just collected."""

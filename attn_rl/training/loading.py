@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from attn_rl.regular_files import refuse_irregular
 from attn_rl.sb3.compat import ENVIRONMENT_BOUND, set_up, unsaved_names
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
-from attn_rl.training.run.agent_state import DoesNotFit, restore_weights
-from attn_rl.training.run.checkpoint import STATE, Checkpoint, newest_checkpoint, read_checkpoint
-from attn_rl.training.run.resume import checked_config, refuse_foreign_module, settings_of
+from attn_rl.training.guarded_ppo import GuardedPPO
+from attn_rl.training.resizing import Capacity, with_capacity
+from attn_rl.training.run.agent_state import needed_bytes, restore_weights
+from attn_rl.training.run.checkpoint import STATE, Checkpoint, Sizes, newest_checkpoint, read_checkpoint
+from attn_rl.training.run.optimizer_state import DoesNotFit
+from attn_rl.training.run.state_form import refuse_wrong_state, settings_of
+from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 from attn_rl.vec_envs.adapter import make_vec_env
 
 Agent = TypeVar("Agent", bound=BaseAlgorithm)
 
 
-def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", trust: bool = False) -> EntityPPO:
+def load(
+    path: str | Path,
+    env: VecEnv | None = None,
+    *,
+    capacity: Capacity | None = None,
+    device: str = "cpu",
+    trust: bool = False,
+) -> EntityPPO:
     """Load a trained agent, also into an environment with more entity slots.
 
     A run, also one that is still going or was killed, is rebuilt from its newest valid checkpoint through
@@ -30,16 +43,29 @@ def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", tr
     Args:
         path: a run folder, one of its checkpoints, or a model zip of SB3.
         env: to act and learn in; None: of a run, the environment that it was trained in.
+        capacity: to act on observations of so many slots, per entity type or for all, without an environment that has
+            them. Of a run, the environment that it was trained in is made, to read its spaces, and closed.
         device: torch's name of it.
         trust: unpickle a bare zip, which executes whatever code its author put there.
 
     Raises:
-        ValueError: a path that is none of these, a zip without ``trust``, weights that do not fit the environment, an
-            environment whose module was not imported.
+        ValueError: ``env`` and ``capacity`` together, a path that is none of these, a zip without ``trust``, weights
+            that do not fit the environment, an environment whose module was not imported, or arguments of one that are
+            more than data (:mod:`attn_rl.training.run.stored_environment`).
     """
+    if capacity is not None:
+        if env is not None:
+            raise ValueError(
+                "both env= and capacity= were given; the environment says how many slots there are: leave one"
+            )
+        agent = load(path, device=device, trust=trust)
+        larger = adapt(agent, with_capacity(agent, capacity))
+        if agent.env is not None:
+            agent.env.close()
+        return larger
     path = Path(path)
     if path.is_dir():
-        return _rebuild(find_checkpoint(path), env, device)
+        return _rebuild(path, env, device)
     if not path.is_file():
         raise ValueError(f"{path} is neither a run folder, nor a checkpoint, nor a model zip; check the path")
     if not trust:
@@ -47,33 +73,65 @@ def load(path: str | Path, env: VecEnv | None = None, *, device: str = "cpu", tr
             f"{path} is a bare SB3 zip: loading it executes the code its author put there. Pass trust=True if you know "
             "where it comes from, or give the run folder that it lies in"
         )
-    model = EntityPPO.load(path, device=device)
+    model = GuardedPPO.load(path, device=device)
     return model if env is None else adapt(model, env)
 
 
-def find_checkpoint(path: Path) -> Checkpoint:
+def find_checkpoint(path: Path, needed: Sizes | Callable[[dict[str, Any]], Sizes]) -> Checkpoint:
     """Read a checkpoint, or the newest valid one of a run folder; warn of damaged ones.
+
+    Args:
+        path: of either.
+        needed: bytes that the agent needs (:func:`attn_rl.training.run.agent_state.needed_bytes`), or a function that
+            finds them from a checkpoint's state.
 
     Raises:
         DamagedCheckpoint: none is valid.
+        IrregularFile: something in the folder is a link, a FIFO or a device.
     """
+
+    def admit(state: dict[str, Any]) -> Sizes:
+        refuse_wrong_state(state)
+        return needed(state) if callable(needed) else needed
+
+    if not path.is_dir():
+        raise ValueError(f"{path} is neither a run folder nor a checkpoint; give runs/<name>")
+    refuse_irregular(path)
     if (path / STATE).exists():
-        return read_checkpoint(path)
-    _, checkpoint, skipped = newest_checkpoint(path)
+        return read_checkpoint(path, admit)
+    _, checkpoint, skipped = newest_checkpoint(path, admit)
     for reason in skipped:
         warnings.warn(f"skipped a damaged checkpoint: {reason}", stacklevel=3)
     return checkpoint
 
 
-def _rebuild(checkpoint: Checkpoint, env: VecEnv | None, device: str) -> EntityPPO:
-    config = checked_config(checkpoint)
-    if env is None:
-        refuse_foreign_module(config["env"])
-        env = make_vec_env(config["env"], config["n_envs"], seed=config["seed"], env_kwargs=config["env_kwargs"])
-    agent = make_agent(env, config["policy"], device=device, **vars(settings_of(config)))
+def _rebuild(path: Path, env: VecEnv | None, device: str) -> EntityPPO:
+    agents: list[EntityPPO] = []
+
+    def build(state: dict[str, Any]) -> Sizes:
+        config = state["config"]
+        agents[:] = [
+            make_agent(
+                _stored_env(config) if env is None else env,
+                config["policy"],
+                device=device,
+                **vars(settings_of(config)),
+            )
+        ]
+        return needed_bytes(agents[0])
+
+    checkpoint = find_checkpoint(path, build)
+    agent = agents[0]
     restore_weights(agent, checkpoint)
     agent.num_timesteps = checkpoint.state["counters"]["num_timesteps"]
     return agent
+
+
+def _stored_env(config: dict[str, Any]) -> VecEnv:
+    """The environment that a run was trained in, as its checkpoint says."""
+    refuse_foreign_module(config["env"])
+    refuse_stored_arguments(config["env"], config["env_kwargs"], config["n_envs"])
+    return make_vec_env(config["env"], config["n_envs"], seed=config["seed"], env_kwargs=config["env_kwargs"])
 
 
 def adapt(model: Agent, env: VecEnv) -> Agent:

@@ -17,6 +17,12 @@ MAX_WIDTH, MAX_HIDDEN_LAYERS = 8192, 16
 anything else complains."""
 
 
+MAX_WEIGHTS = 1 << 28
+"""Weights of the blocks of a network, 8 x d_model^2 x n_layers: a gigabyte."""
+MAX_ROLLOUT = 1 << 26
+"""Steps of a rollout over all environments."""
+
+
 class Range(NamedTuple):
     """Numbers from ``least`` to ``most``, both allowed unless ``above``: then ``least`` itself is not."""
 
@@ -107,6 +113,27 @@ def check_value(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} is unknown; {did_you_mean(value, CHOICES[name])}")
     if name == "net_arch":
         _check_net_arch(value)
+
+
+def check_products(values: Mapping[str, Any]) -> None:
+    """Check what would fill the memory together, though each value is in its range.
+
+    Args:
+        values: settings and arguments of a run by name; others are ignored.
+
+    Raises:
+        ValueError: naming the values, what they make and what is expected.
+    """
+    _check_product(values, {"d_model": 2, "n_layers": 1}, MAX_WEIGHTS // 8)
+    _check_product(values, {"n_envs": 1, "n_steps": 1}, MAX_ROLLOUT)
+
+
+def _check_product(values: Mapping[str, Any], powers: Mapping[str, int], most: int) -> None:
+    total = math.prod(values.get(name, 1) ** power for name, power in powers.items())
+    if total > most:
+        got = ", ".join(f"{name}={values[name]:,}" for name in powers if name in values)
+        rule = " x ".join(name if power == 1 else f"{name}^{power}" for name, power in powers.items())
+        raise ValueError(f"{got} are too large together; expected {rule} of at most {most:,}, got {total:,}")
 
 
 def did_you_mean(name: Any, known: Sequence[Any]) -> str:

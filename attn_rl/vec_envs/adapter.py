@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import VectorizeMode
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from attn_rl.adapters import find_spec
-from attn_rl.vec_envs.copies import make_copies
+from attn_rl.vec_envs.copies import check_request, make_copies
+from attn_rl.vec_envs.infos import infos_by_row
 from attn_rl.vec_envs.replayable import Resumable
 from attn_rl.wrappers.base import Info
 
@@ -27,7 +29,7 @@ _SINGLE_SPACES = {
 
 
 def make_vec_env(
-    env_id: str,
+    env_id: str | Callable[..., gym.Env],
     n_envs: int = 1,
     seed: int | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -49,7 +51,9 @@ def make_vec_env(
     :class:`attn_rl.vec_envs.replayable.ReplayableEnv`, so that a run can resume in the middle of their episodes.
 
     Args:
-        env_id: a Gymnasium id, with the module that registers it if need be (``envs:AttnRL/Seek-v0``).
+        env_id: a Gymnasium id, with the module that registers it if need be (``envs:AttnRL/Seek-v0``); or, as SB3's
+            ``make_vec_env`` takes it, a class or function that returns a new environment at every call:
+            ``lambda: SequenceToEntities(gymnasium.make("Some-v0"), capacity=9)``.
         n_envs: number of sub-environments.
         seed: of the first reset; None: random.
         env_kwargs: arguments of the environment (and of the family's wrapper).
@@ -61,10 +65,16 @@ def make_vec_env(
 
     Returns:
         A :class:`VectorEnvAdapter`, or a ``vec_env_cls`` with ``Monitor``.
+
+    Raises:
+        TypeError: ``env_id`` makes no environments (it may be one), or an argument is of another type.
+        ValueError: an observation space that no array holds, with the wrapper that helps; no environments.
     """
-    kwargs = {"render_mode": "rgb_array", **(env_kwargs or {})}
-    spec = find_spec(env_id)
-    if vec_env_cls is None and spec.vector_entry_point is not None and not spec.additional_wrappers:
+    check_request(env_id, n_envs, seed, env_kwargs)
+    n_envs, seed = int(n_envs), None if seed is None else int(seed)
+    spec = find_spec(env_id) if isinstance(env_id, str) and vec_env_cls is None else None
+    if spec is not None and spec.vector_entry_point is not None and not spec.additional_wrappers:
+        kwargs = {"render_mode": "rgb_array", **(env_kwargs or {})}
         mode = VectorizeMode.VECTOR_ENTRY_POINT
         env = gym.make_vec(spec, num_envs=n_envs, vectorization_mode=mode, **kwargs)
         if env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
@@ -87,14 +97,23 @@ class VectorEnvAdapter(VecEnv):
 
     Args:
         env: a vector environment that resets its sub-environments in the step that ends their
-            episode, or a Sync/AsyncVectorEnv that does so in the next step (then this class resets them).
+            episode, or a Sync/AsyncVectorEnv that does so in the next step (then this class resets them). An outermost
+            ``DictInfoToList`` is taken off: SB3 gets a list anyway.
 
     Raises:
+        TypeError: for anything else.
         ValueError: for another autoreset mode. A native batch with next-step autoreset cannot be
             served: its reset takes a step that SB3 would take for a transition.
     """
 
     def __init__(self, env: VectorEnv):
+        if not isinstance(env, VectorEnv):
+            raise TypeError(
+                f"env is a {type(env).__name__}; expected a gymnasium.vector.VectorEnv. Of an id, a class or a "
+                "function that returns an environment, make_vec_env makes what SB3 takes"
+            )
+        if isinstance(env, DictInfoToList):
+            env = env.env
         mode = env.metadata.get("autoreset_mode")
         can_reset_some = isinstance(env.unwrapped, (SyncVectorEnv, AsyncVectorEnv))
         if mode is not AutoresetMode.SAME_STEP and not (mode is AutoresetMode.NEXT_STEP and can_reset_some):
@@ -119,7 +138,12 @@ class VectorEnvAdapter(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._returns[:], self._lengths[:] = 0, 0
-        self.reset_infos = _infos_of(infos, np.arange(self.num_envs))
+        if not isinstance(infos, Mapping):
+            raise ValueError(
+                f"{type(self.env).__name__} hands out infos as a {type(infos).__name__}; expected Gymnasium's dict of "
+                "arrays, one entry per environment; remove the wrapper: SB3 gets a list from here"
+            )
+        self.reset_infos = infos_by_row(infos, np.arange(self.num_envs))
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -144,14 +168,14 @@ class VectorEnvAdapter(VecEnv):
     def _finish(self, obs: Any, gym_infos: Info, rows: np.ndarray, dones: np.ndarray) -> tuple[Any, list[Info]]:
         """Return the observation after resets, and the info of each episode that ended."""
         if self._same_step:
-            ends = _infos_of(gym_infos["final_info"], rows)
+            ends = infos_by_row(gym_infos["final_info"], rows)
             last = [gym_infos["final_obs"][row] for row in rows]
-            starts = _infos_of(gym_infos, rows, without=("final_obs", "final_info"))
+            starts = infos_by_row(gym_infos, rows, without=("final_obs", "final_info"))
         else:
-            ends = _infos_of(gym_infos, rows)
+            ends = infos_by_row(gym_infos, rows)
             last = [_row(obs, row) for row in rows]
             obs, reset_infos = self.env.reset(options={"reset_mask": dones.copy()})
-            starts = _infos_of(reset_infos, rows)
+            starts = infos_by_row(reset_infos, rows)
         elapsed = round(time.time() - self._start, 6)
         for row, info, final, start in zip(rows.tolist(), ends, last, starts, strict=True):
             info["terminal_observation"] = final
@@ -251,7 +275,8 @@ class VectorEnvAdapter(VecEnv):
     def _resumable(self) -> Resumable:
         game = self.env.unwrapped
         if not isinstance(game, Resumable):
-            raise ValueError(f"{type(game).__name__} has no get_state(): it cannot be resumed exactly")
+            missing = "set_state" if getattr(game, "get_state", None) else "get_state"
+            raise ValueError(f"{type(game).__name__} has no {missing}(): it cannot be resumed exactly")
         return game
 
     def _chosen(self, indices: VecEnvIndices) -> list[gym.Env]:
@@ -273,20 +298,3 @@ def _row(batch: Any, row: int) -> Any:
     if isinstance(batch, Mapping):
         return {key: _row(value, row) for key, value in batch.items()}
     return np.array(batch[row])
-
-
-def _infos_of(infos: Mapping[str, Any], rows: np.ndarray, without: Sequence[str] = ()) -> list[Info]:
-    """Turn Gymnasium's dict of arrays with presence masks (``_key``) into one dict for each row."""
-    result: list[Info] = [{} for _ in rows]
-    for key, values in infos.items():
-        mask = infos.get(f"_{key}")
-        if mask is None or key in without:
-            continue
-        if isinstance(values, Mapping):
-            parts: Sequence[Any] = _infos_of(values, rows)
-        else:
-            parts = values[rows].tolist() if values.ndim == 1 else list(values[rows])
-        for info, part, told in zip(result, parts, mask[rows].tolist(), strict=True):
-            if told:
-                info[key] = part
-    return result

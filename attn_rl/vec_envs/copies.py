@@ -1,10 +1,11 @@
-"""Separate copies of an environment, for ids without a native batch."""
+"""Separate copies of an environment, for whatever has no native batch; and what may be asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import gymnasium as gym
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
@@ -13,10 +14,43 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from attn_rl.adapters import family_of, find_spec, make_env
 from attn_rl.vec_envs.replayable import ReplayableEnv
 from attn_rl.vec_envs.supervised import SupervisedVecEnv
+from attn_rl.wrappers.advice import require_fixed_shapes
+
+
+def check_request(env_id: Any, n_envs: Any, seed: Any, env_kwargs: Any) -> None:
+    """Raise where the arguments of :func:`attn_rl.make_vec_env` cannot be meant.
+
+    Raises:
+        TypeError: something that makes no environments, or an argument of another type.
+        ValueError: a number out of range.
+    """
+    name = type(env_id).__name__
+    if isinstance(env_id, VecEnv | gym.vector.VectorEnv):
+        use = "VectorEnvAdapter(env) hands it to SB3" if isinstance(env_id, gym.vector.VectorEnv) else "use it as it is"
+        raise TypeError(f"env_id is a vector environment ({name}) already: {use}")
+    if isinstance(env_id, gym.Env):
+        raise TypeError(
+            f"env_id is an environment ({name}), and copies are needed: pass its class, or a function that makes a new "
+            f"one at every call, e.g. `lambda: {name}(...)`"
+        )
+    if not isinstance(env_id, str) and not callable(env_id):
+        raise TypeError(
+            f"env_id is a {name}; expected an id (str), a class, or a function that returns a new environment"
+        )
+    if not isinstance(n_envs, SupportsIndex):
+        raise TypeError(f"n_envs={n_envs!r}; expected a whole number, 1 or more")
+    if not isinstance(seed, SupportsIndex | None):
+        raise TypeError(f"seed={seed!r}; expected a whole number or None")
+    if not isinstance(env_kwargs, Mapping | None):
+        raise TypeError(f"env_kwargs={env_kwargs!r}; expected a dict, the environment's arguments by name")
+    if index(n_envs) < 1:
+        raise ValueError(f"n_envs={n_envs}; expected 1 or more")
+    if seed is not None and index(seed) < 0:
+        raise ValueError(f"seed={seed}; expected 0 or more, or None for a random one")
 
 
 def make_copies(
-    env_id: str,
+    env_id: str | Callable[..., gym.Env],
     n_envs: int,
     seed: int | None,
     env_kwargs: dict[str, Any],
@@ -28,15 +62,16 @@ def make_copies(
     Args:
         limits: of :class:`SupervisedVecEnv`, where each copy gets a process of its own.
     """
-    family = family_of(find_spec(env_id))
-    make: str | Callable[..., gym.Env] = env_id
-    if family is not None:
-        make = partial(make_env, env_id, render_mode="rgb_array")
-    if vec_env_cls is None and family is not None and family.slow and n_envs > 1:
-        vec_env_cls = SubprocVecEnv
+    if isinstance(env_id, str):
+        family = family_of(find_spec(env_id))
+        if vec_env_cls is None and family is not None and family.slow and n_envs > 1:
+            vec_env_cls = SubprocVecEnv
+        make: Callable[..., gym.Env] = partial(make_env, env_id, render_mode="rgb_array")
+    else:
+        make = env_id
     supervised = vec_env_cls is SubprocVecEnv
     copies = sb3_make_vec_env(
-        make,
+        partial(_make_one, make),
         n_envs,
         seed,
         env_kwargs=env_kwargs,
@@ -47,3 +82,12 @@ def make_copies(
     for i in range(n_envs):
         copies.set_attr("index", i, indices=[i])
     return copies
+
+
+def _make_one(make: Callable[..., gym.Env], **env_kwargs: Any) -> gym.Env:
+    """A single environment, checked before anything is built around it."""
+    env = make(**env_kwargs)
+    if not isinstance(env, gym.Env):
+        raise TypeError(f"{make} returned a {type(env).__name__}; expected a new gymnasium.Env at every call")
+    require_fixed_shapes(env.observation_space)
+    return env

@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from attn_rl.entities import EntitySpec
+from attn_rl.entities import ACTION_MASK, EntitySpec
+from attn_rl.sb3.compat import look_before_saving
+from attn_rl.vec_envs.observation_form import GuardError, check_form
+from attn_rl.vec_envs.policy_input import MAX_ABS_OBSERVATION
 
 MAX_ABS_REWARD = 1e6
 """Rewards beyond this are refused unless the run declares more."""
 
-MAX_ABS_OBSERVATION = 1e9
-"""Bound where an observation space has none: squares of such features still fit float32."""
-
 ROUNDING = 1e-4
 """How far beyond a bound b is taken for rounding, as a multiple of max(1, |b|)."""
 
-
-class GuardError(ValueError):
-    """A gate refused something.
-
-    Attributes:
-        batch: what it was refused with, arrays by name.
-    """
-
-    def __init__(self, message: str, batch: Mapping[str, np.ndarray]) -> None:
-        super().__init__(message)
-        self.batch = dict(batch)
+LAST = "(the last of its episode)"
 
 
 @dataclass
@@ -75,9 +67,11 @@ class Block:
 class GuardedVecEnv(VecEnvWrapper):
     """Stop at the first impossible observation or reward, before anything is learned from it.
 
-    Checked at every reset and step: keys, shapes, dtypes; presence flags and action masks in {0, 1}; the ego and
-    present rows finite and inside the bounds of their space (absent rows may hold anything; what ``VecNormalize``
-    scales has no bounds); rewards finite and no larger than ``max_abs_reward``. Costs two reductions per key and step.
+    Checked at every reset and step: keys, shapes, dtypes (of a ``DummyVecEnv`` before it casts and broadcasts them);
+    presence flags and action masks in {0, 1}; the ego and present rows finite and inside the bounds of their space
+    (absent rows may hold anything; what ``VecNormalize`` scales has no bounds); rewards finite and no larger than
+    ``max_abs_reward``. An action mask that allows nothing is no error; it is warned of once. Costs two reductions per
+    key and step.
 
     Args:
         env: any SB3 vector environment.
@@ -96,11 +90,16 @@ class GuardedVecEnv(VecEnvWrapper):
         for key in _normalized_keys(env):
             self._blocks[key].low, self._blocks[key].high = -MAX_ABS_OBSERVATION, MAX_ABS_OBSERVATION
         self._actions: np.ndarray | None = None
+        self._when = "reset"
+        self._choices = _choices(env) if spec.action_mask else []
+        self._look_before_casting()
 
     def reset(self) -> VecEnvObs:
         """Reset and check."""
+        self._when = "reset"
         obs = self.venv.reset()
-        self._check_observation(obs, "reset", range(self.num_envs))
+        self.check_observation(obs, "reset", range(self.num_envs))
+        self._warn_of_empty_masks(obs)
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -114,16 +113,44 @@ class GuardedVecEnv(VecEnvWrapper):
         Raises:
             GuardError: naming the environment, the step, the key and the value.
         """
+        self._when = f"step {self.steps + 1}"
         obs, rewards, dones, infos = self.venv.step_wait()
         self.steps += 1
-        self._check_observation(obs, f"step {self.steps}", range(self.num_envs))
+        self.check_observation(obs, self._when, range(self.num_envs))
         self._check_rewards(rewards, obs)
         ends = [i for i in np.flatnonzero(dones).tolist() if infos[i].get("TimeLimit.truncated")]
+        ends = [i for i in ends if infos[i].get("terminal_observation") is not None]
         if ends:  # SB3 asks the value of no other terminal observation
             self._check_terminal([infos[i]["terminal_observation"] for i in ends], ends)
+        self._warn_of_empty_masks(obs)
         return obs, rewards, dones, infos
 
-    def _check_observation(self, obs: Any, when: str, rows: Sequence[int]) -> None:
+    def _look_before_casting(self) -> None:
+        """Have a DummyVecEnv show each observation before it copies it into its own arrays; the last guard looks."""
+        base = self.venv
+        while isinstance(base, VecEnvWrapper):
+            base = base.venv
+        if isinstance(base, DummyVecEnv):
+            look_before_saving(base, partial(self._check_one, base))
+
+    def _check_one(self, base: DummyVecEnv, index: int, obs: Any) -> None:
+        where = f"environment {index}, {self._when}"
+        if self._when != "reset" and base.buf_dones[index]:
+            last = base.buf_infos[index]["terminal_observation"]
+            check_form(last, base.observation_space, f"{where} {LAST}")
+        check_form(obs, base.observation_space, where)
+
+    def check_observation(self, obs: Any, when: str, rows: Sequence[int]) -> None:
+        """Raise where a batch of observations is impossible.
+
+        Args:
+            obs: one array, or arrays by key, each with one row per environment.
+            when: for the message: ``"reset"``, ``"step 7"``.
+            rows: the environments that the rows are of, for the message.
+
+        Raises:
+            GuardError: naming the environment, ``when``, the key and the value.
+        """
         blocks = obs if isinstance(obs, Mapping) else {"": obs}
         if blocks.keys() != self._blocks.keys():
             self._refuse(f"{when}: the observation has keys {sorted(blocks)}, expected {sorted(self._blocks)}", obs)
@@ -138,17 +165,27 @@ class GuardedVecEnv(VecEnvWrapper):
                 self._refuse(_describe(name, block, wrong, expected, when, rows), obs)
 
     def _check_terminal(self, observations: list[Any], rows: list[int]) -> None:
-        when = f"step {self.steps} (the last of its episode)"
-        try:
-            batches = [(_stacked(observations), rows)]
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-        ):  # of unequal keys, dtypes or shapes: one by one the wrong one is named
-            batches = [(_stacked([obs]), [row]) for row, obs in zip(rows, observations, strict=True)]
-        for batch, those in batches:
-            self._check_observation(batch, when, those)
+        when = f"{self._when} {LAST}"
+        checked = [
+            check_form(obs, self.observation_space, f"environment {row}, {when}")
+            for row, obs in zip(rows, observations, strict=True)
+        ]
+        batch = {key: np.stack([blocks[key] for blocks in checked]) for key in self._blocks}
+        self.check_observation(batch.get("", batch), when, rows)
+
+    def _warn_of_empty_masks(self, obs: Any) -> None:
+        """Say, the first time, that nothing can be chosen: the policy then takes choice 0 with certainty."""
+        for part, columns in enumerate(self._choices):
+            allowed = obs[ACTION_MASK][:, columns].any(1)
+            if not allowed.all():
+                nothing = "no action" if len(self._choices) == 1 else f"no choice in part {part} of the action"
+                warnings.warn(
+                    f"environment {int(allowed.argmin())}, {self._when}: action_mask allows {nothing}; choice 0 is "
+                    "taken with certainty. Allow at least one, or end the episode before (this is said once)",
+                    stacklevel=4,
+                )
+                self._choices = []
+                return
 
     def _check_rewards(self, rewards: np.ndarray, obs: Any) -> None:
         if np.abs(rewards).max() <= self.max_abs_reward:
@@ -171,12 +208,23 @@ class GuardedVecEnv(VecEnvWrapper):
 
 def _blocks(space: spaces.Space[object], spec: EntitySpec) -> dict[str, Block]:
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
-    flags = {t.presence_key for t in spec.types} | {"action_mask"}
+    flags = {t.presence_key for t in spec.types} | {ACTION_MASK}
     blocks = {key: _block(part, key in flags) for key, part in parts.items()}
     for entity_type in spec.types:
         block = blocks["" if spec.plain else entity_type.name]
         block.presence_key, block.presence_column = entity_type.presence_key, entity_type.presence_column
     return blocks
+
+
+def _choices(env: VecEnv) -> list[slice]:
+    """Where the flags of each part of the action stand in a mask; none for actions that cannot be masked."""
+    space = env.action_space
+    if isinstance(space, spaces.Discrete):
+        sizes = [int(space.n)]
+    else:
+        sizes = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 else []
+    ends = np.cumsum(sizes, dtype=int).tolist()
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 def _normalized_keys(env: VecEnv) -> set[str]:
@@ -207,12 +255,6 @@ def _naming(rows: Sequence[int]) -> str:
     return (
         f"environments {rows[0]}-{rows[-1]}" if isinstance(rows, range) else f"environments {', '.join(map(str, rows))}"
     )
-
-
-def _stacked(observations: list[Any]) -> Any:
-    if isinstance(observations[0], Mapping):
-        return {key: _stacked([obs[key] for obs in observations]) for key in observations[0]}
-    return np.stack(observations, dtype=np.asarray(observations[0]).dtype, casting="no")
 
 
 def _describe(name: str, block: np.ndarray, wrong: np.ndarray, expected: Block, when: str, rows: Sequence[int]) -> str:

@@ -8,9 +8,9 @@ from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 
-from attn_rl.vec_envs.guarded import GuardError
+from attn_rl.vec_envs.observation_form import check_form
 
 
 @runtime_checkable
@@ -24,7 +24,7 @@ class Resumable(Protocol):
         """Go on where :meth:`get_state` was called."""
 
 
-class ReplayableEnv(gym.Wrapper):
+class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
     """Remember how the running episode began and which actions followed, so that a replay restores it.
 
     An episode begins from a seed, or from the generator as the last one left it (``np_random``; an environment with
@@ -32,12 +32,13 @@ class ReplayableEnv(gym.Wrapper):
     differs, because the environment depends on anything else, a new episode begins, and the caller is told so. Wrappers
     inside (``TimeLimit``, ``Monitor``) are put back by the replay as well.
 
-    ``DummyVecEnv`` copies observations into arrays of its own: a wrong shape is broadcast, a wrong dtype cast. So both
-    are checked here.
+    The form of observations is checked here (:mod:`attn_rl.vec_envs.observation_form`): ``DummyVecEnv`` would cast and
+    broadcast it away.
     """
 
     def __init__(self, env: gym.Env) -> None:
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
         self.index = 0
         self._begun: dict[str, Any] | None = None
         self._actions: list[np.ndarray] = []
@@ -99,17 +100,7 @@ class ReplayableEnv(gym.Wrapper):
             game.np_random.bit_generator.state = source["np_random"]
 
     def _checked(self, obs: Any) -> Any:
-        space = self.observation_space
-        parts = space.spaces if isinstance(space, spaces.Dict) else {"": space}
-        blocks = obs if isinstance(obs, Mapping) else {"": obs}
-        where = f"environment {self.index}, step {len(self._actions)} of its episode"
-        if blocks.keys() != parts.keys():
-            raise GuardError(f"{where}: the observation has keys {sorted(blocks)}, expected {sorted(parts)}", {})
-        for key, part in parts.items():
-            block, dtype = np.asarray(blocks[key]), np.dtype(part.dtype)
-            if block.shape != part.shape or not np.can_cast(block.dtype, dtype, "same_kind"):
-                got, wanted = f"{block.dtype} of shape {block.shape}", f"{dtype} of shape {part.shape}"
-                raise GuardError(f"{where}: observation {key!r} is {got}, expected {wanted}", {key: block})
+        check_form(obs, self.observation_space, f"environment {self.index}, step {len(self._actions)} of its episode")
         return obs
 
 

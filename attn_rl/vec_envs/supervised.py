@@ -104,7 +104,12 @@ class SupervisedVecEnv(SubprocVecEnv):
         methods = mp.get_all_start_methods()
         self._context: Any = mp.get_context(start_method or ("forkserver" if "forkserver" in methods else "spawn"))
         self.remotes: Any = [self._spawn(i) for i in range(len(env_fns))]
-        all_spaces = [self._ask(link, "get_spaces") for link in self.remotes]
+        try:
+            all_spaces = [self._ask(link, "get_spaces") for link in self.remotes]
+        except WorkerFailed:  # the others may be about to say the same
+            for link in self.remotes:
+                link.end()
+            raise
         VecEnv.__init__(self, len(env_fns), *all_spaces[0])
         self._latest: list[Any] = [None] * self.num_envs
 

@@ -21,7 +21,7 @@ def check_wrappers(env: VecEnv, presence: str | int | None = None) -> None:
     Raises:
         ValueError: entities or their presence are normalised slot by slot, or frames with a presence column stacked.
     """
-    if any(env.env_is_wrapped(gym.wrappers.NormalizeObservation)):
+    if _is_wrapped(env, gym.wrappers.NormalizeObservation):
         raise ValueError(_SLOT_BY_SLOT.format("NormalizeObservation", "the observation", "remove the wrapper"))
     while isinstance(env, VecEnvWrapper):
         if isinstance(env, VecNormalize) and (blocks := _normalized_blocks(env)):
@@ -40,6 +40,13 @@ _SLOT_BY_SLOT = (
     "{} scales {} with statistics per slot: the policy would no longer treat entities alike, and absent rows and "
     "presence would no longer be zeros and ones; {}. The policy normalises inside the network (normalize=True)"
 )
+
+
+def _is_wrapped(env: VecEnv, wrapper: type[gym.Wrapper]) -> bool:
+    try:
+        return any(env.env_is_wrapped(wrapper))
+    except AttributeError:  # what it wraps cannot be asked, see attn_rl.entities.env_metadata
+        return False
 
 
 def _normalized_blocks(env: VecNormalize) -> list[str]:

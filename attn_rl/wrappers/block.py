@@ -56,7 +56,12 @@ class EntityBlock:
     ) -> None:
         if capacity < 1:
             raise ValueError(f"{name!r}: capacity={capacity}; expected 1 or more slots")
-        if len(set(features)) != len(features) or not features:
+        if not features:
+            raise ValueError(
+                f"{name!r} has no features; give entities that merely exist one constant feature (a column of ones), "
+                "or leave them out of the observation"
+            )
+        if len(set(features)) != len(features):
             raise ValueError(f"{name!r}: features={tuple(features)}; expected one distinct name per feature")
         self.name, self.features, self.capacity = name, tuple(features), int(capacity)
         self.low = np.broadcast_to(np.asarray(low, np.float32), (len(features),))

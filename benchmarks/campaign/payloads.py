@@ -150,7 +150,7 @@ KINDS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "pickle as state": (replace_file("state.json", pickle.dumps(Payload())), "is not JSON"),
     "header of 2^60 bytes": (replace_file("model.safetensors", struct.pack("<Q", 1 << 60)), "no safetensors file"),
     "files outside the checkpoint": (change_state(outside_files), "lists the files"),
-    "a link outside the run": (link_outside, "no plain file"),
+    "a link outside the run": (link_outside, "is a link"),
     "a class to build": (lambda run: forge_config(run, policy="os.system"), "policy='os.system' is unknown"),
     "an environment's module": (foreign_module, "runs that module's code"),
     "poisoned SB3 zip": (sb3_zip, "executes the code its author put there"),

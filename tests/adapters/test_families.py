@@ -45,6 +45,74 @@ def test_a_family_gets_its_wrapper_and_each_its_own_arguments(crowd):
     assert env.observation_space["items"].shape == (5, 3)
 
 
+class Blind(Crowd):
+    """Draws nothing."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class Terminal(Crowd):
+    """Draws letters only."""
+
+    metadata = {"render_modes": ["ansi"]}
+
+
+class Boastful(gym.Env):
+    """Says that it draws, and takes no arguments at all."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+    observation_space = spaces.Sequence(spaces.Box(0, 1, (3,)))
+    action_space = spaces.Discrete(2)
+
+
+CREATORS = {  # how an environment comes to be -> the mode in which it draws pictures
+    "a class that draws": (Crowd, "rgb_array"),
+    "a class that draws nothing": (Blind, None),
+    "a class that draws letters": (Terminal, None),
+    "a class that takes no arguments": (Boastful, None),
+    "a class by name": (f"{__name__}:Blind", None),
+    "a function that takes the mode": (lambda render_mode=None: Crowd(render_mode=render_mode), "rgb_array"),
+    "a function that takes anything": (lambda **kwargs: Crowd(**kwargs), "rgb_array"),
+    "a function that takes nothing": (lambda: Blind(), None),
+    "a function that takes anything but it": (lambda **kwargs: Blind(**kwargs), None),
+}
+
+
+@pytest.mark.parametrize("creator", CREATORS)
+def test_pictures_are_asked_for_where_there_are_any_and_nobody_is_warned(creator: str, recwarn):
+    entry, mode = CREATORS[creator]
+    gym.register("Test/Drawn-v0", entry)
+    try:
+        env = make_env("Test/Drawn-v0", render_mode="rgb_array")
+        wrapped = SequenceToEntities(env, capacity=5)
+        assert wrapped.render_mode == mode
+    finally:
+        del gym.registry["Test/Drawn-v0"]
+    assert [str(w.message) for w in recwarn if "render_mode" in str(w.message)] == []
+
+
+def test_a_wrong_argument_is_still_named():
+    gym.register("Test/Drawn-v0", Crowd)
+    try:
+        with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+            make_env("Test/Drawn-v0", render_mode="rgb_array", colour="red")
+    finally:
+        del gym.registry["Test/Drawn-v0"]
+
+
+def test_another_mode_is_passed_on_as_it_is(recwarn):
+    gym.register("Test/Drawn-v0", Terminal)
+    try:
+        assert make_env("Test/Drawn-v0", render_mode="ansi").render_mode == "ansi"
+        make_env("Test/Drawn-v0", render_mode="human")
+    finally:
+        del gym.registry["Test/Drawn-v0"]
+    assert any("not in the possible render_modes" in str(w.message) for w in recwarn)
+
+
 def test_each_copy_of_a_slow_family_gets_a_process(crowd, monkeypatch):
     class Processes(DummyVecEnv):
         """Stands for processes, which would not know the family that this test invents."""

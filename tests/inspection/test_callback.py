@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -17,9 +18,17 @@ from PIL import Image
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from attn_rl import AttentionCallback, DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, load
+from attn_rl import (
+    AttentionCallback,
+    DeepSetsExtractor,
+    EntityAttentionExtractor,
+    EntityAttentionPolicy,
+    load,
+    make_vec_env,
+)
 from attn_rl import record_attention as record
 from attn_rl.inspection import draw
 from attn_rl.inspection.measure.history import History
@@ -220,3 +229,48 @@ def _without_pointer(probe: ProbeRecord) -> ProbeRecord:
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="every=0"):
         AttentionCallback(TypedBandit(), every=0)
+
+
+# ---- what the constructor takes -----------------------------------------------------------------------
+
+
+def test_an_id_stands_for_a_probe_environment_of_its_own():
+    callback = AttentionCallback(SEEK, n_scenes=2, n_pictures=1)
+    assert callback.probe_env.render_mode == "rgb_array"
+    make_ppo(SEEK).learn(ROLLOUT, callback=callback)
+    assert len(callback.history.steps) == 1
+
+
+class BareBandit(TypedBandit):
+    """Draws nothing and takes no render_mode."""
+
+
+def test_an_id_without_pictures_warns_of_nothing(recwarn):
+    gym.register("Test/Bandit-v0", BareBandit)
+    try:
+        AttentionCallback("Test/Bandit-v0")
+    finally:
+        del gym.registry["Test/Bandit-v0"]
+    assert [str(w.message) for w in recwarn] == []
+
+
+NO_PROBE = {
+    "our vector environment": (lambda: make_vec_env(SEEK, 2), "a vector environment (VectorEnvAdapter)"),
+    "SB3's": (lambda: DummyVecEnv([TypedBandit]), "a vector environment (DummyVecEnv)"),
+    "Gymnasium's": (lambda: gym.vector.SyncVectorEnv([TypedBandit]), "a vector environment (SyncVectorEnv)"),
+    "an agent": (lambda: make_ppo(SEEK), "a PPO"),
+    "a class": (lambda: TypedBandit, "a class (TypedBandit)"),
+    "nothing": (lambda: None, "a NoneType"),
+    "a path": (lambda: Path("runs"), f"a {type(Path()).__name__}"),
+}
+
+
+@pytest.mark.parametrize("what", NO_PROBE)
+def test_what_is_no_single_environment_is_refused_at_construction(what: str):
+    make, got = NO_PROBE[what]
+    with pytest.raises(TypeError) as error:
+        AttentionCallback(make())
+    assert str(error.value) == (
+        f'probe_env is {got}; expected a single environment that nobody else steps: its id ("envs:AttnRL/Seek-v0"), or '
+        'attn_rl.adapters.make_env(id, render_mode="rgb_array")'
+    )

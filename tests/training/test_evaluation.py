@@ -33,7 +33,7 @@ class OwnNetwork(SetNetwork):
         super().__init__()
         self.attention = MultiHeadAttention(6, 2)
 
-    def encode(self, ego, entities):
+    def forward(self, ego, entities):
         (x, present), *_ = entities.values()
         return self.attention(x[:, :1], x, present)[:, 0], None
 

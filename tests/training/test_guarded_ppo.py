@@ -159,8 +159,8 @@ class Truncating(gym.Env):
     ("last", "message"),
     [
         (np.nan, r"observation 'items'\[0, 0\] is nan"),
-        (np.zeros((1, 3), np.float32), r"observation 'items' is float32 of shape \(1, 1, 3\)"),
-        (np.zeros((2, 3)), r"observation 'items' is float64 of"),
+        (np.zeros((1, 3), np.float32), r"observation 'items' is float32 of shape \(1, 3\)"),
+        (np.zeros((2, 3), complex), r"observation 'items' is complex128 of"),
     ],
 )
 def test_a_terminal_observation_is_checked_too(last, message: str):
@@ -271,3 +271,56 @@ def test_guards_change_no_bit_of_what_is_learned(monkeypatch: pytest.MonkeyPatch
     assert type(plain) is EntityPPO
     weights = guarded.policy.state_dict()
     assert all(torch.equal(weights[name], other) for name, other in plain.policy.state_dict().items())
+
+
+# ---- an action mask that leaves nothing to choose --------------------------------------------------
+
+
+class Masked(gym.Env):
+    """Masks by the step it is in; ends after four."""
+
+    def __init__(self, masks: dict[int, list[int]], action_space: gym.Space):
+        self.masks, self.action_space = masks, action_space
+        self.n = int(sum(getattr(action_space, "nvec", [getattr(action_space, "n", 0)])))
+        blocks = {"items": gym.spaces.Box(-1, 1, (2, 3), np.float32), "action_mask": gym.spaces.MultiBinary(self.n)}
+        self.observation_space = gym.spaces.Dict(blocks)
+
+    def look(self):
+        mask = np.array(self.masks.get(self.t, [1] * self.n), np.int8)
+        return {"items": np.zeros((2, 3), np.float32), "action_mask": mask}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.look(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self.look(), 0.0, self.t == 4, False, {}
+
+
+EMPTY_MASKS = {
+    "at a reset": (gym.spaces.Discrete(3), {0: [0, 0, 0]}, "environment 1, reset: action_mask allows no action"),
+    "at a step": (gym.spaces.Discrete(3), {2: [0, 0, 0]}, "environment 1, step 2: action_mask allows no action"),
+    "in one part of an action": (
+        gym.spaces.MultiDiscrete([2, 3]),
+        {1: [1, 0, 0, 0, 0]},
+        "environment 1, step 1: action_mask allows no choice in part 1 of the action",
+    ),
+}
+
+
+@pytest.mark.parametrize("where", EMPTY_MASKS)
+def test_a_mask_that_allows_nothing_is_said_once(where: str):
+    space, masks, message = EMPTY_MASKS[where]
+    env = DummyVecEnv([lambda: Masked({}, space), lambda: Masked(masks, space)])
+    agent = make_agent(env, seed=0, n_steps=12, batch_size=24, n_epochs=1)
+    with pytest.warns(UserWarning, match=rf"^{message}.* choice 0 is taken.* said once") as said:
+        agent.learn(48)
+    assert len([w for w in said if "action_mask" in str(w.message)]) == 1
+
+
+@pytest.mark.parametrize("masks", [{}, {1: [0, 0, 1]}, {4: [0, 0, 0]}], ids=["all", "one", "none after the last step"])
+def test_a_mask_that_allows_something_or_is_acted_on_by_nobody_is_not_spoken_of(masks, recwarn):
+    make_agent(DummyVecEnv([lambda: Masked(masks, gym.spaces.Discrete(3))]), seed=0, n_steps=9).learn(18)
+    assert [str(w.message) for w in recwarn if "action_mask" in str(w.message)] == []

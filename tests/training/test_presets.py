@@ -138,7 +138,7 @@ def test_an_unknown_setting_is_refused_with_the_nearest_name():
 
 
 def test_make_agent_says_what_it_takes():
-    with pytest.raises(TypeError, match=r"env is a Table, expected an SB3 VecEnv or an id: .*DummyVecEnv\(\[lambda"):
+    with pytest.raises(TypeError, match=r"env is a Table, expected an SB3 VecEnv or an id: .*make_vec_env\(a class"):
         make_agent(Table())
 
 

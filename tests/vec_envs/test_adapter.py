@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers.vector import DictInfoToList, FilterObservation
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -194,6 +195,46 @@ def test_autoreset_modes_that_cannot_be_served_are_refused():
     native = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="vector_entry_point")
     with pytest.raises(ValueError, match="CartPoleVectorEnv has metadata"):
         VectorEnvAdapter(native)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_infos_as_lists_are_what_sb3_wants_anyway(mode):
+    reference = DummyVecEnv([lambda: Monitor(Countdown())] * 3)
+    assert_same_rollouts(VectorEnvAdapter(DictInfoToList(sync(mode))), reference, steps=20)
+
+
+class InfosAsLists(gym.vector.VectorWrapper):
+    """Somebody's own, which cannot be taken off."""
+
+    def reset(self, **kwargs):
+        return self.env.reset(**kwargs)[0], [{}] * self.num_envs
+
+
+def test_somebody_elses_lists_of_infos_are_refused_in_words():
+    message = (
+        "InfosAsLists hands out infos as a list; expected .* dict of arrays.*; remove the wrapper: SB3 gets a list"
+    )
+    with pytest.raises(ValueError, match=message):
+        VectorEnvAdapter(InfosAsLists(sync(AutoresetMode.SAME_STEP))).reset()
+
+
+@pytest.mark.parametrize("make", [Countdown, lambda: DummyVecEnv([Countdown]), lambda: None, lambda: SEEK])
+def test_what_is_no_vector_environment_of_gymnasium_is_refused_by_type(make):
+    env = make()
+    message = f"env is a {type(env).__name__}; expected a gymnasium.vector.VectorEnv.*make_vec_env"
+    with pytest.raises(TypeError, match=message):
+        VectorEnvAdapter(env)
+
+
+def test_wrappers_that_refuse_same_step_work_in_the_sync_mode():
+    keys = ["items", "items_present"]
+    with pytest.raises(ValueError, match="Expected autoreset_mode to be NEXT_STEP"):
+        FilterObservation(make_vec_env(SEEK, 2).env, keys)
+    copies = gym.make_vec(SEEK, num_envs=2, vectorization_mode="sync")
+    model = PPO(EntityAttentionPolicy, VectorEnvAdapter(FilterObservation(copies, keys)), n_steps=40, batch_size=80)
+    model.learn(80)
+    assert len(model.ep_info_buffer) > 0
+    assert list(model.observation_space.spaces) == keys
 
 
 def test_an_id_without_a_native_batch_is_made_of_copies():

@@ -86,7 +86,11 @@ def test_refused_rows(rows, message):
 REFUSED_ARGUMENTS = [
     ({"capacity": 0}, "'items': capacity=0; expected 1 or more slots"),
     ({"features": ("a", "a")}, "'items': features=('a', 'a'); expected one distinct name per feature"),
-    ({"features": ()}, "'items': features=(); expected one distinct name per feature"),
+    (
+        {"features": ()},
+        "'items' has no features; give entities that merely exist one constant feature (a column of ones), or leave "
+        "them out of the observation",
+    ),
     ({"overflow": "drop"}, "'items': overflow='drop'; expected 'error' or 'nearest'"),
     ({"by": "dx"}, "'items': by=('dx',) needs overflow='nearest'; add it, or leave by out"),
     (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,13 @@ class History:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> History:
-        """Rebuild from what :meth:`get_state` returned."""
+        """Rebuild from what :meth:`get_state` returned.
+
+        Raises:
+            ValueError: a state that no history could have had.
+        """
+        if not _is_history(state):
+            raise ValueError("the history of attention is none: expected equally many steps and masses, and numbers")
         return cls(**{**state, "by_feature": [np.array(row) for row in state["by_feature"]]})
 
     def add(self, step: int, record: AttentionRecord) -> None:
@@ -60,6 +67,23 @@ class History:
         self.by_feature.append(
             np.array([share[known][bins == b].mean() if (bins == b).any() else np.nan for b in range(N_BINS)])
         )
+
+
+def _is_history(state: Any) -> bool:
+    """Whether a value out of a file could come from :meth:`History.get_state`."""
+    if not isinstance(state, Mapping) or state.keys() != {each.name for each in fields(History)}:
+        return False
+    steps, mass, edges, rows = (state[name] for name in ("steps", "mass", "edges", "by_feature"))
+    if not isinstance(state["feature"], str) or not all(isinstance(each, list) for each in (steps, mass, edges, rows)):
+        return False
+    counted = len(mass) == len(steps) >= len(rows) and len(edges) in (0, N_BINS + 1)
+    masses = all(isinstance(each, Mapping) and _are_numbers(each.values()) for each in mass)
+    bins = all(isinstance(row, list) and len(row) == N_BINS and _are_numbers(row) for row in rows)
+    return counted and masses and bins and all(type(step) is int for step in steps) and _are_numbers(edges)
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(type(value) in (int, float) and not abs(value) > sys.maxsize for value in values)  # NaN: an empty bin
 
 
 def feature_values(record: AttentionRecord, feature: str) -> np.ndarray:

@@ -13,7 +13,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
+from attn_rl.adapters import make_env
 from attn_rl.backends.choose import explain
 from attn_rl.inspection.draw import View, named_views, pictures
 from attn_rl.inspection.measure.history import History
@@ -45,8 +47,9 @@ class AttentionCallback(BaseCallback):
     lists every tag.
 
     Args:
-        probe_env: a single Gymnasium environment that nobody else steps, with ``render_mode="rgb_array"`` for
-            pictures; where it tells ``entity_positions()`` and ``relevant()``, so do the records.
+        probe_env: an id, of which an environment is made; or a single Gymnasium environment that nobody else steps,
+            with ``render_mode="rgb_array"`` for pictures. Where it tells ``entity_positions()`` and ``relevant()``, so
+            do the records.
         run_dir: the run's folder; None = no files.
         every: rollouts between records; more where a run would keep more than 50 records.
         n_scenes: probe states.
@@ -55,11 +58,15 @@ class AttentionCallback(BaseCallback):
             functions of a :class:`~attn_rl.inspection.measure.probe_record.ProbeRecord` that return one; None = all of
             ``VIEWS``.
         settings: hyper-parameters for the HParams tab and the text page.
+
+    Raises:
+        TypeError: ``probe_env`` is something else, e.g. the vector environment that the agent learns in.
+        ValueError: a number out of range.
     """
 
     def __init__(
         self,
-        probe_env: gym.Env,
+        probe_env: gym.Env | str,
         run_dir: str | Path | None = None,
         every: int = 20,
         *,
@@ -74,7 +81,7 @@ class AttentionCallback(BaseCallback):
                 f"every={every}, n_scenes={n_scenes}, n_pictures={n_pictures}; expected every >= 1 and "
                 "1 <= n_pictures <= n_scenes"
             )
-        self.probe_env, self.every = probe_env, every
+        self.probe_env, self.every = _single(probe_env), every
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.n_scenes, self.n_pictures, self.settings = n_scenes, n_pictures, dict(settings or {})
         self.views = named_views(views)
@@ -91,8 +98,15 @@ class AttentionCallback(BaseCallback):
         return {"rollouts": self._rollouts, "next_record": self._next_record, "history": self.history.get_state()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`get_state` was called; before ``learn``."""
-        self._rollouts, self._next_record = state["rollouts"], state["next_record"]
+        """Go on where :meth:`get_state` was called; before ``learn``.
+
+        Raises:
+            ValueError: a state that no callback could have had.
+        """
+        counts = state["rollouts"], state["next_record"]
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"rollouts and next record are {counts}; expected whole numbers")
+        self._rollouts, self._next_record = counts
         self.history = History.from_state(state["history"])
         self._resumed = True
 
@@ -103,8 +117,13 @@ class AttentionCallback(BaseCallback):
             self._scenes = probe_scenes(self.probe_env, n_slots, self.n_scenes, self.n_pictures)
         if not self._resumed:
             self._rollouts, self._next_record = 0, self.num_timesteps
-            about = {"schema": spec.as_dict(), "command": shlex.join(sys.argv), "backends": explain(self.model)}
-            add_about(self.logger, **about, settings=self.settings)
+            add_about(
+                self.logger,
+                schema=spec.as_dict(),
+                command=shlex.join(sys.argv),
+                backends=explain(self.model),
+                settings=self.settings,
+            )
         self._resumed = False
 
     def _on_rollout_start(self) -> None:
@@ -161,3 +180,18 @@ class AttentionCallback(BaseCallback):
     def _record_scalars(self, found: Mapping[str, float]) -> None:
         for tag, value in found.items():
             self.logger.record(tag, np.float32(value).item(), exclude=QUIET)
+
+
+def _single(env: Any) -> gym.Env:
+    """The environment given, or made of the id given."""
+    if isinstance(env, str):
+        return make_env(env, render_mode="rgb_array")
+    if isinstance(env, gym.Env):
+        return env
+    name = type(env).__name__
+    many = isinstance(env, VecEnv | gym.vector.VectorEnv)
+    got = f"vector environment ({name})" if many else f"class ({env.__name__})" if isinstance(env, type) else name
+    raise TypeError(
+        f"probe_env is a {got}; expected a single environment that nobody else steps: its id "
+        '("envs:AttnRL/Seek-v0"), or attn_rl.adapters.make_env(id, render_mode="rgb_array")'
+    )

@@ -20,7 +20,7 @@ from attn_rl.nn.relations.terms import CarriedPositions, Pair, RelationScores, S
 from attn_rl.nn.stages import Described, GroupStage, KindStage, Opaque, RelationStage, ScalingStage, stage_of
 from attn_rl.nn.token_order import TokenOrder
 
-MODES = ("auto", "declared", "off")
+MODES = ("auto", "declared", "features", "off")
 
 
 class Strength(NamedTuple):

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load as parse_tensors
 from safetensors.numpy import save as serialize_tensors
+
+from attn_rl.regular_files import IrregularFile, read_regular
 
 SCHEMA = 1
 """Version of the layout described in ``docs/reliability.md``; a reader refuses others."""
@@ -26,7 +29,21 @@ STATE = "state.json"
 PARTS = ("model", "optimizer", "environment")
 """Tensor files of a checkpoint: ``<part>.safetensors``."""
 
+MAX_STATE_BYTES = 16 << 20
+"""Largest ``state.json`` that is written or read: a hundred times what thousands of environments need."""
+
+MAX_DEPTH = 32
+"""Deepest nesting of JSON that is read."""
+
+SPARE_BYTES = 64 << 20
+"""How much a tensor file may hold beyond four times what its agent needs."""
+
+MAX_TENSOR_BYTES = 1 << 30
+"""Largest tensor file that is read where no agent says what it needs."""
+
 Arrays = dict[str, np.ndarray]
+Sizes = Mapping[str, int]
+"""Part of a checkpoint -> bytes that an agent needs of it."""
 
 
 class DamagedCheckpoint(ValueError):
@@ -62,7 +79,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     before gives way only then.
 
     Raises:
-        ValueError: a weight, statistic or optimiser moment is not finite: such a state is never saved.
+        ValueError: a weight, statistic or optimiser moment is not finite, or the environments' state is larger than
+            what would be read again: such a state is never saved.
         OSError: the disk is full, say; then ``path`` is as it was.
     """
     for part in ("model", "optimizer"):
@@ -70,6 +88,11 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     files = {f"{part}.safetensors": _serialize(getattr(checkpoint, part)) for part in PARTS}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     files[STATE] = _sealed({"schema": SCHEMA, "files": digests} | checkpoint.state)
+    if len(files[STATE]) > MAX_STATE_BYTES:
+        raise ValueError(
+            f"the state of the environments takes {len(files[STATE]):,} bytes of JSON; expected at most "
+            f"{MAX_STATE_BYTES:,}: let get_state() return NumPy arrays instead of lists"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent)
     temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
@@ -98,19 +121,38 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read and verify a checkpoint. Nothing in it is executed: tensors are safetensors, the rest is JSON.
+def read_state(path: Path) -> dict[str, Any]:
+    """Read and verify what a checkpoint says in JSON.
 
     Raises:
         DamagedCheckpoint: with what is wrong.
     """
-    state = _unsealed(_read(path, STATE), path)
+    state = _unsealed(_read(path, STATE, MAX_STATE_BYTES), path)
     if state.get("schema") != SCHEMA:
         raise DamagedCheckpoint(f"{path / STATE} has schema {state.get('schema')!r}; this version reads {SCHEMA}")
     expected = [f"{part}.safetensors" for part in PARTS]
     if not isinstance(state.get("files"), dict) or sorted(state["files"]) != sorted(expected):
         raise DamagedCheckpoint(f"{path / STATE} lists the files {state.get('files')!r}; expected {expected}")
-    parts = {part: _parse(path, f"{part}.safetensors", state["files"]) for part in PARTS}
+    return state
+
+
+def read_checkpoint(path: Path, admit: Callable[[dict[str, Any]], Sizes] | None = None) -> Checkpoint:
+    """Read and verify a checkpoint. Nothing in it is executed: tensors are safetensors, the rest is JSON.
+
+    Args:
+        path: its directory.
+        admit: is given the state before any tensor is read; says how many bytes the agent needs of each part, or
+            raises :class:`DamagedCheckpoint`.
+
+    Raises:
+        DamagedCheckpoint: with what is wrong.
+    """
+    state = read_state(path)
+    needed = admit(state) if admit is not None else {}
+    parts = {}
+    for part in PARTS:
+        most = 4 * needed[part] + SPARE_BYTES if part in needed else MAX_TENSOR_BYTES
+        parts[part] = _parse(path, f"{part}.safetensors", state["files"], most)
     for part in ("model", "optimizer"):
         refuse_non_finite(parts[part], str(path / f"{part}.safetensors"))
     return Checkpoint(state, **parts)
@@ -133,8 +175,14 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in found if re.fullmatch(r"step-\d{12}", path.name)), reverse=True)
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint, list[str]]:
+def newest_checkpoint(
+    folder: Path, admit: Callable[[dict[str, Any]], Sizes] | None = None
+) -> tuple[Path, Checkpoint, list[str]]:
     """Read the newest valid checkpoint of a run.
+
+    Args:
+        folder: of the run.
+        admit: see :func:`read_checkpoint`.
 
     Returns:
         Where it is, what it holds, and why each newer one was skipped.
@@ -145,7 +193,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, Checkpoint, list[str]]:
     skipped: list[str] = []
     for path in list_checkpoints(folder):
         try:
-            return path, read_checkpoint(path), skipped
+            return path, read_checkpoint(path, admit), skipped
         except DamagedCheckpoint as error:
             skipped.append(str(error))
     reasons = "".join(f"\n  {reason}" for reason in skipped)
@@ -165,21 +213,41 @@ def _serialize(arrays: Arrays) -> bytes:
     return serialize_tensors({name: np.array(array, order="C") for name, array in arrays.items()})
 
 
-def _parse(path: Path, name: str, digests: dict[str, str]) -> Arrays:
-    data = _read(path, name)
+def _parse(path: Path, name: str, digests: dict[str, str], most: int) -> Arrays:
+    data = _read(path, name, most)
     if hashlib.sha256(data).hexdigest() != digests[name]:
         raise DamagedCheckpoint(f"{path / name} is damaged: its SHA-256 is not the one that {STATE} states")
     try:
         return parse_tensors(data)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise DamagedCheckpoint(f"{path / name} is no safetensors file: {error}") from error
 
 
-def _read(path: Path, name: str) -> bytes:
-    file = path / name
-    if path.is_symlink() or file.is_symlink() or not file.is_file():
-        raise DamagedCheckpoint(f"{file} is missing, or no plain file")
-    return file.read_bytes()
+def _read(path: Path, name: str, most: int) -> bytes:
+    if path.is_symlink():
+        raise DamagedCheckpoint(f"{path} is a link; expected a folder")
+    try:
+        return read_regular(path / name, most)
+    except IrregularFile as error:
+        raise DamagedCheckpoint(str(error)) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DamagedCheckpoint(f"{path / name} is missing") from error
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse JSON that is not nested deeper than :data:`MAX_DEPTH`.
+
+    Raises:
+        ValueError, RecursionError: no such JSON.
+    """
+    content = json.loads(data)
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        nested = [each for each in level if isinstance(each, (dict, list))]
+        level = [value for each in nested for value in (each.values() if isinstance(each, dict) else each)]
+    if any(isinstance(each, (dict, list)) for each in level):
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    return content
 
 
 def _dump(content: dict[str, Any]) -> str:
@@ -195,7 +263,7 @@ def _sealed(content: dict[str, Any]) -> bytes:
 def _unsealed(data: bytes, path: Path) -> dict[str, Any]:
     """The content of :func:`_sealed` JSON; every byte counts, white space too."""
     try:
-        content: dict[str, Any] = json.loads(data)
+        content: dict[str, Any] = parse_json(data)
         intact = isinstance(content, dict) and _sealed({k: v for k, v in content.items() if k != "sha256"}) == data
     except (ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f"{path / STATE} is not JSON: {error}") from error

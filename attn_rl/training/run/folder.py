@@ -6,12 +6,19 @@ import json
 import os
 import platform
 import re
+import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+from attn_rl.training.guarded_ppo import REFUSED
+from attn_rl.training.run.checkpoint import list_checkpoints
+from attn_rl.training.run.lock import locked
 
 PACKAGES = ("attn_rl", "gymnasium", "numpy", "stable-baselines3", "tensorboard", "torch")
 
@@ -36,11 +43,32 @@ def create_run_folder(runs_dir: Path, env_id: str, policy: str, seed: int, name:
             f"run name {folder_name!r} would not be one plain folder inside {runs_dir}; "
             "use letters, digits, '.', '_' and '-', starting with a letter or digit"
         )
-    folder = runs_dir / folder_name
-    if folder.exists():
-        raise ValueError(f"{folder} exists already; choose another --run-name (nothing is overwritten)")
-    folder.mkdir(parents=True)
-    return folder
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    for number in count(1):  # runs that begin in the same second
+        folder = runs_dir / (folder_name if number == 1 else f"{folder_name}-{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            if name is not None:
+                break
+    raise ValueError(f"{folder} exists already; choose another --run-name (nothing is overwritten)")
+
+
+@contextmanager
+def owned(folder: Path, *, new: bool) -> Iterator[None]:
+    """Write into a run folder alone; a ``new`` run that ends before it saved anything leaves no folder behind.
+
+    Raises:
+        RunInUse: another process writes there.
+    """
+    try:
+        with locked(folder):
+            yield
+    except BaseException:
+        if new and not list_checkpoints(folder) and not (folder / REFUSED).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def versions() -> dict[str, str]:

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from attn_rl.adapters.families import FAMILIES
-from attn_rl.training.presets import Settings, from_json
-from attn_rl.training.run.checkpoint import Checkpoint, DamagedCheckpoint, list_checkpoints, newest_checkpoint
-from attn_rl.training.run.save_callback import rewind_events
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-TRUSTED_MODULES = ("envs", *FAMILIES)
-"""Packages that an environment id in a file may import; others must have been imported by the user."""
+from attn_rl.regular_files import read_regular, refuse_irregular
+from attn_rl.training.run.agent_state import needed_bytes, restore
+from attn_rl.training.run.checkpoint import Checkpoint, list_checkpoints, newest_checkpoint, parse_json
+from attn_rl.training.run.json_form import WrongForm
+from attn_rl.training.run.state_form import refuse_wrong_config, refuse_wrong_state, settings_of
+from attn_rl.training.run.written_files import lost_files, rewind_events
+
+ARGS = "args.json"
+MAX_ARGS_BYTES = 1 << 20
 
 
-def begin_again(folder: Path) -> Checkpoint:
-    """Read the newest valid checkpoint of a run and put the run folder back to that moment.
+def go_on(agent: OnPolicyAlgorithm, folder: Path) -> Checkpoint:
+    """Put an agent where the newest valid checkpoint of its run stands, then the run folder back to that moment.
 
-    Damaged newer checkpoints are reported and set aside (``*.damaged``), later TensorBoard events cut.
+    Nothing in the folder is changed before agent and environments fit. Damaged newer checkpoints are reported and set
+    aside (``*.damaged``), later TensorBoard events cut; files that the checkpoint knows and that are gone or cut are
+    reported.
 
     Raises:
-        ValueError: the run has no valid checkpoint.
+        ValueError: the run has no valid checkpoint, or one of another agent.
     """
-    path, checkpoint, skipped = newest_checkpoint(folder)
-    for reason in skipped:
-        print(f"skipped a damaged checkpoint: {reason}", file=sys.stderr)
+    refuse_irregular(folder)
+    needed = needed_bytes(agent)
+
+    def admit(state: dict[str, Any]) -> dict[str, int]:
+        refuse_wrong_state(state)
+        return needed
+
+    path, checkpoint, skipped = newest_checkpoint(folder, admit)
+    for loss in restore(agent, checkpoint):
+        print(loss)
+    sizes = checkpoint.state["events"] | checkpoint.state.get("records", {})  # checkpoints of before tell no records
+    for reason in [f"skipped a damaged checkpoint: {each}" for each in skipped] + lost_files(folder, sizes):
+        print(reason, file=sys.stderr)
     for newer in list_checkpoints(folder):
         if newer.name > path.name:
             newer.rename(newer.with_name(f"{newer.name}.damaged"))
@@ -36,45 +51,23 @@ def begin_again(folder: Path) -> Checkpoint:
 
 
 def read_args(folder: Path) -> dict[str, Any]:
-    """The arguments that a run was started with.
+    """The arguments that a run was started with, as data: see :mod:`attn_rl.training.run.stored_environment`.
 
     Raises:
-        ValueError: there is no run.
+        ValueError: there is no run, something in its folder is no regular file, or the arguments are none.
     """
-    path = folder / "args.json"
+    path = folder / ARGS
     if not path.is_file():
-        raise ValueError(f"{folder} is no run folder: it has no args.json; give runs/<name>")
+        raise ValueError(f"{folder} is no run folder: it has no {ARGS}; give runs/<name>")
+    refuse_irregular(folder)
     try:
-        args: dict[str, Any] = json.loads(path.read_bytes())
+        args = parse_json(read_regular(path, MAX_ARGS_BYTES))
+        if not isinstance(args, dict):
+            raise WrongForm(f"it is a {type(args).__name__}; expected an object")
+        refuse_wrong_config(args)
         return args | {"settings": settings_of(args)}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not hold the arguments of a run: {error}") from error
-
-
-CONFIG = {"env": str, "env_kwargs": dict, "n_envs": int, "policy": str, "seed": int, "settings": dict}
-"""What must be known to rebuild agent and environments, and its type in JSON."""
-
-
-def checked_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The arguments of the run that a checkpoint is of.
-
-    Raises:
-        DamagedCheckpoint: one is missing or of another type.
-    """
-    config: dict[str, Any] = checkpoint.state.get("config") or {}
-    for name, kind in CONFIG.items():
-        if not isinstance(config, dict) or not isinstance(config.get(name), kind):
-            raise DamagedCheckpoint(f"the checkpoint's config has no {name} of type {kind.__name__}: {config!r}")
-    return config
-
-
-def settings_of(config: Mapping[str, Any]) -> Settings:
-    """Settings from JSON, where tuples have become lists.
-
-    Raises:
-        ValueError: a name that does not exist.
-    """
-    return from_json(config["settings"])
 
 
 def refuse_changes(stored: Mapping[str, Any], wanted: Mapping[str, Any], allowed: Iterable[str]) -> None:
@@ -90,17 +83,3 @@ def refuse_changes(stored: Mapping[str, Any], wanted: Mapping[str, Any], allowed
                 f"--resume goes on with {name}={value!r}, got {wanted.get(name)!r}; leave it out, or start a new run "
                 "(--load takes over the weights)"
             )
-
-
-def refuse_foreign_module(env_id: str) -> None:
-    """Raise where an environment id out of a file would import a module that the user did not.
-
-    Raises:
-        ValueError: with what to do.
-    """
-    module = env_id.rpartition(":")[0]
-    if module and module.split(".")[0] not in TRUSTED_MODULES and module not in sys.modules:
-        raise ValueError(
-            f"the file names the environment {env_id!r}: making it imports {module!r}, which runs that module's code. "
-            f"If you trust it, import {module} first or pass env=; on the command line, repeat --env {env_id}"
-        )

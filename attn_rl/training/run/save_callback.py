@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shlex
 import sys
 import time
@@ -12,16 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import TensorBoardOutputFormat
 
 from attn_rl.training.run.agent_state import capture
-from attn_rl.training.run.checkpoint import FOLDER, Checkpoint, checkpoint_name, prune, write_checkpoint
+from attn_rl.training.run.checkpoint import (
+    FOLDER,
+    Checkpoint,
+    DamagedCheckpoint,
+    checkpoint_name,
+    list_checkpoints,
+    prune,
+    write_checkpoint,
+)
 from attn_rl.training.run.interrupts import Interrupted, InterruptRequest
 from attn_rl.training.run.random_state import set_generators
+from attn_rl.training.run.written_files import event_sizes, record_sizes
 
-EVENTS = "events.out.tfevents.*"
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What the operating system says when a disk takes no more: full, quota, too large, read-only, broken."""
 
@@ -42,10 +47,12 @@ def explaining_disk_trouble(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_TROUBLE:
             raise
-        raise DiskTrouble(
-            f"cannot write in {folder}: {error.strerror}. The checkpoints in it are intact; make room, then: "
-            + resume_command(folder)
-        ) from error
+        kept = (
+            f"The checkpoints in it are intact; make room, then: {resume_command(folder)}"
+            if list_checkpoints(folder)
+            else "Nothing was saved yet; make room, then start again"
+        )
+        raise DiskTrouble(f"cannot write in {folder}: {error.strerror}. {kept}") from error
 
 
 def resume_command(folder: Path) -> str:
@@ -98,7 +105,7 @@ class SaveCallback(BaseCallback):
         if self._resumed is not None:
             for name, state in self._resumed.state["callbacks"].items():
                 if name in self.others:
-                    self.others[name].set_state(state)  # type: ignore[attr-defined]
+                    _give_back(self.others[name], name, state)
 
     def _on_training_start(self) -> None:
         self._start = time.perf_counter()
@@ -136,6 +143,7 @@ class SaveCallback(BaseCallback):
                 "seconds": self.seconds,
                 "callbacks": {name: other.get_state() for name, other in self.others.items()},
                 "events": event_sizes(self.model, self.folder),
+                "records": record_sizes(self.folder),
             }
             write_checkpoint(path, checkpoint)
         prune(self.folder, self.keep)
@@ -146,28 +154,13 @@ class SaveCallback(BaseCallback):
         raise Interrupted(signum)
 
 
-def event_sizes(model: BaseAlgorithm, folder: Path) -> dict[str, int]:
-    """Bytes of every TensorBoard event file of a run, after everything pending is on disk."""
-    for output in model.logger.output_formats:
-        if isinstance(output, TensorBoardOutputFormat):
-            output.writer.flush()
-    sizes = {}
-    for path in sorted(folder.glob(EVENTS)):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        sizes[path.name] = path.stat().st_size
-    return sizes
+def _give_back(callback: Any, name: str, state: Any) -> None:
+    """Let a callback have its state out of a file.
 
-
-def rewind_events(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Cut TensorBoard events that were written after a checkpoint: the resumed run writes them anew.
-
-    Args:
-        folder: the run folder.
-        sizes: of :func:`event_sizes` when the checkpoint was saved.
+    Raises:
+        DamagedCheckpoint: it is not one that the callback could have had.
     """
-    for path in folder.glob(EVENTS):
-        if path.name not in sizes:
-            path.unlink()
-        elif path.stat().st_size > sizes[path.name]:
-            os.truncate(path, sizes[path.name])
+    try:
+        callback.set_state(state)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DamagedCheckpoint(f"{name} does not take its state in the checkpoint: {error!r}") from error

@@ -20,7 +20,8 @@ from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.run import checkpoint
 from attn_rl.training.run.checkpoint import list_checkpoints, read_checkpoint
 from attn_rl.training.run.interrupts import InterruptRequest
-from attn_rl.training.run.save_callback import DiskTrouble, event_sizes
+from attn_rl.training.run.save_callback import DiskTrouble
+from attn_rl.training.run.written_files import event_sizes
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 SMALL = ["--n-envs", "7", "--n-steps", "11", "--batch-size", "31", "--n-epochs", "2", "--eval-episodes", "0"]

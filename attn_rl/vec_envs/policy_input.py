@@ -1,0 +1,96 @@
+"""What a policy is asked: one observation or a batch of them, checked before it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from attn_rl.entities import ACTION_MASK, EntitySpec
+from attn_rl.vec_envs.observation_form import GuardError, as_array, blocks_of, dtype_of, fits, naming, parts_of
+
+MAX_ABS_OBSERVATION = 1e9
+"""Bound where an observation space has none: squares of such features still fit float32."""
+
+WHERE = "predict"
+
+
+def check_policy_input(obs: Any, space: spaces.Space[object], spec: EntitySpec) -> None:
+    """Raise where a policy could answer only nonsense.
+
+    Absent rows may hold anything. Values beyond the bounds of the space pass: that is a question too.
+
+    Args:
+        obs: one observation, or a batch with a leading dimension in every block.
+        space: of one environment.
+        spec: the entities in it.
+
+    Raises:
+        GuardError: another key, shape or kind of dtype; presence or action mask other than 0 and 1; NaN, inf or a value
+            beyond :data:`MAX_ABS_OBSERVATION` in the ego or in an entity that is present.
+    """
+    blocks, parts = blocks_of(obs, space, WHERE), parts_of(space)
+    arrays = {key: _batched(blocks[key], part, key) for key, part in parts.items()}
+    sizes = {key: "a single observation" if n is None else f"a batch of {n}" for key, (_, n) in arrays.items()}
+    first = next(iter(sizes))
+    for key, size in sizes.items():
+        if size != sizes[first]:
+            raise GuardError(f"{WHERE}: {first!r} is {sizes[first]}, {key!r} {size}; expected all alike", {})
+    _check_flags({key: array for key, (array, _) in arrays.items()}, spec)
+    _check_features({key: array for key, (array, _) in arrays.items()}, spec)
+
+
+def _batched(value: Any, part: spaces.Space[object], key: str) -> tuple[np.ndarray, int | None]:
+    """The block with a leading dimension, and its size; None: it was a single one."""
+    name = naming(key)
+    block, dtype, shape = as_array(value, name, WHERE), dtype_of(part), part.shape or ()
+    single = block.shape == shape
+    if not (single or (block.ndim == len(shape) + 1 and block.shape[1:] == shape)) or not fits(block, dtype):
+        many = f"(n, {', '.join(map(str, shape))})"
+        raise GuardError(
+            f"{WHERE}: {name} is {block.dtype} of shape {block.shape}, expected {dtype} of shape {shape} or {many}",
+            {name: block},
+        )
+    return (block[None], None) if single else (block, len(block))
+
+
+def _check_flags(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
+    for key in (*(t.presence_key for t in spec.types), *[ACTION_MASK] * spec.action_mask):
+        if key is not None and (wrong := (arrays[key] != 0) & (arrays[key] != 1)).any():
+            row, *place = np.argwhere(wrong)[0].tolist()
+            value = arrays[key][row][tuple(place)]
+            raise GuardError(f"{WHERE}: {_of(arrays, row)}{key!r}{place} is {value}; expected 0 or 1", dict(arrays))
+
+
+def _check_features(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
+    for key, names in spec.ego:
+        if (wrong := ~(np.abs(arrays[key]) <= MAX_ABS_OBSERVATION)).any():
+            row, column = np.argwhere(wrong)[0].tolist()
+            _refuse(arrays, row, names[column], key, arrays[key][row, column])
+    for entity_type in spec.types:
+        block = arrays["" if spec.plain else entity_type.name]
+        wrong = ~(np.abs(block) <= MAX_ABS_OBSERVATION)
+        if not wrong.any():
+            continue
+        if entity_type.presence_key is not None:
+            wrong &= (arrays[entity_type.presence_key] > 0.5)[..., None]
+        elif entity_type.presence_column is not None:
+            wrong &= ~(block[..., entity_type.presence_column] <= 0.5)[..., None]  # NaN excuses nothing
+        if wrong.any():
+            row, slot, column = np.argwhere(wrong)[0].tolist()
+            name = spec.names[entity_type.name][column]
+            _refuse(arrays, row, name, f"{entity_type.name} {slot}", block[row, slot, column])
+
+
+def _refuse(arrays: Mapping[str, np.ndarray], row: int, feature: str, owner: str, value: Any) -> None:
+    raise GuardError(
+        f"{WHERE}: {_of(arrays, row)}feature {feature!r} of {owner} is {value}; expected a finite number of at most "
+        f"{MAX_ABS_OBSERVATION:g} in the ego and in every entity that is present",
+        dict(arrays),
+    )
+
+
+def _of(arrays: Mapping[str, np.ndarray], row: int) -> str:
+    return f"observation {row} of the batch: " if len(next(iter(arrays.values()))) > 1 else ""
