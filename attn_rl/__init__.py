@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attn_rl.backends.choose import explain, using
+    from attn_rl.backends.choose import using
+    from attn_rl.backends.explain import explain
     from attn_rl.entities import EntitySpec
     from attn_rl.inspection.record.recorder import record_attention
     from attn_rl.inspection.tensorboard.callback import AttentionCallback
@@ -28,7 +29,7 @@ _HOMES = {
     "EntitySpec": "attn_rl.entities",
     "FlatExtractor": "attn_rl.sb3.extractor",
     "attend": "attn_rl.nn.attention",
-    "explain": "attn_rl.backends.choose",
+    "explain": "attn_rl.backends.explain",
     "load": "attn_rl.training.loading",
     "make_agent": "attn_rl.training.agent",
     "make_vec_env": "attn_rl.vec_envs.adapter",

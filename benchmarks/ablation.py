@@ -35,11 +35,11 @@ from benchmarks.results import read_csv
 class GatedBlock(Block):
     """GRU gates in place of the residual sums (GTrXL; Parisotto et al. 2020)."""
 
-    def forward(self, x: Tensor, present: Tensor, rows: Tensor | None = None, related: ScoreTerms = NO_TERMS) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor, rows: Tensor | None = None, terms: ScoreTerms = NO_TERMS) -> Tensor:
         """As :meth:`Block.forward`."""
         normed = self.norm_attention(x)
         rows, queries = (x, normed) if rows is None else (rows, self.norm_attention(rows))
-        mixed = self.gates[0](rows, torch.relu(self.attention(queries, normed, present, *related)))
+        mixed = self.gates[0](rows, torch.relu(self.attention(queries, normed, present, *terms)))
         return self.gates[1](mixed, torch.relu(self.feedforward(self.norm_feedforward(mixed))))
 
 
@@ -88,14 +88,14 @@ def bounded_scores(network: AttentionNetwork) -> None:
 
 def count_embedding(network: AttentionNetwork) -> None:
     """The readout is told the log of the number of entities."""
-    network.count, encode = nn.Linear(1, network.d_model), network.encode
+    network.count, forward = nn.Linear(1, network.d_model), network.forward
 
-    def told(ego: Tensor | None, entities: Any) -> tuple[Tensor, Tensor | None]:
-        readout, tokens = encode(ego, entities)
+    def counting(ego: Tensor | None, entities: Any) -> tuple[Tensor, Tensor | None]:
+        readout, tokens = forward(ego, entities)
         count = sum(present.sum(1, keepdim=True) for _, present in entities.values())
         return readout + network.count(torch.log1p(count.to(readout.dtype))), tokens
 
-    network.encode = told
+    network.forward = counting
 
 
 class Curriculum(BaseCallback):
@@ -122,7 +122,7 @@ class Variant(NamedTuple):
 
     Attributes:
         settings: of ``make_agent``.
-        change: what is done to the network before training; the fused kernels, which know nothing of it, stay off.
+        change: what is done to the network before training; what the kernels do not know runs itself.
         curriculum: over entity counts.
     """
 
@@ -155,9 +155,7 @@ class Changed(EntityAttentionPolicy):
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
-        network = self.features_extractor.network
-        network._fits_kernels = lambda ego, entities: False
-        type(self).change(network)
+        type(self).change(self.features_extractor.network)
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
 

@@ -19,13 +19,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from stable_baselines3 import PPO
 from torch.utils.flop_counter import FlopCounterMode
 
-from attn_rl.nn import fused
+from attn_rl.backends.choose import using
 from attn_rl.sb3.ppo import EntityPPO
 from benchmarks.speed_rows import ROWS, SETTINGS, Setting
 
@@ -69,9 +68,10 @@ class Contender:
         policy, env = self.agent.policy, self.agent.env
         env.step = self.watch.wrap("environment", env.step)  # type: ignore[method-assign]
         policy.forward = self.watch.wrap("network", policy.forward)
-        for name in ("evaluate_actions", "logits_and_values"):
-            if hasattr(policy, name):
-                setattr(policy, name, self.watch.wrap("network", getattr(policy, name)))
+        if isinstance(self.agent, EntityPPO):  # a method replaced on the policy would switch its kernels off
+            self.agent.losses = self.watch.wrap("network", self.agent.losses)  # type: ignore[method-assign]
+        else:
+            policy.evaluate_actions = self.watch.wrap("network", policy.evaluate_actions)
         optimiser: Any = self.agent if isinstance(self.agent, EntityPPO) else policy.optimizer
         optimiser.step = self.watch.wrap("optimiser", optimiser.step)
 
@@ -90,7 +90,7 @@ class Contender:
 
     def update_flops(self) -> int:
         """Floating-point operations in matrix products of one update; of ours, as the modules take them."""
-        with patch.object(fused, "library", return_value=None), FlopCounterMode(display=False) as counter:
+        with using(self.agent, "trimmed"), FlopCounterMode(display=False) as counter:
             self.agent.train()
         return counter.get_total_flops()
 

@@ -10,6 +10,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl import EntityAttentionPolicy, EntitySpec, make_vec_env
+from attn_rl.backends.choose import force
 from attn_rl.sb3.policy import DEFAULT_NET_ARCH
 from attn_rl.sb3.ppo import EntityPPO
 from benchmarks.crowd import batched, one_by_one
@@ -75,8 +76,8 @@ def rival(extractor: type, n_layers: int) -> Callable[[Setting], PPO]:
     return build
 
 
-def ours(net_arch: list[int] | None = None, *, fused: bool = True, **network: int) -> Callable[[Setting], PPO]:
-    """Our policy, batched; sizes not given are the setting's. Not ``fused``: as where there is no compiler."""
+def ours(net_arch: list[int] | None = None, *, kernels: bool = True, **network: int) -> Callable[[Setting], PPO]:
+    """Our policy, batched; sizes not given are the setting's. Without ``kernels``: as where there is no compiler."""
 
     def build(setting: Setting) -> PPO:
         agent = make_ppo(
@@ -87,8 +88,8 @@ def ours(net_arch: list[int] | None = None, *, fused: bool = True, **network: in
             features_extractor_kwargs={"presence": setting.n_features - 1, "d_model": setting.d_model, **network},
             net_arch=net_arch or NET_ARCH,
         )
-        if not fused:
-            agent.policy.features_extractor.network._fits_kernels = lambda ego, entities: False
+        if not kernels:
+            force(agent.policy, "trimmed")
         return agent
 
     return build
@@ -122,9 +123,9 @@ ROWS: dict[str, Callable[[Setting], PPO]] = {
     "ours-1": ours(n_layers=1),
     "ours-2": ours(n_layers=2),
     "ours-default": ours(DEFAULT_NET_ARCH, d_model=32),
-    "ours-1-modules": ours(n_layers=1, fused=False),
-    "ours-2-modules": ours(n_layers=2, fused=False),
-    "ours-default-modules": ours(DEFAULT_NET_ARCH, d_model=32, fused=False),
+    "ours-1-modules": ours(n_layers=1, kernels=False),
+    "ours-2-modules": ours(n_layers=2, kernels=False),
+    "ours-default-modules": ours(DEFAULT_NET_ARCH, d_model=32, kernels=False),
     "seek-1-plain": entities(SEEK, 1, "off"),
     "seek-1-declared": entities(SEEK, 1, "declared"),
     "odd-2-plain": entities(MATCH, 2, "off", rule="odd"),

@@ -18,7 +18,7 @@ SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/run/{name}.py" for name in ("save
 REPLAYABLE, WORKERS = "attn_rl/vec_envs/replayable.py", "attn_rl/vec_envs/supervised.py"
 CHECKPOINT, GENERATORS = "attn_rl/training/run/checkpoint.py", "attn_rl/training/run/random_state.py"
 GUARDED_ENV, GUARDS = "attn_rl/vec_envs/guarded.py", "attn_rl/training/guarded_ppo.py"
-PPO, ROLLOUTS, ROLLOUT = "attn_rl/sb3/ppo.py", "attn_rl/sb3/collection.py", "attn_rl/nn/rollout.py"
+PPO, ROLLOUTS = "attn_rl/sb3/ppo.py", "attn_rl/sb3/collection.py"
 UPDATE_KILLER = "tests/sb3/test_ppo.py::test_one_update_gives_the_weights_and_the_log_of_stable_baselines3"
 RESUME_KILLER = "tests/training/run/test_resume.py::test_killed_and_resumed_is_bit_equal[4]"
 GENERATORS_KILLER = "tests/training/run/test_random_state.py::test_every_generator_goes_on_where_it_was_captured"
@@ -127,8 +127,8 @@ MUTANTS = [
     Mutant(
         "tokens of a trimmed batch stay at the front",
         TRIMMING,
-        "_flat(torch.cat(places, 1), n_slots)",
-        "_flat(torch.cat(places, 1).sort(1)[0], n_slots)",
+        "_indices(torch.cat(columns, 1), n_slots)",
+        "_indices(torch.cat(columns, 1).sort(1)[0], n_slots)",
         "tests/backends/test_trimmed.py::test_relations_are_trimmed_along",
     ),
     Mutant(
@@ -153,20 +153,6 @@ MUTANTS = [
         "self.gamma * values.flatten()",
         "values.flatten()",
         "tests/sb3/test_ppo.py::test_rollouts_are_stable_baselines3s_with_episodes_cut_off_valued_in_one_pass",
-    ),
-    Mutant(
-        "rollouts act with the weights of before",
-        ROLLOUT,
-        "if found != self.known:",
-        "if not self.known:",
-        "tests/nn/test_rollout.py::test_weights_changed_meanwhile_are_seen",
-    ),
-    Mutant(
-        "the tap sees a pattern that is not used (rollouts)",
-        ROLLOUT,
-        "            seen = pattern.squeeze(2)\n",
-        "",
-        "tests/nn/test_rollout.py::test_a_hook_that_returns_a_pattern_replaces_it[1]",
     ),
     # ---- the map
     Mutant(
@@ -528,7 +514,7 @@ if why_not() is None:
         ),
         Mutant(
             "a second pass forgets the gradients of the first",
-            PROGRAM,
+            "attn_rl/backends/kernels/weights.py",
             "    if weight.grad is None:\n",
             "    if True:\n",
             "tests/backends/test_kernels.py::test_gradients_add_up_and_frozen_weights_get_none",
@@ -581,6 +567,13 @@ if why_not() is None:
             "self.pool.pop() if self.pool else",
             "self.pool[0] if self.pool else",
             "tests/backends/test_kernels.py::test_two_passes_may_wait_for_their_gradients_and_a_kept_graph_may_be_used_again",
+        ),
+        Mutant(
+            "the tap is shown another pattern than the one used (kernels)",
+            PROGRAM,
+            "self._taps[i].show(pattern, tokens, present)",
+            "self._taps[i].show(pattern.flip(1), tokens, present)",
+            KERNELS_KILLER,
         ),
         Mutant(
             "a wrong backend is believed",

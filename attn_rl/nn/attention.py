@@ -6,14 +6,13 @@ Shapes: B batch, N tokens (keys), Q queries, H heads, D d_model.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from attn_rl.nn.stages import AttentionStage, Described, LinearStage, Opaque, stage_of
+from attn_rl.nn.tap import Tap
 
 SIMILARITIES = ("dot", "cosine")
 
@@ -115,44 +114,6 @@ def _check_attend(q: Tensor, k: Tensor, v: Tensor, present: Tensor | None, simil
         raise ValueError(f"present covers {present.shape[-1]} rows, k has {k.shape[-2]}; give one flag per key")
 
 
-Observer = Callable[[Tensor, Tensor, Tensor], None]
-"""Called with a pattern (B,H,Q,N), the tokens looked at (B,N,D) and which are there (B,N)."""
-
-
-class Tap(Described):
-    """Where a pattern passes by on its way to the values.
-
-    :meth:`observe` it, whatever backend runs: it shows the pattern that is used and changes no bit. A forward hook may
-    replace the pattern by returning another one; the modules themselves run then.
-
-    Attributes:
-        observers: who is called; see :data:`Observer`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.observers: OrderedDict[int, Observer] = OrderedDict()  # a handle refers to it weakly
-
-    def observe(self, observer: Observer) -> RemovableHandle:
-        """Call ``observer`` with every pattern until the handle's ``remove()``."""
-        handle = RemovableHandle(self.observers)
-        self.observers[handle.id] = observer
-        return handle
-
-    def show(self, pattern: Tensor, tokens: Tensor, present: Tensor) -> None:
-        """Call all observers."""
-        for observer in tuple(self.observers.values()):
-            observer(pattern, tokens, present)
-
-    def forward(self, pattern: Tensor, tokens: Tensor, present: Tensor) -> Tensor:
-        """Show ``pattern`` (B,H,Q,N), tokens (B,N,D) and which of them are there (B,N); return the pattern."""
-        self.show(pattern, tokens, present)
-        return pattern
-
-    def stage(self) -> None:
-        """There is nothing to compute."""
-
-
 class MultiHeadAttention(Described):
     r"""Multi-head attention from some rows of a token set to all of it.
 
@@ -163,8 +124,8 @@ class MultiHeadAttention(Described):
     ``scores = (q W_K^T) x`` and ``output = (pattern x) W_V``, the same algebra without any N-by-D projection
     (the weight absorption of DeepSeek-V2, section 2.1, here for training too).
 
-    The pattern passes through ``self.tap`` (:class:`Tap`): that is the only way in which anything is recorded or
-    intervened on.
+    The pattern passes through ``self.tap`` (:class:`attn_rl.nn.tap.Tap`): that is the only way in which anything is
+    recorded or intervened on.
 
     Args:
         d_model: width D of tokens and output.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attn_rl.nn.attention import Tap, check_heads
+from attn_rl.nn.attention import check_heads
 from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
 from attn_rl.nn.readout import READOUTS, Readout
@@ -17,6 +17,7 @@ from attn_rl.nn.registry import look_up
 from attn_rl.nn.relations.groups import Group
 from attn_rl.nn.relations.layers import MODES, Relations
 from attn_rl.nn.stages import Described, EncoderStage, NetworkStage, TokenStage, listeners, stage_of
+from attn_rl.nn.tap import Tap
 from attn_rl.nn.token_order import EGO, QUERY
 from attn_rl.nn.tokenizer import Tokenizer
 

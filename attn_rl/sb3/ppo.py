@@ -4,128 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
-from stable_baselines3.common.buffers import BaseBuffer, DictRolloutBuffer, RolloutBuffer
-from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, RolloutBufferSamples
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
-from attn_rl.backends.choose import explain, force, forced_off, learning, using
+from attn_rl.backends.choose import force, forced_off, learning, using
+from attn_rl.backends.explain import explain
 from attn_rl.backends.kernels.build import why_not as why_no_kernels
 from attn_rl.backends.kernels.losses import Coefficients, ppo_losses
 from attn_rl.nn.normalizer import collect_statistics
 from attn_rl.nn.stages import is_plain
 from attn_rl.sb3.collection import LeanRollouts
 from attn_rl.sb3.contiguous_adam import ContiguousAdam, side_by_side
+from attn_rl.sb3.losses import Losses, UpdateLog, approximate_kl, relative_difference
 from attn_rl.sb3.policy import EntityAttentionPolicy
-
-
-class Samples(NamedTuple):
-    """Transitions, S of them: a whole rollout or a minibatch.
-
-    Attributes:
-        observations: per key (S,...); a plain Box stands under the key ``""``.
-        actions: (S,) long for Discrete, else (S, action_dim) float.
-        values, log_probs, advantages, returns: (S,).
-    """
-
-    observations: dict[str, Tensor]
-    actions: Tensor
-    values: Tensor
-    log_probs: Tensor
-    advantages: Tensor
-    returns: Tensor
-
-    @classmethod
-    def from_buffer(cls, buffer: RolloutBuffer, device: torch.device) -> Samples:
-        """Move a full rollout to ``device``, in the order in which SB3's ``buffer.get`` counts transitions."""
-
-        def move(x: np.ndarray) -> Tensor:
-            return torch.as_tensor(x if buffer.generator_ready else buffer.swap_and_flatten(x), device=device)
-
-        blocks = buffer.observations if isinstance(buffer, DictRolloutBuffer) else {"": buffer.observations}
-        actions = move(buffer.actions)
-        return cls(
-            {key: move(block) for key, block in blocks.items()},
-            actions.long().flatten() if isinstance(buffer.action_space, spaces.Discrete) else actions.float(),
-            *(move(x).flatten() for x in (buffer.values, buffer.log_probs, buffer.advantages, buffer.returns)),
-        )
-
-    @classmethod
-    def from_sb3(cls, samples: RolloutBufferSamples | DictRolloutBufferSamples, discrete: bool) -> Samples:
-        """What SB3's buffers, or a subclass of one, hand out as a minibatch."""
-        observations: Any = samples.observations
-        return cls(
-            observations if isinstance(observations, dict) else {"": observations},
-            samples.actions.long().flatten() if discrete else samples.actions,
-            *(x.flatten() for x in (samples.old_values, samples.old_log_prob, samples.advantages, samples.returns)),
-        )
-
-    def minibatches(self, batch_size: int) -> Iterator[Samples]:
-        """Shuffle once, then cut views: the minibatches of ``buffer.get``, with the same draw from NumPy."""
-        order = torch.from_numpy(np.random.permutation(self.actions.shape[0])).to(self.actions.device)
-        observations = {key: block[order].split(batch_size) for key, block in self.observations.items()}
-        rest = zip(*(x[order].split(batch_size) for x in self[1:]), strict=True)  # type: ignore[index]
-        for i, columns in enumerate(rest):
-            yield Samples({key: blocks[i] for key, blocks in observations.items()}, *columns)
-
-
-class Losses(NamedTuple):
-    """What one minibatch says.
-
-    Attributes:
-        figures: policy, value and entropy loss and their weighted sum (4,).
-        log_ratio: log of the probability ratio (S,).
-        gradients: where to begin with the gradient of the sum: what depends on weights, and the gradient by it.
-    """
-
-    figures: Tensor
-    log_ratio: Tensor
-    gradients: list[tuple[Tensor, Tensor | None]]
-
-    @property
-    def total(self) -> float:
-        """The weighted sum."""
-        return float(self.figures[3])
-
-
-@dataclass
-class UpdateLog:
-    """The figures of an update, read off the device only once, at its end."""
-
-    losses: list[Tensor] = field(default_factory=list)
-    log_ratios: list[Tensor] = field(default_factory=list)
-    n_samples: int = 0
-
-    def begin_epoch(self) -> None:
-        """Forget which samples the epoch before consisted of: ``approx_kl`` is the last epoch's."""
-        self.n_samples = 0
-
-    def add(self, losses: Losses) -> None:
-        """Keep a minibatch's figures."""
-        self.losses.append(losses.figures)
-        self.log_ratios.append(losses.log_ratio)
-        self.n_samples += len(losses.log_ratio)
-
-    def figures(self, clip_range: float) -> dict[str, float]:
-        """Means over minibatches (losses) and samples (KL divergence of the last epoch, share of clipped ratios)."""
-        policy, value, entropy, _ = torch.stack(self.losses).mean(0).tolist()
-        log_ratio = torch.cat(self.log_ratios)
-        return {
-            "entropy_loss": entropy,
-            "policy_gradient_loss": policy,
-            "value_loss": value,
-            "approx_kl": approximate_kl(log_ratio[-self.n_samples :]),
-            "clip_fraction": float(((log_ratio.exp() - 1).abs() > clip_range).float().mean()),
-            "loss": float(self.losses[-1][3]),
-        }
-
+from attn_rl.sb3.samples import Samples, why_not_plain_buffer
 
 TOLERANCE = 1e-4
 """How far the chosen backends may be from the plain modules on the first minibatch, relative to the larger entries."""
@@ -333,11 +230,6 @@ class EntityPPO(LeanRollouts, PPO):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
 
-def approximate_kl(log_ratio: Tensor) -> float:
-    """Estimate the KL divergence from the old to the new policy, as SB3 does (Schulman 2020, k3)."""
-    return float((log_ratio.exp() - 1 - log_ratio).mean())
-
-
 @torch.no_grad()
 def clip_gradients(gradients: list[Tensor], max_norm: float) -> Tensor:
     """Scale ``gradients`` in place to a common norm of at most ``max_norm``; return their norm before.
@@ -347,36 +239,6 @@ def clip_gradients(gradients: list[Tensor], max_norm: float) -> Tensor:
     norm = (torch.cat([g.flatten() for g in gradients]) if len(gradients) > 1 else gradients[0]).norm()
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm
-
-
-def relative_difference(found: list[Tensor], expected: list[Tensor]) -> float:
-    """How far losses and gradients are from the expected ones.
-
-    Args:
-        found, expected: figures and log-ratios, then the gradients of all parameters.
-
-    Returns:
-        The largest difference: of losses in units of 1 or the largest of them; of a gradient in units of its largest
-        entry, or of a hundredth of the largest of all gradients, since those of tiny ones are rounding.
-    """
-    pairs = [(a.detach(), b.detach()) for a, b in zip(found, expected, strict=True)]
-    largest = [float(b.abs().max()) for _, b in pairs]
-    floors = [1.0, 1.0, *[0.01 * max(largest[2:]) + 1e-12] * len(largest[2:])]
-    apart = [float((a - b).abs().max()) for a, b in pairs]
-    shares = [x / max(size, floor) for x, size, floor in zip(apart, largest, floors, strict=True)]
-    return float(torch.tensor(shares).max())  # NaN wins
-
-
-def why_not_plain_buffer(buffer: RolloutBuffer) -> str | None:
-    """Why minibatches cannot be cut from the arrays of ``buffer``: it has its own way to hand them out."""
-    methods = ("get", "_get_samples", "swap_and_flatten", "to_torch")
-    changed = [name for name in methods if name in vars(buffer) or _defined_elsewhere(type(buffer), name)]
-    return f"{type(buffer).__name__}.{changed[0]} is not Stable-Baselines3's" if changed else None
-
-
-def _defined_elsewhere(cls: type, method: str) -> bool:
-    definer = next(base for base in cls.__mro__ if method in vars(base))
-    return definer not in (BaseBuffer, RolloutBuffer, DictRolloutBuffer)
 
 
 def _same(a: list[Tensor], b: list[Tensor]) -> bool:

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from attn_rl.compat import sum_of_norms
 from attn_rl.sb3.extractor import EntityExtractor
-from attn_rl.sb3.ppo import EntityPPO, Losses, Samples, UpdateLog
+from attn_rl.sb3.losses import Losses, UpdateLog
+from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.sb3.samples import Samples
 from attn_rl.vec_envs.observation_form import GuardError
 from attn_rl.vec_envs.policy_input import check_policy_input
 

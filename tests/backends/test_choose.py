@@ -9,12 +9,13 @@ from torch import nn
 
 from attn_rl.backends.choose import choices_of, encode, learning, using, why_not_kernels, why_not_trimmed
 from attn_rl.backends.kernels import build
-from attn_rl.nn.attention import MultiHeadAttention, Tap
+from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
 from attn_rl.nn.encoder import Block, Encoder, FeedForward
 from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.normalizer import EntityNormalizer, RunningNormalizer
 from attn_rl.nn.relations.groups import Group
+from attn_rl.nn.tap import Tap
 from attn_rl.nn.tokenizer import Embedding, Tokenizer
 from tests.backends.test_kernels import POSITIONS, needs_compiler, scene
 

@@ -16,8 +16,8 @@ from attn_rl.backends.choose import using
 from attn_rl.inspection.measure.invariants import absent_leak, replay_error
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.attention_record import AttentionRecord
-from attn_rl.nn.attention import Tap
 from attn_rl.nn.relations.layers import Strength
+from attn_rl.nn.tap import Tap
 from tests.inspection.conftest import TypedBandit
 
 

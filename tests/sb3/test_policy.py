@@ -13,8 +13,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
-from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, FlatExtractor
-from attn_rl.backends.choose import explain, learning, using
+from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, EntityAttentionPolicy, FlatExtractor, explain
+from attn_rl.backends.choose import learning, using
 from attn_rl.backends.kernels import build
 from attn_rl.nn.normalizer import RunningNormalizer
 from attn_rl.sb3.ppo import EntityPPO

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from attn_rl.backends.kernels import structures as s
 from attn_rl.backends.kernels.build import library
-from attn_rl.backends.kernels.program import WEIGHTS, Weights
+from attn_rl.backends.kernels.weights import WEIGHTS, Weights
 from attn_rl.nn.stages import LinearStage, Opaque, stage_of
 
 ACTIVATIONS = {nn.Tanh: 0, nn.ReLU: 1}

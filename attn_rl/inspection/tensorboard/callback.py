@@ -16,7 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl.adapters import make_env
-from attn_rl.backends.choose import explain
+from attn_rl.backends.explain import explain
 from attn_rl.inspection.draw import View, named_views, pictures
 from attn_rl.inspection.measure.history import History
 from attn_rl.inspection.measure.probe import make_probe, render_worst
