@@ -87,7 +87,7 @@ def main() -> None:
         Presets: presets,
     }
     with one_line_errors():
-        command: Any = tyro.cli(Command, prog="attn-rl", description=__doc__)  # type: ignore[call-overload]
+        command: Any = tyro.cli(Command, prog="attn-rl", description=__doc__)
         actions[type(command)](command)
 
 

@@ -93,8 +93,8 @@ def one_line_errors(goes_on: str | None = None) -> Iterator[None]:
         goes_on: what goes on when nobody reads standard output any more; None: the program ends then.
     """
     kept = sys.stdout, sys.stderr
-    sys.stdout = Output(sys.stdout, "standard output", goes_on)  # type: ignore[assignment]
-    sys.stderr = Output(sys.stderr, "standard error", "")  # type: ignore[assignment]
+    sys.stdout = Output(sys.stdout, "standard output", goes_on)
+    sys.stderr = Output(sys.stderr, "standard error", "")
     try:
         try:
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import gymnasium as gym
 import torch
@@ -95,7 +95,7 @@ class EntitySpec:
     @classmethod
     def from_space(
         cls,
-        space: gym.Space,
+        space: gym.Space[object],
         names: Mapping[str, Sequence[str]] | None = None,
         kinds: Kinds | None = None,
         presence: str | int | None = None,
@@ -244,8 +244,8 @@ def _from_dict(space: spaces.Dict, names: Mapping[str, Sequence[str]]) -> Entity
         owner = key.removesuffix(PRESENT)
         if key == ACTION_MASK:
             action_mask = True
-        elif key.endswith(PRESENT) and _is_matrix(space.spaces.get(owner)):
-            _check_presence(key, block, space[owner])
+        elif key.endswith(PRESENT) and _is_matrix(rows := space.spaces.get(owner)):
+            _check_presence(key, block, rows)
         elif isinstance(block, spaces.Box) and len(block.shape) == 2:
             presence_key = key + PRESENT if key + PRESENT in space.spaces else None
             types.append(
@@ -261,12 +261,12 @@ def _from_dict(space: spaces.Dict, names: Mapping[str, Sequence[str]]) -> Entity
     return EntitySpec(tuple(types), tuple(ego), action_mask)
 
 
-def _is_matrix(block: gym.Space | None) -> bool:
+def _is_matrix(block: gym.Space[object] | None) -> TypeGuard[spaces.Box]:
     return isinstance(block, spaces.Box) and len(block.shape) == 2
 
 
-def _check_presence(key: str, flags: gym.Space, block: gym.Space) -> None:
-    capacity = block.shape[0]  # type: ignore[index]
+def _check_presence(key: str, flags: gym.Space[object], block: spaces.Box) -> None:
+    capacity = block.shape[0]
     if not isinstance(flags, spaces.MultiBinary | spaces.Box) or flags.shape != (capacity,):
         raise ValueError(f"{key!r} is {flags}; expected MultiBinary({capacity}), one flag per row of its block")
 

@@ -14,6 +14,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import FloatArray, IntArray
 
 LEVELS = 4
 STEP_COST = 0.02
@@ -149,12 +150,12 @@ class BoxesVectorEnv(BatchedEnv):
             progress=np.zeros(n, np.int64),
         )
 
-    def _chain(self, depth: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _chain(self, depth: IntArray) -> tuple[np.ndarray, ...]:
         """Return presence, lock and content of the boxes on the way: key i opens box i, which holds key i+1."""
         step = np.broadcast_to(np.arange(self.max_depth), (len(depth), self.max_depth))
         return step < depth, step, np.where(step == depth - 1, GEM, np.minimum(step + 1, self.max_depth - 1))
 
-    def _branches(self, random: RandomStream, depth: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _branches(self, random: RandomStream, depth: IntArray) -> tuple[np.ndarray, ...]:
         """Return presence, lock and content of the boxes in dead ends: row m, box j off key ``fork``."""
         forks, rows, length = self.max_depth - 1, self.max_branches, self.branch_length
         shape = (len(depth), forks, rows, length)
@@ -173,7 +174,7 @@ class BoxesVectorEnv(BatchedEnv):
         padding = ((0, 0), (0, self.capacity - array.shape[1]))
         return np.pad(array, padding, constant_values=value)
 
-    def advance(self, state: State, actions: np.ndarray, random: RandomStream) -> Outcome:
+    def advance(self, state: State, actions: IntArray, random: RandomStream) -> Outcome:
         rows = np.arange(len(actions))
         opened = state.present[rows, actions] & (state.lock[rows, actions] == state.key)
         content = state.content[rows, actions]
@@ -203,17 +204,17 @@ class BoxesVectorEnv(BatchedEnv):
             "items_present": state.present.astype(np.int8),
         }
 
-    def _colours(self, state: State, index: np.ndarray) -> np.ndarray:
+    def _colours(self, state: State, index: IntArray) -> FloatArray:
         """Return the colours of keys given by their number in the game: (n, k) -> (n, k, 3); the gem: black."""
         rows = np.arange(len(index))[:, None]
         return self._lattice[np.where(index == GEM, 0, state.palette[rows, index])]
 
-    def relevant_slots(self, state: State) -> np.ndarray:
+    def relevant_slots(self, state: State) -> IntArray:
         """Return the box to open next on the way to the gem; -1 where the way is lost."""
         wanted = state.present & (state.level == state.progress[:, None])
         return np.where(wanted.any(axis=1), np.argmax(wanted, axis=1), -1)
 
-    def entity_places(self, state: State) -> np.ndarray:
+    def entity_places(self, state: State) -> FloatArray:
         """Boxes sit in rows, each at the seat it was given at the beginning; the key is below."""
         columns = max(3, int(np.ceil(np.sqrt(self.max_entities))))
         rows = -(-self.max_entities // columns)
@@ -222,7 +223,7 @@ class BoxesVectorEnv(BatchedEnv):
         places = np.stack([0.96 * x, y], axis=-1)
         return np.where(state.present[..., None], places, np.nan)
 
-    def ego_place(self, state: State) -> np.ndarray:
+    def ego_place(self, state: State) -> FloatArray:
         return np.broadcast_to([0.0, -0.82], (len(state.key), 2)).copy()
 
     def draw(self, game: State, canvas: Canvas) -> None:
@@ -234,7 +235,7 @@ class BoxesVectorEnv(BatchedEnv):
             _draw_box(canvas, places[i], half, lock[i], None if game.content[i] == GEM else content[i])
         _draw_key(canvas, np.array([0.0, -0.82]), 0.13, self._colours(batch, batch.key[:, None])[0, 0])
 
-    def oracle(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def oracle(self, obs: Mapping[str, np.ndarray]) -> IntArray:
         """Mark the boxes that lead to the gem, from the gem backwards; open the one that the key fits."""
         items, present = obs["items"], obs["items_present"].astype(bool)
         lock, content = items[..., :3], items[..., 3:6]
@@ -243,7 +244,8 @@ class BoxesVectorEnv(BatchedEnv):
         for _ in range(self.max_depth - 1):
             leads = leads | (opens & leads[:, None]).any(axis=-1)
         fits = (lock == obs["ego"][:, None, :3]).all(axis=-1)
-        return np.argmax(leads & fits, axis=1)
+        actions: IntArray = np.argmax(leads & fits, axis=1)
+        return actions
 
 
 class BoxesEnv(SingleEnv):
@@ -257,7 +259,7 @@ def _check_range(name: str, low: int, high: int, least: int) -> None:
         raise ValueError(f"min_{name}={low}, max_{name}={high}; expected {least} <= min_{name} <= max_{name}")
 
 
-def _draw_box(canvas: Canvas, place: np.ndarray, half: float, lock: np.ndarray, content: np.ndarray | None) -> None:
+def _draw_box(canvas: Canvas, place: FloatArray, half: float, lock: FloatArray, content: FloatArray | None) -> None:
     """Draw a box: its content large, its lock as a clasp at the upper edge; the gem as a diamond."""
     canvas.box(place, (half, 0.8 * half), (0.93, 0.92, 0.89), corner=0.15 * half, width=0.014)
     clasp = place + np.array([0, 0.8 * half])
@@ -273,7 +275,7 @@ def _draw_box(canvas: Canvas, place: np.ndarray, half: float, lock: np.ndarray, 
     canvas.box(clasp, (0.38 * half, 0.26 * half), lock, corner=0.06 * half, width=0.014)
 
 
-def _draw_key(canvas: Canvas, place: np.ndarray, half: float, colour: np.ndarray) -> None:
+def _draw_key(canvas: Canvas, place: FloatArray, half: float, colour: FloatArray) -> None:
     """Draw a key, ``2 * half`` long."""
     bow, tip = place - np.array([0.55 * half, 0]), place + np.array([half, 0])
     bits = [np.array([0.55 * half, 0]), np.array([0.85 * half, 0])]

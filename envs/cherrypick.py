@@ -13,6 +13,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import FloatArray, IntArray
 
 N_UNIFORMS = 4  # whose sum is a bell curve within bounds
 BEST = 0.99
@@ -107,7 +108,7 @@ class CherryPickVectorEnv(BatchedEnv):
             total=np.zeros(len(random)),
         )
 
-    def advance(self, state: State, actions: np.ndarray, random: RandomStream) -> Outcome:
+    def advance(self, state: State, actions: IntArray, random: RandomStream) -> Outcome:
         rows = np.arange(len(actions))
         worst = np.argmin(np.where(state.present, state.quality, np.inf), axis=-1)
         picked = np.where(state.present[rows, actions], actions, worst)
@@ -127,10 +128,11 @@ class CherryPickVectorEnv(BatchedEnv):
             "cherries_present": state.present.astype(np.int8),
         }
 
-    def relevant_slots(self, state: State) -> np.ndarray:
-        return np.argmax(np.where(state.present, state.quality, -np.inf), axis=-1)
+    def relevant_slots(self, state: State) -> IntArray:
+        slots: IntArray = np.argmax(np.where(state.present, state.quality, -np.inf), axis=-1)
+        return slots
 
-    def entity_places(self, state: State) -> np.ndarray:
+    def entity_places(self, state: State) -> FloatArray:
         """Cherries lie in rows and stay there while slots change."""
         columns = int(np.ceil(np.sqrt(self.capacity)))
         place = np.stack([state.seat % columns, -(state.seat // columns)], axis=-1)
@@ -146,9 +148,10 @@ class CherryPickVectorEnv(BatchedEnv):
             canvas.line([(x, y), (x + 0.7 * radius, y + 1.4 * radius)], INK, width=0.1 * radius)
             canvas.disc((x, y), radius, blend(RIPE, UNRIPE, ripeness))
 
-    def oracle(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def oracle(self, obs: Mapping[str, np.ndarray]) -> IntArray:
         """Pick the best."""
-        return np.argmax(np.where(obs["cherries_present"] == 1, obs["cherries"][..., 0], -np.inf), axis=-1)
+        actions: IntArray = np.argmax(np.where(obs["cherries_present"] == 1, obs["cherries"][..., 0], -np.inf), axis=-1)
+        return actions
 
 
 class CherryPickEnv(SingleEnv):

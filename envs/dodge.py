@@ -14,6 +14,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import BoolArray, FloatArray, IntArray
 
 STRIDE = 0.12
 EGO_RADIUS = 0.04
@@ -158,10 +159,11 @@ class DodgeVectorEnv(BatchedEnv):
         reward = arrived - self.penalty * hit - STEP_COST + self.shaping * (goal_before - goal_after)
         return Outcome(reward, hit | arrived, arrived)
 
-    def _heading(self, actions: np.ndarray) -> np.ndarray:
+    def _heading(self, actions: np.ndarray) -> FloatArray:
         """Return the step of each action in strides: (n, 2)."""
         if not self.continuous:
-            return MOVES[actions]
+            heading: FloatArray = MOVES[actions]
+            return heading
         wish = np.asarray(actions, np.float64)
         return wish / np.maximum(length(wish), 1)[:, None]
 
@@ -185,7 +187,7 @@ class DodgeVectorEnv(BatchedEnv):
             "items_present": state.present.astype(np.int8),
         }
 
-    def relevant_slots(self, state: State) -> np.ndarray:
+    def relevant_slots(self, state: State) -> IntArray:
         """Return the disc met first on the straight way to the goal, within 8 steps; -1 where none."""
         to_goal = state.goal - state.ego
         stride = STRIDE * to_goal / np.maximum(length(to_goal), 1e-9)[:, None]
@@ -196,11 +198,12 @@ class DodgeVectorEnv(BatchedEnv):
         first = np.argmin(time, axis=1)
         return np.where(np.isfinite(time.min(axis=1)), first, -1)
 
-    def entity_places(self, state: State) -> np.ndarray:
+    def entity_places(self, state: State) -> FloatArray:
         return np.where(state.present[..., None], SCALE * state.position, np.nan)
 
-    def ego_place(self, state: State) -> np.ndarray:
-        return SCALE * state.ego
+    def ego_place(self, state: State) -> FloatArray:
+        place: FloatArray = SCALE * state.ego
+        return place
 
     def draw(self, game: State, canvas: Canvas) -> None:
         canvas.box((0, 0), (0.985, 0.985), FLOOR, outline=LINE, corner=0.06)
@@ -223,7 +226,8 @@ class DodgeVectorEnv(BatchedEnv):
         room = _room_of_moves(ego, obs["items"].astype(np.float64), obs["items_present"].astype(bool))
         left = length(to_goal[:, None] - STRIDE * MOVES)
         best = np.argmin(np.where(room > 0, left, 10 - room), axis=1)
-        return MOVES[best].astype(np.float32) if self.continuous else best
+        actions: np.ndarray = MOVES[best].astype(np.float32) if self.continuous else best
+        return actions
 
 
 class DodgeEnv(SingleEnv):
@@ -232,14 +236,14 @@ class DodgeEnv(SingleEnv):
     rules = DodgeVectorEnv
 
 
-def _drift(position: np.ndarray, velocity: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _drift(position: FloatArray, velocity: FloatArray, radius: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Move discs one step; they bounce off the walls. (..., 2), (..., 2), (...) -> (..., 2), (..., 2)."""
     room = 1 - radius[..., None]
     free = position + velocity
     return fold(free, room), np.where(np.abs(free) > room, -velocity, velocity)
 
 
-def _closest(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+def _closest(before: FloatArray, after: FloatArray) -> FloatArray:
     """Return the least distance from the origin of the segments before-after: (..., 2) -> (...)."""
     way = after - before
     size = way[..., 0] ** 2 + way[..., 1] ** 2
@@ -247,7 +251,7 @@ def _closest(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return length(before + np.clip(along, 0, 1)[..., None] * way)
 
 
-def _meeting_time(position: np.ndarray, velocity: np.ndarray, reach: np.ndarray) -> np.ndarray:
+def _meeting_time(position: FloatArray, velocity: FloatArray, reach: FloatArray) -> FloatArray:
     """Return when |position + t velocity| first falls to reach, t >= 0; infinite where it never does."""
     a = np.maximum(velocity[..., 0] ** 2 + velocity[..., 1] ** 2, 1e-12)
     b = position[..., 0] * velocity[..., 0] + position[..., 1] * velocity[..., 1]
@@ -257,9 +261,10 @@ def _meeting_time(position: np.ndarray, velocity: np.ndarray, reach: np.ndarray)
     return np.where((root >= 0) & (b < 0), np.maximum(time, 0), np.inf)
 
 
-def _room_of_moves(ego: np.ndarray, items: np.ndarray, present: np.ndarray) -> np.ndarray:
+def _room_of_moves(ego: FloatArray, items: FloatArray, present: BoolArray) -> FloatArray:
     """Return the least gap to any disc if each move is kept up for 4 steps: (n, 9)."""
-    position, velocity = ego[:, None] + items[..., :2], items[..., 3:5] * SPEEDS[1]
+    position: FloatArray = ego[:, None] + items[..., :2]
+    velocity: FloatArray = items[..., 3:5] * SPEEDS[1]
     radius = items[..., 5] * RADII[1]
     room = np.full((len(ego), len(MOVES)), np.inf)
     walker = np.repeat(ego[:, None], len(MOVES), axis=1)

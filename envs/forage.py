@@ -14,6 +14,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, per_type, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import BoolArray, FloatArray, IntArray
 from envs.forage_motion import BODY, MOVES, REACH, STRIDE, Walls, moved, scripted, turned
 
 THICKNESS = 0.03  # half of a wall's; with BODY more than half a stride, so that no step leaps over a wall
@@ -145,7 +146,7 @@ class ForageVectorEnv(BatchedEnv):
             "poison": ([], []),
             "walls": ([0, 0], [0.2, 0.2]),
         }
-        blocks: dict[str, spaces.Space] = {"ego": features([-1, -1, 0], [1, 1, 1])}
+        blocks: dict[str, spaces.Space[object]] = {"ego": features([-1, -1, 0], [1, 1, 1])}
         for name, (low, high) in further.items():
             blocks[name] = features([-2, -2, *low], [2, 2, *high], self.capacity[name])
             blocks[f"{name}_present"] = spaces.MultiBinary(self.capacity[name])
@@ -173,11 +174,11 @@ class ForageVectorEnv(BatchedEnv):
         state.poisoned = np.zeros(n, bool)
         return state
 
-    def _there(self, name: str, random: RandomStream) -> np.ndarray:
+    def _there(self, name: str, random: RandomStream) -> BoolArray:
         count = random.integers(1, self.min_entities[name], self.max_entities[name] + 1)
         return np.arange(self.capacity[name]) < count
 
-    def _scatter(self, random: RandomStream) -> np.ndarray:
+    def _scatter(self, random: RandomStream) -> FloatArray:
         """Return positions in different cells, clear of the lines between them: (n, things, 2)."""
         cell = random.choose(self._n_things, self._cells**2)
         size = 2 / self._cells
@@ -201,7 +202,7 @@ class ForageVectorEnv(BatchedEnv):
         half[:, :most] = np.where(upright[..., None], half[:, :most, ::-1], half[:, :most])
         return position, half
 
-    def advance(self, state: State, actions: np.ndarray, random: RandomStream) -> Outcome:
+    def advance(self, state: State, actions: IntArray, random: RandomStream) -> Outcome:
         before = self._food_distances(state)
         nearest = np.argmin(before, axis=-1)[:, None]
         walls = Walls(state.walls_position, state.walls_half, state.walls_present)
@@ -219,7 +220,7 @@ class ForageVectorEnv(BatchedEnv):
         sated = ~state.food_present.any(axis=-1)
         return Outcome(reward, sated | caught, sated & ~caught & ~state.poisoned)
 
-    def _food_distances(self, state: State) -> np.ndarray:
+    def _food_distances(self, state: State) -> FloatArray:
         """Return the distance of the ego to each food: (n, slots), infinite for absent ones."""
         return np.where(state.food_present, length(state.food_position - state.ego[:, None]), np.inf)
 
@@ -229,10 +230,10 @@ class ForageVectorEnv(BatchedEnv):
         state.hunters_velocity = turned(state.hunters_velocity, way, state.hunters_speed)
         state.hunters_position = np.clip(state.hunters_position + state.hunters_velocity, -1, 1)
 
-    def _touched(self, state: State, name: str) -> np.ndarray:
+    def _touched(self, state: State, name: str) -> BoolArray:
         """Return which entities of a type the ego touches: (n, slots) bool."""
         position, present = getattr(state, f"{name}_position"), getattr(state, f"{name}_present")
-        return present & (length(position - state.ego[:, None]) <= REACH[name])
+        return np.asarray(present & (length(position - state.ego[:, None]) <= REACH[name]))
 
     def shuffle(self, state: State, random: RandomStream) -> None:
         further = {"food": ["value"], "hunters": ["velocity", "speed"], "poison": [], "walls": ["half"]}
@@ -257,15 +258,13 @@ class ForageVectorEnv(BatchedEnv):
             obs[f"{name}_present"] = present.astype(np.int8)
         return obs
 
-    def entity_places(self, state: State) -> np.ndarray:
-        places = [
-            np.where(getattr(state, f"{name}_present")[..., None], getattr(state, f"{name}_position"), np.nan)
-            for name in TYPES
-        ]
-        return SCALE * np.concatenate(places, axis=1)
+    def entity_places(self, state: State) -> FloatArray:
+        position = np.concatenate([getattr(state, f"{name}_position") for name in TYPES], axis=1)
+        present = np.concatenate([getattr(state, f"{name}_present") for name in TYPES], axis=1)
+        return np.where(present[..., None], SCALE * position, np.nan)
 
-    def ego_place(self, state: State) -> np.ndarray:
-        return SCALE * state.ego
+    def ego_place(self, state: State) -> FloatArray:
+        return np.asarray(SCALE * state.ego)
 
     def draw(self, game: State, canvas: Canvas) -> None:
         canvas.box((0, 0), (0.985, 0.985), FLOOR, outline=LINE, corner=0.06)
@@ -282,7 +281,7 @@ class ForageVectorEnv(BatchedEnv):
             _draw_hunter(canvas, at["hunters"][i], game.hunters_velocity[i])
         canvas.disc(SCALE * game.ego, 0.06, INK, outline=PAPER, width=0.02)
 
-    def oracle(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def oracle(self, obs: Mapping[str, np.ndarray]) -> IntArray:
         """Go to the nearest food round the walls, off poison and off where the hunters will be."""
         return scripted(obs)
 
@@ -293,7 +292,7 @@ class ForageEnv(SingleEnv):
     rules = ForageVectorEnv
 
 
-def _draw_hunter(canvas: Canvas, place: np.ndarray, velocity: np.ndarray) -> None:
+def _draw_hunter(canvas: Canvas, place: FloatArray, velocity: FloatArray) -> None:
     """Draw a hunter, with the way it will make in two steps."""
     canvas.line([place, place + 2 * SCALE * velocity], BAD, width=0.02)
     x, y = place

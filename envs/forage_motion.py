@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.core.geometry import COMPASS, length, way_round
+from envs.core.types import BoolArray, FloatArray, IntArray
 
 STRIDE = 0.12
 BODY = 0.04  # walls stop the ego at this distance
@@ -26,12 +27,12 @@ _PATIENCE = 0.8  # what a danger one step later counts for
 class Walls(NamedTuple):
     """The walls of n games: centre and half of the extent (n, W, 2), present (n, W) bool."""
 
-    centre: np.ndarray
-    half: np.ndarray
-    present: np.ndarray
+    centre: FloatArray
+    half: FloatArray
+    present: BoolArray
 
 
-def moved(ego: np.ndarray, stride: np.ndarray, walls: Walls) -> np.ndarray:
+def moved(ego: FloatArray, stride: FloatArray, walls: Walls) -> FloatArray:
     """Return where strides lead; where a wall is in the way, one slides along it.
 
     Args:
@@ -48,18 +49,19 @@ def moved(ego: np.ndarray, stride: np.ndarray, walls: Walls) -> np.ndarray:
     return ego
 
 
-def _in_wall(place: np.ndarray, walls: Walls) -> np.ndarray:
+def _in_wall(place: FloatArray, walls: Walls) -> BoolArray:
     inside = (np.abs(place[:, :, None] - walls.centre[:, None]) < walls.half[:, None] + BODY).all(axis=-1)
-    return (inside & walls.present[:, None]).any(axis=-1)
+    blocked: BoolArray = np.any(inside & walls.present[:, None], axis=-1)
+    return blocked
 
 
-def turned(velocity: np.ndarray, way: np.ndarray, speed: np.ndarray) -> np.ndarray:
+def turned(velocity: FloatArray, way: FloatArray, speed: FloatArray) -> FloatArray:
     """Return the next velocity (..., 2) of hunters whose prey is ``way`` (..., 2) off; speed (...)."""
     wish = way * (speed / np.maximum(length(way), 1e-9))[..., None]
     return velocity + TURNING * (wish - velocity)
 
 
-def scripted(obs: Mapping[str, np.ndarray]) -> np.ndarray:
+def scripted(obs: Mapping[str, np.ndarray]) -> IntArray:
     """Return the action (n,) with the least way left to where food is, detours for danger included."""
     present = {name[:-8]: block.astype(bool) for name, block in obs.items() if name.endswith("_present")}
     ego = obs["ego"][:, None, :2]
@@ -78,18 +80,21 @@ def scripted(obs: Mapping[str, np.ndarray]) -> np.ndarray:
     cost = _ways(goal, nearest[:, None], obstacles)[..., 0]
     touched = length(goal[:, :, None] - poison[:, None]) < REACH["poison"] + _CLEARANCE / 2
     cost += _POISON_DETOUR * (touched & present["poison"][:, None]).any(axis=-1)
-    return np.argmin(cost + _danger(goal, obs["hunters"], present["hunters"]), axis=1)
+    actions: IntArray = np.argmin(cost + _danger(goal, obs["hunters"], present["hunters"]), axis=1)
+    return actions
 
 
-def _ways(start: np.ndarray, food: np.ndarray, obstacles: Walls) -> np.ndarray:
+def _ways(start: FloatArray, food: FloatArray, obstacles: Walls) -> FloatArray:
     """Return the way from (n, P, 2) to (n, F, 2), round whatever obstacle makes it longest: (n, P, F)."""
     begin, end = start[:, :, None], food[:, None]
-    centre, half, present = (array[:, None, None] for array in obstacles)
+    centre, half = obstacles.centre[:, None, None], obstacles.half[:, None, None]
+    present = obstacles.present[:, None, None]
     ways = np.where(present, way_round(begin[..., None, :], end[..., None, :], centre, half), 0.0)
-    return np.maximum(ways.max(axis=-1), length(end - begin))
+    longest: FloatArray = np.maximum(ways.max(axis=-1), length(end - begin))
+    return longest
 
 
-def _danger(stride: np.ndarray, hunters: np.ndarray, present: np.ndarray) -> np.ndarray:
+def _danger(stride: FloatArray, hunters: FloatArray, present: BoolArray) -> FloatArray:
     """Return how much hunters threaten one who goes on by ``stride`` (n, P, 2) for some steps: (n, P)."""
     here, velocity, speed = hunters[:, None, :, :2], STRIDE * hunters[:, None, :, 2:4], STRIDE * hunters[:, None, :, 4]
     ego, danger = np.zeros_like(stride), np.zeros(stride.shape[:2])

@@ -15,6 +15,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features
 from envs.core.state import Outcome, State
+from envs.core.types import FloatArray, IntArray
 
 N_PAYLOADS = 4
 CUE = ("cue_r", "cue_g", "cue_b")
@@ -102,7 +103,7 @@ class MatchVectorEnv(BatchedEnv):
         self._n_colours = max_entities if rule == "cue" else (max_entities - 1) // 2 + 1
         self._lattice = lattice(levels)
         check_colours(self._n_colours, levels)
-        blocks: dict[str, spaces.Space] = {
+        blocks: dict[str, spaces.Space[object]] = {
             "items": features([0] * len(ITEM), [1] * len(ITEM), self.capacity),
             "items_present": spaces.MultiBinary(self.capacity),
         }
@@ -131,7 +132,7 @@ class MatchVectorEnv(BatchedEnv):
         payload = random.integers(self.capacity, 0, N_PAYLOADS)
         return State(present=present, colour=colour, payload=payload, relevant=np.argmax(order == 0, axis=1))
 
-    def _colour_index(self, rank: np.ndarray, count: np.ndarray) -> np.ndarray:
+    def _colour_index(self, rank: IntArray, count: IntArray) -> IntArray:
         """Return which colour of the palette the item of each rank has; rank 0 is the item that matters."""
         if self.rule == "cue":
             return np.minimum(rank, self._n_colours - 1)
@@ -139,7 +140,7 @@ class MatchVectorEnv(BatchedEnv):
         pair = (rank + 1) // 2
         return np.minimum(pair, (count - 1) // 2)
 
-    def advance(self, state: State, actions: np.ndarray, random: RandomStream) -> Outcome:
+    def advance(self, state: State, actions: IntArray, random: RandomStream) -> Outcome:
         right = state.payload[np.arange(len(actions)), state.relevant] == actions
         return Outcome(right.astype(np.float64), np.ones(len(actions), bool), right)
 
@@ -153,10 +154,11 @@ class MatchVectorEnv(BatchedEnv):
             obs["ego"] = state.colour[np.arange(len(state.relevant)), state.relevant].astype(np.float32)
         return obs
 
-    def relevant_slots(self, state: State) -> np.ndarray:
-        return state.relevant.copy()
+    def relevant_slots(self, state: State) -> IntArray:
+        slots: IntArray = state.relevant.copy()
+        return slots
 
-    def entity_places(self, state: State) -> np.ndarray:
+    def entity_places(self, state: State) -> FloatArray:
         """Items sit evenly on a circle, in slot order, clockwise from the top."""
         count = state.present.sum(axis=1, keepdims=True)
         angle = 2 * np.pi * np.arange(self.capacity) / count
@@ -173,7 +175,7 @@ class MatchVectorEnv(BatchedEnv):
         if self.rule == "cue":
             canvas.box((0, 0), (0.22, 0.22), game.colour[game.relevant], corner=0.05, width=0.02)
 
-    def oracle(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def oracle(self, obs: Mapping[str, np.ndarray]) -> IntArray:
         """Compare colours, read the payload."""
         colour, present = obs["items"][..., :3], obs["items_present"].astype(bool)
         if self.rule == "cue":
@@ -182,7 +184,8 @@ class MatchVectorEnv(BatchedEnv):
             same = (colour[:, :, None, :] == colour[:, None, :, :]).all(axis=-1) & present[:, None, :]
             wanted = same.sum(axis=-1) == 1
         slot = np.argmax(wanted & present, axis=1)
-        return np.argmax(obs["items"][np.arange(len(slot)), slot, 3:], axis=-1)
+        actions: IntArray = np.argmax(obs["items"][np.arange(len(slot)), slot, 3:], axis=-1)
+        return actions
 
 
 class MatchEnv(SingleEnv):
@@ -191,7 +194,7 @@ class MatchEnv(SingleEnv):
     rules = MatchVectorEnv
 
 
-def _draw_payload(canvas: Canvas, place: np.ndarray, radius: float, payload: int) -> None:
+def _draw_payload(canvas: Canvas, place: FloatArray, radius: float, payload: int) -> None:
     """Draw the payload as one to four dots on a light patch, as on a die."""
     spots: dict[int, list[tuple[float, float]]] = {
         0: [(0, 0)],

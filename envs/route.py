@@ -14,6 +14,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import BoolArray, FloatArray, IntArray
 from envs.tours import MAX_EXACT, greedy_length, require_solver, shortest_way
 
 EGO = ("x", "y", "home_x", "home_y", "left")
@@ -129,7 +130,7 @@ class RouteVectorEnv(BatchedEnv):
             greedy=greedy_length(_distances(position), first, present),
         )
 
-    def advance(self, state: State, actions: np.ndarray, random: RandomStream) -> Outcome:
+    def advance(self, state: State, actions: IntArray, random: RandomStream) -> Outcome:
         rows = np.arange(len(actions))
         open_ = self._open(state)
         away = length(state.position - state.position[rows, state.here, None])
@@ -144,11 +145,12 @@ class RouteVectorEnv(BatchedEnv):
         reward = -leg / (SIDE * np.sqrt(state.present.sum(axis=-1)))
         return Outcome(reward, last, last & (state.length <= state.greedy + 1e-9), self._scores(state, last))
 
-    def _open(self, state: State) -> np.ndarray:
+    def _open(self, state: State) -> BoolArray:
         """Return which cities are still to visit, (n, N) bool."""
-        return state.present & (state.turn < 0)
+        open_: BoolArray = state.present & (state.turn < 0)
+        return open_
 
-    def _scores(self, state: State, done: np.ndarray) -> dict[str, np.ndarray]:
+    def _scores(self, state: State, done: BoolArray) -> dict[str, np.ndarray]:
         scores = {"tour_length": state.length.copy()}
         if self.report_gap:
             gap = np.zeros(len(done))
@@ -158,7 +160,7 @@ class RouteVectorEnv(BatchedEnv):
             scores["gap"] = gap
         return scores
 
-    def _shortest(self, state: State, rows: np.ndarray) -> np.ndarray:
+    def _shortest(self, state: State, rows: IntArray) -> FloatArray:
         """Return the lengths of the shortest tours of some games."""
         home, left = state.home[rows], state.present[rows].copy()
         left[np.arange(len(rows)), home] = False
@@ -183,15 +185,16 @@ class RouteVectorEnv(BatchedEnv):
             "ego": np.concatenate([here, home, left[:, None]], axis=-1, dtype=np.float32),
         }
 
-    def action_masks(self) -> np.ndarray:
+    def action_masks(self) -> BoolArray:
         """Return which actions are valid now: (num_envs, capacity) bool, as MaskablePPO asks for it."""
         return self._open(self._require_state())
 
-    def entity_places(self, state: State) -> np.ndarray:
+    def entity_places(self, state: State) -> FloatArray:
         return np.where(state.present[..., None], SCALE * state.position, np.nan)
 
-    def ego_place(self, state: State) -> np.ndarray:
-        return SCALE * state.position[np.arange(len(state.here)), state.here]
+    def ego_place(self, state: State) -> FloatArray:
+        place: FloatArray = SCALE * state.position[np.arange(len(state.here)), state.here]
+        return place
 
     def draw(self, game: State, canvas: Canvas) -> None:
         canvas.box((0, 0), (0.985, 0.985), FLOOR, outline=LINE, corner=0.06)
@@ -206,7 +209,7 @@ class RouteVectorEnv(BatchedEnv):
         canvas.box(position[game.home], (0.06, 0.06), GOOD, corner=0.015)
         canvas.ring(position[game.here], 0.095, BAD, width=0.02)
 
-    def oracle(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def oracle(self, obs: Mapping[str, np.ndarray]) -> IntArray:
         """Go the shortest way; with more than 12 cities this needs the package fast-tsp."""
         position = obs["cities"][..., :2].astype(np.float64)
         here, home = (_slot_at(obs, obs["ego"][:, i : i + 2]) for i in (0, 2))
@@ -218,17 +221,19 @@ class RouteEnv(SingleEnv):
 
     rules = RouteVectorEnv
 
-    def action_masks(self) -> np.ndarray:
+    def action_masks(self) -> BoolArray:
         """Return which actions are valid now: (capacity,) bool."""
-        return self.batch.call("action_masks")[0]
+        masks: BoolArray = self.batch.call("action_masks")[0]
+        return masks
 
 
-def _distances(position: np.ndarray) -> np.ndarray:
+def _distances(position: FloatArray) -> FloatArray:
     """Return the (n, N, N) distances between (n, N, 2) positions."""
     return length(position[:, :, None] - position[:, None])
 
 
-def _slot_at(obs: Mapping[str, np.ndarray], place: np.ndarray) -> np.ndarray:
+def _slot_at(obs: Mapping[str, np.ndarray], place: FloatArray) -> IntArray:
     """Return the slot of the city at a place, (n,)."""
     same = (obs["cities"][..., :2] == place[:, None]).all(axis=-1) & obs["cities_present"].astype(bool)
-    return np.argmax(same, axis=-1)
+    slots: IntArray = np.argmax(same, axis=-1)
+    return slots

@@ -15,6 +15,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import FloatArray, IntArray
 
 STRIDE = 0.15
 REACH = 0.15
@@ -128,7 +129,7 @@ class SeekVectorEnv(BatchedEnv):
             target=np.zeros(len(random), np.int64),
         )
 
-    def _scatter(self, random: RandomStream) -> np.ndarray:
+    def _scatter(self, random: RandomStream) -> FloatArray:
         """Return positions in different cells: (n, 1 + max_entities, 2)."""
         n_things = self.max_entities + 1
         cell = random.choose(n_things, self._cells**2)
@@ -137,7 +138,7 @@ class SeekVectorEnv(BatchedEnv):
         reach = (size - MIN_GAP) / 2
         return centre + random.uniform(2 * n_things, -reach, reach).reshape(-1, n_things, 2)
 
-    def advance(self, state: State, actions: np.ndarray, random: RandomStream) -> Outcome:
+    def advance(self, state: State, actions: IntArray, random: RandomStream) -> Outcome:
         rows = np.arange(len(actions))
         before = self._distances(state)
         state.ego = np.clip(state.ego + MOVES[actions], -1, 1)
@@ -149,7 +150,7 @@ class SeekVectorEnv(BatchedEnv):
         reward = right - self.penalty * (taken & ~right) - STEP_COST + self.shaping * closer
         return Outcome(reward, taken, right)
 
-    def _distances(self, state: State) -> np.ndarray:
+    def _distances(self, state: State) -> FloatArray:
         """Return the distance of the ego to each item: (n, N), infinite for absent ones."""
         return np.where(state.present, length(state.position - state.ego[:, None]), np.inf)
 
@@ -170,14 +171,16 @@ class SeekVectorEnv(BatchedEnv):
             "items_present": state.present.astype(np.int8),
         }
 
-    def relevant_slots(self, state: State) -> np.ndarray:
-        return state.target.copy()
+    def relevant_slots(self, state: State) -> IntArray:
+        slots: IntArray = state.target.copy()
+        return slots
 
-    def entity_places(self, state: State) -> np.ndarray:
+    def entity_places(self, state: State) -> FloatArray:
         return np.where(state.present[..., None], SCALE * state.position, np.nan)
 
-    def ego_place(self, state: State) -> np.ndarray:
-        return SCALE * state.ego
+    def ego_place(self, state: State) -> FloatArray:
+        place: FloatArray = SCALE * state.ego
+        return place
 
     def draw(self, game: State, canvas: Canvas) -> None:
         canvas.box((0, 0), (0.985, 0.985), FLOOR, outline=LINE, corner=0.06)
@@ -188,7 +191,7 @@ class SeekVectorEnv(BatchedEnv):
         half = 0.06
         canvas.box(ego, (half, half), game.colour[game.target], outline=INK, width=0.02, corner=0.015)
 
-    def oracle(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def oracle(self, obs: Mapping[str, np.ndarray]) -> IntArray:
         """Walk to the item with the cue's colour, take it once it is the nearest one within reach."""
         items, present = obs["items"], obs["items_present"].astype(bool)
         wanted = (items[..., 3:] == obs["ego"][:, None, :3]).all(axis=-1) & present

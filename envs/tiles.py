@@ -13,6 +13,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features
 from envs.core.state import Outcome, State
+from envs.core.types import FloatArray, IntArray
 
 EXTENT = 1000
 EGO = ("x", "y")
@@ -111,7 +112,7 @@ class TilesVectorEnv(BatchedEnv):
             safe=random.integers(1, 0, count)[:, 0],
         )
 
-    def advance(self, state: State, actions: np.ndarray, random: RandomStream) -> Outcome:
+    def advance(self, state: State, actions: IntArray, random: RandomStream) -> Outcome:
         state.ego = state.centre + MOVES[actions]
         saved = (state.position[np.arange(len(actions)), state.safe] == state.ego).all(axis=-1)
         return Outcome(saved.astype(np.float64), np.ones(len(actions), bool), saved)
@@ -126,15 +127,17 @@ class TilesVectorEnv(BatchedEnv):
             "tiles_present": state.present.astype(np.int8),
         }
 
-    def relevant_slots(self, state: State) -> np.ndarray:
-        return state.safe.copy()
+    def relevant_slots(self, state: State) -> IntArray:
+        slots: IntArray = state.safe.copy()
+        return slots
 
-    def entity_places(self, state: State) -> np.ndarray:
+    def entity_places(self, state: State) -> FloatArray:
         places = SPACING * (state.position - state.centre[:, None])
         return np.where(state.present[..., None], places, np.nan)
 
-    def ego_place(self, state: State) -> np.ndarray:
-        return SPACING * (state.ego - state.centre)
+    def ego_place(self, state: State) -> FloatArray:
+        place: FloatArray = SPACING * (state.ego - state.centre)
+        return place
 
     def draw(self, game: State, canvas: Canvas) -> None:
         half = 0.46 * SPACING
@@ -146,11 +149,12 @@ class TilesVectorEnv(BatchedEnv):
         canvas.disc(SPACING * (game.ego - game.centre), 0.11, INK, outline=PAPER, width=0.025)
         canvas.text((0, -0.2), f"{game.centre[0]:.0f}, {game.centre[1]:.0f}", height=0.085)
 
-    def oracle(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def oracle(self, obs: Mapping[str, np.ndarray]) -> IntArray:
         """Subtract your position from the safe tile's."""
         safe = np.argmax(obs["tiles"][..., 2], axis=1)
         jump = obs["tiles"][np.arange(len(safe)), safe, :2] - obs["ego"]
-        return np.argmax((jump[:, None] == MOVES).all(axis=-1), axis=1)
+        actions: IntArray = np.argmax((jump[:, None] == MOVES).all(axis=-1), axis=1)
+        return actions
 
 
 class TilesEnv(SingleEnv):

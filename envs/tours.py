@@ -7,6 +7,8 @@ from functools import cache
 
 import numpy as np
 
+from envs.core.types import BoolArray, FloatArray, IntArray
+
 MAX_EXACT = 11
 """Up to so many cities still to visit, the shortest way is found exactly."""
 
@@ -16,7 +18,7 @@ _FORCED = 40_000  # added to every edge but one: no tour avoids that one
 _SECONDS = 0.02  # time for one tour of more than 20 cities
 
 
-def greedy_length(distance: np.ndarray, start: np.ndarray, there: np.ndarray) -> np.ndarray:
+def greedy_length(distance: FloatArray, start: IntArray, there: BoolArray) -> FloatArray:
     """Return the length of the tour that always goes to the nearest city not yet visited.
 
     Args:
@@ -41,9 +43,7 @@ def greedy_length(distance: np.ndarray, start: np.ndarray, there: np.ndarray) ->
     return total + distance[rows, here, start]
 
 
-def shortest_way(
-    distance: np.ndarray, here: np.ndarray, start: np.ndarray, left: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def shortest_way(distance: FloatArray, here: IntArray, start: IntArray, left: BoolArray) -> tuple[FloatArray, IntArray]:
     """Find the shortest way from ``here`` through every city that is left to ``start``.
 
     Exact for up to 11 cities left (Held and Karp 1962); more need the package fast-tsp, whose
@@ -90,9 +90,7 @@ def _layers(m: int) -> list[list[np.ndarray]]:
     return [[masks[(size == s) & (masks >> k & 1 == 1)] for k in range(m)] for s in range(m)]
 
 
-def _exact(
-    distance: np.ndarray, here: np.ndarray, start: np.ndarray, left: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _exact(distance: FloatArray, here: IntArray, start: IntArray, left: BoolArray) -> tuple[FloatArray, IntArray]:
     """Held and Karp's dynamic programming, backwards, for several games at once.
 
     Games with fewer cities left than the others get copies of ``start`` to visit: by the triangle
@@ -119,7 +117,7 @@ def _exact(
     return length, np.where(nothing_left, start, slots[rows[:, 0], first])
 
 
-def _solved(distance: np.ndarray, here: int, start: int, left: np.ndarray) -> tuple[float, int]:
+def _solved(distance: FloatArray, here: int, start: int, left: IntArray) -> tuple[float, int]:
     """Ask fast-tsp for the shortest tour that holds the edge from ``start`` to ``here``."""
     require_solver(f"the shortest way through more than {MAX_EXACT} cities")
     import fast_tsp

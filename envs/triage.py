@@ -13,6 +13,7 @@ from envs.core.randomness import RandomStream
 from envs.core.single import SingleEnv
 from envs.core.slots import check_counts, features, reorder
 from envs.core.state import Outcome, State
+from envs.core.types import FloatArray, IntArray
 
 MAX_HIT_POINTS = 5
 MIN_DAMAGE = 0.1
@@ -118,7 +119,7 @@ class TriageVectorEnv(BatchedEnv):
             optimum=least_damage(toughness, damage),
         )
 
-    def advance(self, state: State, actions: np.ndarray, random: RandomStream) -> Outcome:
+    def advance(self, state: State, actions: IntArray, random: RandomStream) -> Outcome:
         rows = np.arange(len(actions))
         hurt = np.where(state.hit_points > 0, state.damage, 0).sum(axis=-1)
         state.hit_points[rows, actions] = np.maximum(state.hit_points[rows, actions] - 1, 0)
@@ -127,12 +128,13 @@ class TriageVectorEnv(BatchedEnv):
         regret = self._regret(state)
         return Outcome(-hurt / state.optimum, won, won & (regret <= SMALL_REGRET), {"regret": regret})
 
-    def _regret(self, state: State) -> np.ndarray:
+    def _regret(self, state: State) -> FloatArray:
         """Return the excess over the optimum, (n,); what is still to come counts as in the best case."""
         total = state.suffered
         if (state.steps + 1 >= self.max_episode_steps).any():
             total = total + least_damage(state.hit_points, state.damage)
-        return total / state.optimum - 1
+        regret: FloatArray = total / state.optimum - 1
+        return regret
 
     def shuffle(self, state: State, random: RandomStream) -> None:
         reorder(state, random.order(state.hit_points > 0), ("hit_points", "toughness", "damage", "seat"))
@@ -146,15 +148,15 @@ class TriageVectorEnv(BatchedEnv):
             "enemies_present": present.astype(np.int8),
         }
 
-    def relevant_slots(self, state: State) -> np.ndarray:
+    def relevant_slots(self, state: State) -> IntArray:
         urgency = _urgency(state.hit_points, state.damage)
         return np.where(state.hit_points.any(axis=-1), np.argmax(urgency, axis=-1), -1)
 
-    def entity_places(self, state: State) -> np.ndarray:
+    def entity_places(self, state: State) -> FloatArray:
         """Everyone keeps a seat on a circle while slots change, clockwise from the top."""
         return np.where((state.hit_points > 0)[..., None], self._seats(state), np.nan)
 
-    def _seats(self, state: State) -> np.ndarray:
+    def _seats(self, state: State) -> FloatArray:
         count = np.maximum((state.toughness > 0).sum(axis=-1, keepdims=True), 1)
         angle = 2 * np.pi * state.seat / count
         return CIRCLE * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
@@ -168,10 +170,11 @@ class TriageVectorEnv(BatchedEnv):
         canvas.disc((0, 0.06), 0.13, FLOOR, width=0.02)
         canvas.text((0, -0.16), f"{game.suffered / game.optimum:.2f}", height=0.12)
 
-    def oracle(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
+    def oracle(self, obs: Mapping[str, np.ndarray]) -> IntArray:
         """Follow Smith's rule."""
         hit_points, damage = obs["enemies"][..., 0], obs["enemies"][..., 1]
-        return np.argmax(_urgency(hit_points, damage), axis=-1)
+        actions: IntArray = np.argmax(_urgency(hit_points, damage), axis=-1)
+        return actions
 
 
 class TriageEnv(SingleEnv):
@@ -183,7 +186,7 @@ class TriageEnv(SingleEnv):
 _SHOWN = ("hit_points", "toughness", "damage")
 
 
-def least_damage(hit_points: np.ndarray, damage: np.ndarray) -> np.ndarray:
+def least_damage(hit_points: FloatArray | IntArray, damage: FloatArray) -> FloatArray:
     """Return what the optimal order suffers: the sum of damage times the tick of the fall, by Smith's rule.
 
     Args:
@@ -196,15 +199,16 @@ def least_damage(hit_points: np.ndarray, damage: np.ndarray) -> np.ndarray:
     order = np.argsort(-_urgency(hit_points, damage), axis=-1, kind="stable")
     tick_of_fall = np.cumsum(np.take_along_axis(hit_points, order, axis=-1), axis=-1)
     standing = np.where(hit_points > 0, damage, 0.0)
-    return (np.take_along_axis(standing, order, axis=-1) * tick_of_fall).sum(axis=-1)
+    total: FloatArray = (np.take_along_axis(standing, order, axis=-1) * tick_of_fall).sum(axis=-1)
+    return total
 
 
-def _urgency(hit_points: np.ndarray, damage: np.ndarray) -> np.ndarray:
+def _urgency(hit_points: FloatArray | IntArray, damage: FloatArray) -> FloatArray:
     """Return damage per hit point, -1 for those that do not stand."""
     return np.where(hit_points > 0, damage / np.maximum(hit_points, 1e-9), -1.0)
 
 
-def _draw_enemy(canvas: Canvas, seat: np.ndarray, radius: float, enemy: State) -> None:
+def _draw_enemy(canvas: Canvas, seat: FloatArray, radius: float, enemy: State) -> None:
     """Draw one enemy: the redder, the more it hurts; a dot for each hit point, hollow once lost."""
     standing = enemy.hit_points > 0
     colour = HARMLESS + enemy.damage * (DEADLY - HARMLESS) if standing else PAPER

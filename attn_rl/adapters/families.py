@@ -33,7 +33,8 @@ class Family:
     def load(self) -> type[gym.Wrapper]:
         """Import the wrapper."""
         module, _, name = self.wrapper.partition(":")
-        return getattr(importlib.import_module(module), name)
+        wrapper: type[gym.Wrapper] = getattr(importlib.import_module(module), name)
+        return wrapper
 
 
 HIGHWAY_WORDS = {

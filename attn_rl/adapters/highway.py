@@ -17,6 +17,7 @@ from gymnasium.utils import RecordConstructorArgs
 from highway_env.envs.common.observation import KinematicObservation
 
 from attn_rl.wrappers import EntityBlock
+from attn_rl.wrappers.base import Info
 
 CAPACITY = 14
 RANGED = ("x", "y", "vx", "vy")
@@ -24,7 +25,7 @@ DIRECTIONS = ("cos_h", "sin_h", "cos_d", "sin_d")
 LANE_RANGES = {"long_off": [-100, 100], "lat_off": [-4, 4], "ang_off": [-np.pi, np.pi], "heading": [-np.pi, np.pi]}
 
 
-class TracedKinematics(KinematicObservation):
+class TracedKinematics(KinematicObservation):  # type: ignore[misc]  # HighwayEnv has no types
     """HighwayEnv's Kinematics that keeps the vehicles it saw: row i + 1 is ``vehicles[i]``, nearest first.
 
     They have to be kept at this moment: intersections remove and add vehicles after they have observed. The rows are
@@ -82,8 +83,8 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         self.max_entities = max(CAPACITY, observed["vehicles_count"] - 1) if capacity is None else capacity
         features = tuple(name for name in observed["features"] if name != "presence")
         self._config = {**observed, "vehicles_count": self.max_entities + 1, "features": ["presence", *features]}
-        self.unwrapped.configure({"observation": self._config})  # type: ignore[attr-defined]
-        self.unwrapped.define_spaces()  # type: ignore[attr-defined]
+        self._road_env.configure({"observation": self._config})
+        self._road_env.define_spaces()
         self.action_space = self.unwrapped.action_space  # HighwayEnv's is replaced at every reset, unseeded
         self._shuffled = order == "shuffled"
         self._in_slot: list[Any] = []
@@ -94,15 +95,17 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         names = {"ego": features, "vehicles": features}
         self.metadata = {**env.metadata, "entities": names, "kinds": _kinds(features, bool(observed.get("absolute")))}
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, object] | None = None
+    ) -> tuple[dict[str, np.ndarray], Info]:
         """Begin an episode; return observation and info."""
         _, info = self.env.reset(seed=seed, options=options)
         # A stream of its own, so that the world stays HighwayEnv's, but begun by the world's: replayed, it is the same.
         self._random = np.random.default_rng(self.np_random.bit_generator.state["state"]["state"])
-        self.unwrapped.observation_type = TracedKinematics(self.unwrapped, **self._config)  # type: ignore[attr-defined]
+        self._road_env.observation_type = TracedKinematics(self.unwrapped, **self._config)
         return self._convert(self._traced.observe()), self._told(info, ended=False)
 
-    def step(self, action: Any):
+    def step(self, action: object) -> tuple[dict[str, np.ndarray], float, bool, bool, Info]:
         """Drive on; return observation, reward, terminated, truncated and info."""
         rows, reward, terminated, truncated, info = self.env.step(action)
         return self._convert(rows), float(reward), terminated, truncated, self._told(info, terminated or truncated)
@@ -126,11 +129,16 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
 
     def ego_positions(self) -> np.ndarray:
         """Return where the ego is in the picture: (2,)."""
-        return self._in_picture(self.unwrapped.vehicle)  # type: ignore[attr-defined]
+        return self._in_picture(self._road_env.vehicle)
+
+    @property
+    def _road_env(self) -> Any:
+        return self.unwrapped
 
     @property
     def _traced(self) -> TracedKinematics:
-        return self.unwrapped.observation_type  # type: ignore[attr-defined]
+        traced: TracedKinematics = self._road_env.observation_type
+        return traced
 
     def _convert(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         vehicles = self._traced.vehicles[: self.max_entities]
@@ -140,8 +148,8 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         ego = np.asarray(rows[0, 1:], np.float32)
         return {"ego": ego, "vehicles": padded.x[order], "vehicles_present": padded.present[order]}
 
-    def _told(self, info: dict[str, Any], ended: bool) -> dict[str, Any]:
-        vehicle = self.unwrapped.vehicle  # type: ignore[attr-defined]
+    def _told(self, info: Info, ended: bool) -> Info:
+        vehicle = self._road_env.vehicle
         intact = not vehicle.crashed and vehicle.on_road
         arrived = info.get("rewards", {}).get("arrived_reward")
         dropped = max(0, len(self._traced.vehicles) - self.max_entities)
@@ -150,13 +158,14 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
 
     def _in_picture(self, vehicle: Any) -> np.ndarray:
         """World metres -> picture, as HighwayEnv's viewer does it: the ego stands at ``centering_position``."""
-        base: Any = self.unwrapped
-        size = np.array([base.config["screen_width"], base.config["screen_height"]])
-        pixels = (vehicle.position - base.vehicle.position) * base.config["scaling"]
-        ego = (2 * np.array(base.config["centering_position"]) - 1) * [1, -1]
+        config = self._road_env.config
+        size = np.array([config["screen_width"], config["screen_height"]])
+        pixels = (vehicle.position - self._road_env.vehicle.position) * config["scaling"]
+        ego = (2 * np.array(config["centering_position"]) - 1) * [1, -1]
         way = 2 * pixels / size * [1, -1]
         room = np.where(way > 0, 1 - ego, 1 + ego)  # from the ego to the border, along each axis
-        return ego + way * min(1.0, *(room / np.maximum(np.abs(way), 1e-9)))
+        place: np.ndarray = ego + way * min(1.0, *(room / np.maximum(np.abs(way), 1e-9)))
+        return place
 
 
 def _observation_config(env: Any) -> dict[str, Any]:

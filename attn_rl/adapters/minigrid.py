@@ -16,6 +16,7 @@ from gymnasium.utils import RecordConstructorArgs
 from minigrid.core.constants import COLOR_NAMES, STATE_TO_IDX
 
 from attn_rl.wrappers import EntityBlock
+from attn_rl.wrappers.base import Info
 from attn_rl.wrappers.block import Overflow
 
 TYPES = ("door", "key", "ball", "box", "goal", "lava")
@@ -69,12 +70,14 @@ class MiniGridEntities(gym.Wrapper, RecordConstructorArgs):
         self.observation_space = spaces.Dict({"ego": ego, **self._block.spaces})
         self.metadata = {**env.metadata, "entities": {"ego": EGO, "objects": FEATURES}, "kinds": KINDS}
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, object] | None = None
+    ) -> tuple[dict[str, np.ndarray], Info]:
         """Begin an episode; return observation and info."""
         _, info = self.env.reset(seed=seed, options=options)
         return self._observe(), self._told(info, success=False)
 
-    def step(self, action: Any):
+    def step(self, action: object) -> tuple[dict[str, np.ndarray], float, bool, bool, Info]:
         """Act; return observation, reward, terminated, truncated and info."""
         _, reward, terminated, truncated, info = self.env.step(action)
         gained = float(reward)
@@ -133,13 +136,14 @@ class MiniGridEntities(gym.Wrapper, RecordConstructorArgs):
         flags = [_flags(words, *env.mission.split()), _flags(words, *carried), np.array(blocked)]
         return np.concatenate(flags).astype(np.float32)
 
-    def _told(self, info: dict[str, Any], success: bool) -> dict[str, Any]:
+    def _told(self, info: Info, success: bool) -> Info:
         told = {**info, "is_success": success, "relevant": self.relevant()}
         return {**told, "entities_dropped": {"objects": self._dropped}} if self._block.counts else told
 
-    def _in_picture(self, cell: Any) -> np.ndarray:
+    def _in_picture(self, cell: np.ndarray) -> np.ndarray:
         size = np.array([self._grid_env.width, self._grid_env.height])
-        return (2 * (np.asarray(cell) + 0.5) / size - 1) * [1, -1]
+        place: np.ndarray = (2 * (np.asarray(cell) + 0.5) / size - 1) * [1, -1]
+        return place
 
 
 def _flags(words: tuple[str, ...], *said: str) -> np.ndarray:

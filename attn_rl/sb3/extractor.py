@@ -78,7 +78,7 @@ class EntityExtractor(BaseFeaturesExtractor):
 
     def __init__(
         self,
-        observation_space: gym.Space,
+        observation_space: gym.Space[object],
         features_dim: int | None = None,
         *,
         names: Mapping[str, Sequence[str]] | None = None,
@@ -160,8 +160,10 @@ class EntityAttentionExtractor(EntityExtractor):
 
 
 class DeepSetsExtractor(EntityExtractor):
-    """DeepSets over the entities: ego-conditioned, layer-normalised, mean and max; see
-    :class:`attn_rl.nn.baselines.DeepSetsNetwork`."""
+    """DeepSets over the entities: ego-conditioned, layer-normalised, mean and max.
+
+    The network: :class:`attn_rl.nn.baselines.DeepSetsNetwork`.
+    """
 
     def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
         return DeepSetsNetwork(spec.widths, _ego_width(spec), entity_rows=pointer is not None, **network)
@@ -217,7 +219,7 @@ def _capacity(spec: EntitySpec, pointer: str) -> int:
     return spec.capacities[pointer]
 
 
-def _mask_length(space: gym.Space) -> int:
+def _mask_length(space: gym.Space[object]) -> int:
     shape = space[ACTION_MASK].shape if isinstance(space, spaces.Dict) and ACTION_MASK in space.spaces else None
     if shape is None or len(shape) != 1:
         raise ValueError(f"masked=True, but the observation has no 1-D key {ACTION_MASK!r}")

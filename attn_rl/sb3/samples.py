@@ -58,7 +58,7 @@ class Samples(NamedTuple):
         """Shuffle once, then cut views: the minibatches of ``buffer.get``, with the same draw from NumPy."""
         order = torch.from_numpy(np.random.permutation(self.actions.shape[0])).to(self.actions.device)
         observations = {key: block[order].split(batch_size) for key, block in self.observations.items()}
-        rest = zip(*(x[order].split(batch_size) for x in self[1:]), strict=True)  # type: ignore[index]
+        rest = zip(*(x[order].split(batch_size) for x in self[1:]), strict=True)
         for i, columns in enumerate(rest):
             yield Samples({key: blocks[i] for key, blocks in observations.items()}, *columns)
 

@@ -155,7 +155,7 @@ def check_device(device: str | torch.device) -> None:
     raise ValueError(f"device={str(device)!r} is not there; choose one of {', '.join(there)}, or auto")
 
 
-def check_actions(space: spaces.Space) -> None:
+def check_actions(space: spaces.Space[object]) -> None:
     """Raise where PPO cannot act in a space.
 
     Raises:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attn_rl.compat import sum_of_norms
 from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.sb3.losses import Losses, UpdateLog
 from attn_rl.sb3.ppo import EntityPPO
@@ -45,8 +46,9 @@ def _keep(path: Path, batch: Mapping[str, np.ndarray]) -> str:
 
 
 class GuardedPPO(EntityPPO):
-    """:class:`EntityPPO` that stops before a loss or gradient that is not finite reaches a weight, and after a step
-    that made a weight so. Learns bit for bit the same.
+    """:class:`EntityPPO` that stops where a loss, a gradient or a weight is not finite; it learns the same bit for bit.
+
+    It stops before such a loss or gradient reaches a weight, and after a step that made a weight so.
 
     Attributes:
         check_observations: :meth:`predict` refuses what it could answer only with nonsense; False saves some ten
@@ -95,7 +97,7 @@ class GuardedPPO(EntityPPO):
             self._refuse("gradient", {n: p.grad for n, p in self.policy.named_parameters() if p.grad is not None}, loss)
         self.step()
         weights = [p.detach() for p in self._weights]
-        size = torch.stack(torch._foreach_norm(weights)).sum() if self._adam is None else self._adam.weights.norm()
+        size = sum_of_norms(weights) if self._adam is None else self._adam.weights.norm()
         if not np.isfinite(float(size)):
             self._refuse("weight", dict(self.policy.named_parameters()), loss)
         return norm

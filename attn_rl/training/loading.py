@@ -11,25 +11,19 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl.regular_files import refuse_irregular
+from attn_rl.sb3.compat import ENVIRONMENT_BOUND, set_up, unsaved_names
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
 from attn_rl.training.guarded_ppo import GuardedPPO
 from attn_rl.training.resizing import Capacity, with_capacity
-from attn_rl.training.run.agent_state import DoesNotFit, needed_bytes, restore_weights
+from attn_rl.training.run.agent_state import needed_bytes, restore_weights
 from attn_rl.training.run.checkpoint import STATE, Checkpoint, Sizes, newest_checkpoint, read_checkpoint
+from attn_rl.training.run.optimizer_state import DoesNotFit
 from attn_rl.training.run.state_form import refuse_wrong_state, settings_of
 from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 from attn_rl.vec_envs.adapter import make_vec_env
 
 Agent = TypeVar("Agent", bound=BaseAlgorithm)
-ENVIRONMENT_BOUND = (
-    "observation_space",
-    "action_space",
-    "n_envs",
-    "_last_obs",
-    "_last_episode_starts",
-    "_last_original_obs",
-)
 
 
 def load(
@@ -153,11 +147,11 @@ def adapt(model: Agent, env: VecEnv) -> Agent:
     Raises:
         DoesNotFit: weights that depend on the number of slots, or other types, features or actions.
     """
-    kept = set(vars(model)) - set(model._excluded_save_params()) - set(ENVIRONMENT_BOUND)
+    kept = set(vars(model)) - unsaved_names(model) - set(ENVIRONMENT_BOUND)
     fresh = type(model)(model.policy_class, env, device=model.device, _init_setup_model=False)  # type: ignore[call-arg]
     vars(fresh).update({name: vars(model)[name] for name in kept})
     fresh.seed = None  # SB3 would seed every generator of the process anew
-    fresh._setup_model()
+    set_up(fresh)
     fresh.seed = model.seed
     try:
         fresh.set_parameters(model.get_parameters(), device=model.device)  # type: ignore[arg-type]

@@ -228,7 +228,8 @@ def _declared(spec: EnvSpec) -> Mapping[str, Any]:
         made_by: Any = load_env_creator(entry) if isinstance(entry, str) else entry
         metadata = getattr(made_by, "metadata", None)
         if isinstance(metadata, Mapping) and "preset" in metadata:
-            return metadata["preset"]
+            declared: Mapping[str, Any] = metadata["preset"]
+            return declared
     return {}
 
 

@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.text import Text
 from stable_baselines3.common.callbacks import BaseCallback
 
+from attn_rl.sb3.compat import total_timesteps
+
 BAR = 20
 """Characters of the bar."""
 LINES = 10
@@ -34,7 +36,7 @@ class ProgressCallback(BaseCallback):
         self._live: Live | None = None
 
     def _on_training_start(self) -> None:
-        self._total = self.locals.get("total_timesteps", self.model._total_timesteps)
+        self._total: int = self.locals.get("total_timesteps", total_timesteps(self.model))
         self._first, self._begun = self.num_timesteps, time.perf_counter()
         self._printed = self._tenth(), self._begun
         self._shown = self._share(), self._fields()

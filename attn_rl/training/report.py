@@ -14,8 +14,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from attn_rl.training.evaluation import Row, evaluate
 from attn_rl.training.presets import find_preset
-from attn_rl.training.run.agent_state import DoesNotFit
 from attn_rl.training.run.folder import write_json
+from attn_rl.training.run.optimizer_state import DoesNotFit
 
 
 def report(agent: BaseAlgorithm, config: Mapping[str, Any], folder: Path, seconds: float) -> None:

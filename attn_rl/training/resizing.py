@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.sb3.action_head import ActionLayout
@@ -20,7 +22,7 @@ Capacity = int | Mapping[str, int]
 class SpacesOnly(VecEnv):
     """Stands where an agent needs an environment to be built, and cannot be played in."""
 
-    def get_attr(self, attr_name: str, indices=None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """``render_mode`` is None; nothing else is known."""
         if attr_name != "render_mode":
             raise AttributeError(attr_name)
@@ -41,15 +43,17 @@ class SpacesOnly(VecEnv):
         """Refuse."""
         self.reset()
 
-    def set_attr(self, attr_name: str, value: Any, indices=None) -> NoReturn:
+    def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> NoReturn:
         """Refuse."""
         self.reset()
 
-    def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> NoReturn:
+    def env_method(
+        self, method_name: str, *method_args: object, indices: VecEnvIndices = None, **method_kwargs: object
+    ) -> NoReturn:
         """Refuse."""
         self.reset()
 
-    def env_is_wrapped(self, wrapper_class, indices=None) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         """Nothing is wrapped."""
         return [False] * self.num_envs
 
@@ -75,7 +79,7 @@ def with_capacity(model: BaseAlgorithm, capacity: Capacity) -> SpacesOnly:
         )
     spec, slots = extractor.spec, _slots(extractor.spec, capacity)
     pointer = getattr(policy, "pointer", None)
-    actions: spaces.Space = model.action_space
+    actions: spaces.Space[object] = model.action_space
     if pointer is not None:
         actions = _actions(actions, spec.capacities[pointer], slots[pointer])
     return SpacesOnly(model.n_envs, _observations(model.observation_space, spec, slots, actions), actions)
@@ -93,7 +97,7 @@ def _slots(spec: EntitySpec, capacity: Capacity) -> dict[str, int]:
     return spec.capacities | {name: int(n) for name, n in wanted.items()}
 
 
-def _actions(space: spaces.Space, old: int, new: int) -> spaces.Space:
+def _actions(space: spaces.Space[object], old: int, new: int) -> spaces.Space[object]:
     """Of an action that points at slots: as many choices as there are slots now."""
     layout = ActionLayout.from_space(space, old)
     sizes = [new if i == layout.pointer else size for i, size in enumerate(layout.sizes)]
@@ -101,8 +105,8 @@ def _actions(space: spaces.Space, old: int, new: int) -> spaces.Space:
 
 
 def _observations(
-    space: spaces.Space, spec: EntitySpec, slots: Mapping[str, int], actions: spaces.Space
-) -> spaces.Space:
+    space: spaces.Space[object], spec: EntitySpec, slots: Mapping[str, int], actions: spaces.Space[object]
+) -> spaces.Space[object]:
     if isinstance(space, spaces.Box):
         return _rows(space, slots[spec.types[0].name])
     parts = dict(space.spaces)  # type: ignore[attr-defined]
@@ -117,8 +121,8 @@ def _observations(
 
 def _rows(box: spaces.Box, n: int) -> spaces.Box:
     """A row's bounds are the widest that any slot had."""
-    return spaces.Box(np.tile(box.low.min(0), (n, 1)), np.tile(box.high.max(0), (n, 1)), dtype=box.dtype)  # type: ignore[arg-type]
+    return spaces.Box(np.tile(box.low.min(0), (n, 1)), np.tile(box.high.max(0), (n, 1)), dtype=box.dtype)
 
 
-def _flags(space: spaces.Space, n: int) -> spaces.Space:
+def _flags(space: spaces.Space[object], n: int) -> spaces.Space[object]:
     return spaces.MultiBinary(n) if isinstance(space, spaces.MultiBinary) else spaces.Box(0, 1, (n,), space.dtype)  # type: ignore[arg-type]

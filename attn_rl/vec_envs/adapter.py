@@ -14,10 +14,13 @@ from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from attn_rl.adapters import find_spec
 from attn_rl.vec_envs.copies import check_request, make_copies
 from attn_rl.vec_envs.infos import infos_by_row
+from attn_rl.vec_envs.replayable import Resumable
+from attn_rl.wrappers.base import Info
 
 _SINGLE_SPACES = {
     "observation_space": "single_observation_space",
@@ -128,8 +131,9 @@ class VectorEnvAdapter(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self.metadata = env.metadata
 
-    def reset(self):
+    def reset(self) -> VecEnvObs:
         """Begin new episodes, with the seeds given by :meth:`seed` if any; return the observation."""
+        obs: VecEnvObs
         obs, infos = self.env.reset(seed=self._seeds[0], options=self._shared_options())
         self._reset_seeds()
         self._reset_options()
@@ -146,13 +150,13 @@ class VectorEnvAdapter(VecEnv):
         """Store the actions for :meth:`step_wait`."""
         self._actions = actions
 
-    def step_wait(self):
+    def step_wait(self) -> VecEnvStepReturn:
         """Step; return observation (after a reset where an episode ended), rewards, dones, infos."""
         obs, rewards, terminated, truncated, gym_infos = self.env.step(self._actions)
         self._returns += rewards
         self._lengths += 1
         dones = terminated | truncated
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        infos: list[Info] = [{} for _ in range(self.num_envs)]
         rows = np.flatnonzero(dones)
         if len(rows):
             obs, ends = self._finish(obs, gym_infos, rows, dones)
@@ -161,7 +165,7 @@ class VectorEnvAdapter(VecEnv):
                 infos[row] = info
         return obs, np.asarray(rewards, np.float32), dones, infos
 
-    def _finish(self, obs: Any, gym_infos: dict[str, Any], rows: np.ndarray, dones: np.ndarray):
+    def _finish(self, obs: Any, gym_infos: Info, rows: np.ndarray, dones: np.ndarray) -> tuple[Any, list[Info]]:
         """Return the observation after resets, and the info of each episode that ended."""
         if self._same_step:
             ends = infos_by_row(gym_infos["final_info"], rows)
@@ -193,7 +197,7 @@ class VectorEnvAdapter(VecEnv):
         pictures = self.env.render()
         return [None] * self.num_envs if pictures is None else list(pictures)  # type: ignore[arg-type]
 
-    def get_attr(self, attr_name: str, indices=None) -> list[Any]:
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of each chosen sub-environment."""
         if hasattr(self.env, "envs"):
             return [env.get_wrapper_attr(attr_name) for env in self._chosen(indices)]
@@ -205,7 +209,7 @@ class VectorEnvAdapter(VecEnv):
             values = [getattr(self.env, attr_name)] * self.num_envs
         return [values[i] for i in self._get_indices(indices)]
 
-    def set_attr(self, attr_name: str, value: Any, indices=None) -> None:
+    def set_attr(self, attr_name: str, value: object, indices: VecEnvIndices = None) -> None:
         """Set an attribute of each chosen sub-environment.
 
         Raises:
@@ -221,7 +225,9 @@ class VectorEnvAdapter(VecEnv):
         else:
             setattr(self.env, attr_name, value)
 
-    def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list[Any]:
+    def env_method(
+        self, method_name: str, *method_args: object, indices: VecEnvIndices = None, **method_kwargs: object
+    ) -> list[Any]:
         """Call a method of each chosen sub-environment.
 
         Raises:
@@ -241,7 +247,7 @@ class VectorEnvAdapter(VecEnv):
         results = self.env.call(method_name, *method_args, **method_kwargs)
         return [results[i] for i in self._get_indices(indices)]
 
-    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices=None) -> list[bool]:
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         """Say whether sub-environments have this wrapper; always true for ``Monitor``, whose work is done here."""
         n = len(list(self._get_indices(indices)))
         if issubclass(wrapper_class, Monitor):
@@ -256,26 +262,32 @@ class VectorEnvAdapter(VecEnv):
         Raises:
             ValueError: where the environment has no ``get_state``.
         """
-        if not hasattr(self.env.unwrapped, "get_state"):
-            raise ValueError(f"{type(self.env.unwrapped).__name__} has no get_state(): it cannot be resumed exactly")
+        game = self._resumable()
         running = {"monitor.returns": self._returns.copy(), "monitor.lengths": self._lengths.copy()}
-        return self.env.unwrapped.get_state() | running
+        return game.get_state() | running
 
     def set_state(self, saved: Mapping[str, Any]) -> None:
         """Continue exactly where :meth:`get_state` was called."""
-        self.env.unwrapped.set_state(saved)  # type: ignore[attr-defined]
+        self._resumable().set_state(saved)
         self._returns = saved["monitor.returns"].copy()
         self._lengths = saved["monitor.lengths"].copy()
 
-    def _chosen(self, indices) -> list[gym.Env]:
+    def _resumable(self) -> Resumable:
+        game = self.env.unwrapped
+        if not isinstance(game, Resumable):
+            missing = "set_state" if getattr(game, "get_state", None) else "get_state"
+            raise ValueError(f"{type(game).__name__} has no {missing}(): it cannot be resumed exactly")
+        return game
+
+    def _chosen(self, indices: VecEnvIndices) -> list[gym.Env]:
         return [self.env.envs[i] for i in self._get_indices(indices)]  # type: ignore[attr-defined]
 
-    def _require_all(self, indices, what: str) -> None:
+    def _require_all(self, indices: VecEnvIndices, what: str) -> None:
         if sorted(self._get_indices(indices)) != list(range(self.num_envs)):
             name = type(self.env.unwrapped).__name__
             raise ValueError(f"{what}: {name} acts on all sub-environments at once; pass indices=None")
 
-    def _shared_options(self) -> dict[str, Any] | None:
+    def _shared_options(self) -> dict[str, object] | None:
         if any(options != self._options[0] for options in self._options):
             raise ValueError("set_options: a vector environment takes one set of options; pass a dict, not a list")
         return dict(self._options[0]) or None

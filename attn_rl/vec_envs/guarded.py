@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from attn_rl.entities import ACTION_MASK, EntitySpec
+from attn_rl.sb3.compat import look_before_saving
 from attn_rl.vec_envs.observation_form import GuardError, check_form
 from attn_rl.vec_envs.policy_input import MAX_ABS_OBSERVATION
 
@@ -92,11 +94,11 @@ class GuardedVecEnv(VecEnvWrapper):
         self._choices = _choices(env) if spec.action_mask else []
         self._look_before_casting()
 
-    def reset(self):
+    def reset(self) -> VecEnvObs:
         """Reset and check."""
         self._when = "reset"
         obs = self.venv.reset()
-        self._check_observation(obs, "reset", range(self.num_envs))
+        self.check_observation(obs, "reset", range(self.num_envs))
         self._warn_of_empty_masks(obs)
         return obs
 
@@ -105,7 +107,7 @@ class GuardedVecEnv(VecEnvWrapper):
         self._actions = actions
         self.venv.step_async(actions)
 
-    def step_wait(self):
+    def step_wait(self) -> VecEnvStepReturn:
         """Step and check.
 
         Raises:
@@ -114,7 +116,7 @@ class GuardedVecEnv(VecEnvWrapper):
         self._when = f"step {self.steps + 1}"
         obs, rewards, dones, infos = self.venv.step_wait()
         self.steps += 1
-        self._check_observation(obs, self._when, range(self.num_envs))
+        self.check_observation(obs, self._when, range(self.num_envs))
         self._check_rewards(rewards, obs)
         ends = [i for i in np.flatnonzero(dones).tolist() if infos[i].get("TimeLimit.truncated")]
         ends = [i for i in ends if infos[i].get("terminal_observation") is not None]
@@ -129,17 +131,26 @@ class GuardedVecEnv(VecEnvWrapper):
         while isinstance(base, VecEnvWrapper):
             base = base.venv
         if isinstance(base, DummyVecEnv):
-            base._save_obs = partial(self._save_checked, base)  # type: ignore[method-assign]
+            look_before_saving(base, partial(self._check_one, base))
 
-    def _save_checked(self, base: DummyVecEnv, index: int, obs: Any) -> None:
+    def _check_one(self, base: DummyVecEnv, index: int, obs: Any) -> None:
         where = f"environment {index}, {self._when}"
         if self._when != "reset" and base.buf_dones[index]:
             last = base.buf_infos[index]["terminal_observation"]
             check_form(last, base.observation_space, f"{where} {LAST}")
         check_form(obs, base.observation_space, where)
-        type(base)._save_obs(base, index, obs)
 
-    def _check_observation(self, obs: Any, when: str, rows: Sequence[int]) -> None:
+    def check_observation(self, obs: Any, when: str, rows: Sequence[int]) -> None:
+        """Raise where a batch of observations is impossible.
+
+        Args:
+            obs: one array, or arrays by key, each with one row per environment.
+            when: for the message: ``"reset"``, ``"step 7"``.
+            rows: the environments that the rows are of, for the message.
+
+        Raises:
+            GuardError: naming the environment, ``when``, the key and the value.
+        """
         blocks = obs if isinstance(obs, Mapping) else {"": obs}
         if blocks.keys() != self._blocks.keys():
             self._refuse(f"{when}: the observation has keys {sorted(blocks)}, expected {sorted(self._blocks)}", obs)
@@ -160,7 +171,7 @@ class GuardedVecEnv(VecEnvWrapper):
             for row, obs in zip(rows, observations, strict=True)
         ]
         batch = {key: np.stack([blocks[key] for blocks in checked]) for key in self._blocks}
-        self._check_observation(batch.get("", batch), when, rows)
+        self.check_observation(batch.get("", batch), when, rows)
 
     def _warn_of_empty_masks(self, obs: Any) -> None:
         """Say, the first time, that nothing can be chosen: the policy then takes choice 0 with certainty."""
@@ -195,7 +206,7 @@ class GuardedVecEnv(VecEnvWrapper):
         raise GuardError(message, batch)
 
 
-def _blocks(space: spaces.Space, spec: EntitySpec) -> dict[str, Block]:
+def _blocks(space: spaces.Space[object], spec: EntitySpec) -> dict[str, Block]:
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
     flags = {t.presence_key for t in spec.types} | {ACTION_MASK}
     blocks = {key: _block(part, key in flags) for key, part in parts.items()}
@@ -226,8 +237,8 @@ def _normalized_keys(env: VecEnv) -> set[str]:
     return keys
 
 
-def _block(space: spaces.Space, binary: bool) -> Block:
-    shape, dtype = space.shape or (), np.dtype(space.dtype)  # type: ignore[arg-type]
+def _block(space: spaces.Space[object], binary: bool) -> Block:
+    shape, dtype = space.shape or (), np.dtype(space.dtype)
     if binary or not isinstance(space, spaces.Box):
         return Block(shape, dtype, 0, 1, binary=True)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from attn_rl.wrappers.base import Info
 
-def infos_by_row(infos: Mapping[str, Any], rows: np.ndarray, without: Sequence[str] = ()) -> list[dict[str, Any]]:
+
+def infos_by_row(infos: Mapping[str, Any], rows: np.ndarray, without: Sequence[str] = ()) -> list[Info]:
     """Turn Gymnasium's dict of arrays with presence masks (``_key``) into one dict for each row."""
-    result: list[dict[str, Any]] = [{} for _ in rows]
+    result: list[Info] = [{} for _ in rows]
     for key, values in infos.items():
         mask = infos.get(f"_{key}")
         if mask is None or key in without:

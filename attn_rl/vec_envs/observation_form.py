@@ -25,7 +25,7 @@ class GuardError(ValueError):
         self.batch = dict(batch)
 
 
-def check_form(obs: Any, space: spaces.Space, where: str) -> dict[str, np.ndarray]:
+def check_form(obs: Any, space: spaces.Space[object], where: str) -> dict[str, np.ndarray]:
     """Return the arrays of one observation by key, in the dtypes of its space; a bare one's stands under ``""``.
 
     Lists and dtypes that lose nothing pass: a wider float, an integer for a float, a Boolean for a flag.
@@ -43,12 +43,12 @@ def check_form(obs: Any, space: spaces.Space, where: str) -> dict[str, np.ndarra
     return {key: _array(blocks[key], part, naming(key), where) for key, part in parts.items()}
 
 
-def parts_of(space: spaces.Space) -> Mapping[str, spaces.Space]:
+def parts_of(space: spaces.Space[object]) -> Mapping[str, spaces.Space[object]]:
     """The spaces of an observation by key; a bare one stands under ``""``."""
     return space.spaces if isinstance(space, spaces.Dict) else {"": space}
 
 
-def blocks_of(obs: Any, space: spaces.Space, where: str) -> Mapping[str, Any]:
+def blocks_of(obs: Any, space: spaces.Space[object], where: str) -> Mapping[str, Any]:
     """What an observation holds by key, where its keys are those of ``space``.
 
     Raises:
@@ -77,9 +77,9 @@ def as_array(value: Any, name: str, where: str) -> np.ndarray:
         raise GuardError(f"{where}: {name} is a {type(value).__name__} that is no array: {error}", {}) from error
 
 
-def dtype_of(part: spaces.Space) -> np.dtype:
+def dtype_of(part: spaces.Space[object]) -> np.dtype:
     """The dtype of a space's arrays."""
-    return np.dtype(part.dtype)  # type: ignore[arg-type]
+    return np.dtype(part.dtype)
 
 
 def naming(key: str) -> str:
@@ -92,7 +92,7 @@ def fits(block: np.ndarray, dtype: np.dtype) -> bool:
     return block.dtype == dtype or np.can_cast(block.dtype, dtype, "same_kind")
 
 
-def _array(value: Any, part: spaces.Space, name: str, where: str) -> np.ndarray:
+def _array(value: Any, part: spaces.Space[object], name: str, where: str) -> np.ndarray:
     block, dtype = as_array(value, name, where), dtype_of(part)
     if block.shape != part.shape or not fits(block, dtype):
         got, wanted = f"{block.dtype} of shape {block.shape}", f"{dtype} of shape {part.shape}"

@@ -17,7 +17,7 @@ MAX_ABS_OBSERVATION = 1e9
 WHERE = "predict"
 
 
-def check_policy_input(obs: Any, space: spaces.Space, spec: EntitySpec) -> None:
+def check_policy_input(obs: Any, space: spaces.Space[object], spec: EntitySpec) -> None:
     """Raise where a policy could answer only nonsense.
 
     Absent rows may hold anything. Values beyond the bounds of the space pass: that is a question too.
@@ -42,7 +42,7 @@ def check_policy_input(obs: Any, space: spaces.Space, spec: EntitySpec) -> None:
     _check_features({key: array for key, (array, _) in arrays.items()}, spec)
 
 
-def _batched(value: Any, part: spaces.Space, key: str) -> tuple[np.ndarray, int | None]:
+def _batched(value: Any, part: spaces.Space[object], key: str) -> tuple[np.ndarray, int | None]:
     """The block with a leading dimension, and its size; None: it was a single one."""
     name = naming(key)
     block, dtype, shape = as_array(value, name, WHERE), dtype_of(part), part.shape or ()

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
 from attn_rl.vec_envs.observation_form import check_form
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """An environment that can tell what its future depends on, and go on from there."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return arrays and JSON-able values."""
+
+    def set_state(self, saved: Mapping[str, Any]) -> None:
+        """Go on where :meth:`get_state` was called."""
 
 
 class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
@@ -33,7 +44,7 @@ class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
         self._actions: list[np.ndarray] = []
         self._obs: Any = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode and remember how."""
         begun = {"options": options} | ({"source": self._source()} if seed is None else {"seed": int(seed)})
         obs, info = self.env.reset(seed=seed, options=options)
@@ -41,7 +52,7 @@ class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
         self._obs = self._checked(obs)
         return obs, info
 
-    def step(self, action: Any):
+    def step(self, action: object) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step and remember the action."""
         obs, *rest = self.env.step(action)
         self._actions.append(np.array(action))
@@ -77,14 +88,14 @@ class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
     def _source(self) -> dict[str, Any]:
         """Return what the next episode depends on."""
         game = self.env.unwrapped
-        if self._begun is not None and hasattr(game, "get_state"):
+        if self._begun is not None and isinstance(game, Resumable):
             return {"state": game.get_state()}
         return {"np_random": game.np_random.bit_generator.state}
 
     def _set_source(self, source: Mapping[str, Any]) -> None:
         game = self.env.unwrapped
-        if "state" in source:
-            game.set_state(source["state"])  # type: ignore[attr-defined]
+        if "state" in source and isinstance(game, Resumable):
+            game.set_state(source["state"])
         else:
             game.np_random.bit_generator.state = source["np_random"]
 

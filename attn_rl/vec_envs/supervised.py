@@ -9,13 +9,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv
-from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper, VecEnv
-from stable_baselines3.common.vec_env.subproc_vec_env import _stack_obs, _worker
+from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper, VecEnv, VecEnvObs, VecEnvStepReturn
+
+from attn_rl.sb3.compat import run_worker, stack_observations
 
 START_SECONDS = 300.0
 """Time limit for a worker to start: it imports torch, and all of them do so at once."""
@@ -35,11 +37,11 @@ class _Failure(str):
 class _Link:
     """The parent's end of the pipe to one worker; says what happened where SB3 gets an EOFError or waits forever."""
 
-    def __init__(self, index: int, process: Any, pipe: Connection, timeout: float) -> None:
+    def __init__(self, index: int, process: BaseProcess, pipe: Connection, timeout: float) -> None:
         self.index, self.process, self.timeout = index, process, timeout
         self._pipe = pipe
 
-    def send(self, message: Any) -> None:
+    def send(self, message: object) -> None:
         with suppress(OSError):  # dead: the next recv says so, with what it left in the pipe
             self._pipe.send(message)
 
@@ -65,7 +67,7 @@ class _Link:
 def _supervised_worker(remote: Connection, parent_remote: Connection, env_fn: CloudpickleWrapper) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent finishes its rollout
     try:
-        _worker(remote, parent_remote, env_fn)
+        run_worker(remote, parent_remote, env_fn)
     except Exception:
         remote.send(_Failure(traceback.format_exc()))
 
@@ -116,22 +118,22 @@ class SupervisedVecEnv(SubprocVecEnv):
         self._started_with = super().seed(seed)
         return self._started_with
 
-    def reset(self):
+    def reset(self) -> VecEnvObs:
         """Begin new episodes."""
         for i, link in enumerate(self.remotes):
             link.send(("reset", (self._seeds[i], self._options[i])))
         self._latest, self.reset_infos = map(list, zip(*(link.recv() for link in self.remotes), strict=True))
         self._reset_seeds()
         self._reset_options()
-        return _stack_obs(self._latest, self.observation_space)
+        return stack_observations(self._latest, self.observation_space)
 
-    def step_wait(self):
+    def step_wait(self) -> VecEnvStepReturn:
         """Collect one step of every worker; restart those that failed, if allowed."""
         results = [self._result(i) for i in range(self.num_envs)]
         self.waiting = False
         obs, rewards, dones, infos, self.reset_infos = map(list, zip(*results, strict=True))
         self._latest = obs
-        return _stack_obs(obs, self.observation_space), np.stack(rewards), np.stack(dones), infos
+        return stack_observations(obs, self.observation_space), np.stack(rewards), np.stack(dones), infos
 
     def close(self) -> None:
         """End all workers; those that do not answer are killed."""
@@ -152,7 +154,7 @@ class SupervisedVecEnv(SubprocVecEnv):
         theirs.close()
         return _Link(index, process, ours, max(self.timeout, START_SECONDS))
 
-    def _ask(self, link: _Link, command: str, data: Any = None) -> Any:
+    def _ask(self, link: _Link, command: str, data: object = None) -> Any:
         """Send a command, return the answer; from the first one on, the worker is up and has its usual time limit."""
         link.send((command, data))
         answer = link.recv()
@@ -161,7 +163,8 @@ class SupervisedVecEnv(SubprocVecEnv):
 
     def _result(self, index: int) -> tuple[Any, ...]:
         try:
-            return self.remotes[index].recv()
+            step: tuple[Any, ...] = self.remotes[index].recv()
+            return step
         except WorkerFailed as error:
             if self.restarts.sum() >= self.max_restarts:
                 raise

@@ -8,7 +8,7 @@ from gymnasium import spaces
 IN_PLACE = "gymnasium.wrappers.TransformObservation(env, function, observation_space)"
 
 
-def require_fixed_shapes(space: gym.Space) -> None:
+def require_fixed_shapes(space: gym.Space[object]) -> None:
     """Raise where observations cannot be stacked into one array per key, as every vector environment of SB3 does.
 
     Args:
@@ -27,7 +27,7 @@ def require_fixed_shapes(space: gym.Space) -> None:
             )
 
 
-def find_wrapper(space: gym.Space, key: str | None = None) -> str:
+def find_wrapper(space: gym.Space[object], key: str | None = None) -> str:
     """Say in a sentence which wrapper gives one part of an observation a fixed shape; empty: it has one.
 
     Args:

@@ -142,8 +142,8 @@ class ArraysToEntities(ToEntities, RecordConstructorArgs):
 
 
 def _column(name: str, columns: tuple[str, ...], presence: str | int) -> int:
-    if presence in columns:
-        return columns.index(presence)  # type: ignore[arg-type]
+    if isinstance(presence, str) and presence in columns:
+        return columns.index(presence)
     if isinstance(presence, str) or not 0 <= presence < len(columns):
         raise ValueError(f"{name!r}: presence={presence!r} is no column of {columns}; give its name or index")
     return presence
@@ -166,17 +166,19 @@ def _arrays(env: gym.Env, keys: Sequence[str]) -> dict[str, spaces.Box]:
         raise ValueError(f"keys=() names no array; choose from {list(space.spaces)}")
     if missing := [key for key in keys if key not in space.spaces]:
         raise ValueError(f"keys {missing} are not in the observation; choose from {list(space.spaces)}")
-    found = {key: _as_box(space[key]) for key in keys}
-    for key, box in found.items():
+    found: dict[str, spaces.Box] = {}
+    for key in keys:
+        box = _as_box(space[key])
         if box is None or not 1 <= len(box.shape) <= 2:
             raise ValueError(f"{key!r} is {space[key]}; expected an array of shape (N,) or (N, k)")
-    if len({box.shape[0] for box in found.values()}) > 1:  # type: ignore[union-attr]
-        lengths = {key: box.shape[0] for key, box in found.items()}  # type: ignore[union-attr]
+        found[key] = box
+    lengths = {key: box.shape[0] for key, box in found.items()}
+    if len(set(lengths.values())) > 1:
         raise ValueError(f"the arrays have different lengths {lengths}; expected one value per entity in each")
-    return found  # type: ignore[return-value]
+    return found
 
 
-def _as_box(space: gym.Space) -> spaces.Box | None:
+def _as_box(space: gym.Space[object]) -> spaces.Box | None:
     if isinstance(space, spaces.MultiBinary):
         return spaces.Box(0, 1, space.shape, np.float32)
     if isinstance(space, spaces.MultiDiscrete):

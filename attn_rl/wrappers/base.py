@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, SupportsFloat, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +13,8 @@ from gymnasium import spaces
 from attn_rl.wrappers.block import EntityBlock
 
 DROPPED = "entities_dropped"
+Info: TypeAlias = dict[str, Any]
+"""What Gymnasium calls info."""
 
 
 class ToEntities(gym.Wrapper, ABC):
@@ -45,17 +47,19 @@ class ToEntities(gym.Wrapper, ABC):
     def rows(self, observation: Any) -> Mapping[str, np.ndarray]:
         """Take the entities (n,F) of each block out of an observation of the wrapped environment."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, object] | None = None
+    ) -> tuple[dict[str, object], Info]:
         """Reset; return the observation with blocks of entities, and info."""
         return self._convert(*self.env.reset(seed=seed, options=options))
 
-    def step(self, action: Any):
+    def step(self, action: object) -> tuple[dict[str, object], SupportsFloat, bool, bool, Info]:
         """Step; return the observation with blocks of entities, reward, terminated, truncated and info."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         observation, info = self._convert(observation, info)
         return observation, reward, terminated, truncated, info
 
-    def _convert(self, observation: Any, info: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _convert(self, observation: Any, info: Info) -> tuple[dict[str, object], Info]:
         result = {} if self._bare else {k: v for k, v in observation.items() if k not in self._sources}
         counted = {}
         for name, rows in self.rows(observation).items():
@@ -66,7 +70,7 @@ class ToEntities(gym.Wrapper, ABC):
         return result, {**info, DROPPED: {**info.get(DROPPED, {}), **counted}} if counted else info
 
 
-def find(env: gym.Env, name: str) -> tuple[gym.Space, bool]:
+def find(env: gym.Env, name: str) -> tuple[gym.Space[object], bool]:
     """The space called ``name``, and whether it is the whole observation (which then gets that name).
 
     Raises:

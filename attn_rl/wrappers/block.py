@@ -74,7 +74,7 @@ class EntityBlock:
         return self._by is not None
 
     @property
-    def spaces(self) -> dict[str, spaces.Space]:
+    def spaces(self) -> dict[str, spaces.Space[object]]:
         """The block and its presence, as the keys of a Dict space. Bounds include 0, for absent rows."""
         shape = (self.capacity, len(self.features))
         low = np.broadcast_to(np.minimum(self.low, 0), shape).copy()
@@ -84,7 +84,7 @@ class EntityBlock:
             f"{self.name}_present": spaces.MultiBinary(self.capacity),
         }
 
-    def pad(self, rows: np.ndarray | Sequence) -> PaddedRows:
+    def pad(self, rows: np.ndarray | Sequence[object]) -> PaddedRows:
         """Put n entities into the slots; none at all is legal.
 
         Args:
@@ -114,7 +114,7 @@ class EntityBlock:
             )
         return [self.features.index(feature) for feature in by]
 
-    def _checked(self, rows: np.ndarray | Sequence) -> np.ndarray:
+    def _checked(self, rows: np.ndarray | Sequence[object]) -> np.ndarray:
         rows = np.asarray(rows, np.float32)
         width = len(self.features)
         if rows.shape == (0,):

@@ -126,8 +126,8 @@ class GraphToEntities(ToEntities, RecordConstructorArgs):
         return {self.name: nodes, **{name: self._edge_rows(name, graph, nodes) for name in edges}}
 
     def _edge_rows(self, name: str, graph: spaces.GraphInstance, nodes: np.ndarray) -> np.ndarray:
-        space: gym.Space = self._space.edge_space  # type: ignore[assignment]  # without one there are no edge rows
-        if graph.edges is None or graph.edge_links is None or len(graph.edge_links) == 0:
+        space = self._space.edge_space
+        if space is None or graph.edges is None or graph.edge_links is None or len(graph.edge_links) == 0:
             return np.zeros(0)
         edges = _flatten(name, space, _unstack(space, graph.edges))
         links = np.asarray(graph.edge_links)
@@ -141,7 +141,7 @@ class GraphToEntities(ToEntities, RecordConstructorArgs):
 def _block(
     env: gym.Env,
     name: str,
-    element: gym.Space,
+    element: gym.Space[object],
     capacity: int,
     features: Sequence[str] | None,
     overflow: Overflow,
@@ -153,7 +153,7 @@ def _block(
 
 
 def _edge_block(
-    name: str, nodes: EntityBlock, element: gym.Space | None, capacity: int, features: Sequence[str] | None
+    name: str, nodes: EntityBlock, element: gym.Space[object] | None, capacity: int, features: Sequence[str] | None
 ) -> EntityBlock:
     if element is None:
         raise ValueError(f"{nodes.name!r} has no edges, but edge_capacity={capacity}; leave it out")
@@ -166,14 +166,14 @@ def _edge_block(
     return EntityBlock(name, ends + tuple(own), capacity, low, high)
 
 
-def _flat_box(name: str, element: gym.Space) -> spaces.Box:
+def _flat_box(name: str, element: gym.Space[object]) -> spaces.Box:
     flat = spaces.flatten_space(element) if element.is_np_flattenable else None
     if not isinstance(flat, spaces.Box):
         raise ValueError(f"{name!r} holds {element}, not a fixed number of features; expected a Box or a Dict of Boxes")
     return flat
 
 
-def _part_names(element: gym.Space, prefix: str = "") -> tuple[str, ...]:
+def _part_names(element: gym.Space[object], prefix: str = "") -> tuple[str, ...]:
     """f0, f1, ... for a plain element; for a Dict the key, numbered where it stands for several features."""
     if isinstance(element, spaces.Dict):
         return tuple(n for key, part in element.items() for n in _part_names(part, f"{prefix}{key}_"))
@@ -183,12 +183,12 @@ def _part_names(element: gym.Space, prefix: str = "") -> tuple[str, ...]:
     return (prefix[:-1],) if width == 1 else tuple(f"{prefix}{i}" for i in range(width))
 
 
-def _unstack(element: gym.Space, stacked: Any) -> Iterable:
+def _unstack(element: gym.Space[object], stacked: object) -> Iterable[object]:
     """The elements of a batch; a Box's stay together, as an array."""
     return np.asarray(stacked) if isinstance(element, spaces.Box) else iterate(batch_space(element, 1), stacked)
 
 
-def _flatten(name: str, element: gym.Space, values: Iterable) -> np.ndarray:
+def _flatten(name: str, element: gym.Space[object], values: Iterable[object]) -> np.ndarray:
     """Elements -> rows (n,F)."""
     width = spaces.flatdim(element)
     if isinstance(values, np.ndarray) and values.ndim > 1 and values.shape[1:] == element.shape:
@@ -197,7 +197,7 @@ def _flatten(name: str, element: gym.Space, values: Iterable) -> np.ndarray:
     return np.stack(rows) if rows else np.zeros((0, width), np.float32)
 
 
-def _flatten_one(name: str, i: int, element: gym.Space, value: Any) -> np.ndarray:
+def _flatten_one(name: str, i: int, element: gym.Space[object], value: Any) -> np.ndarray:
     if isinstance(element, spaces.Box):
         if np.shape(value) != element.shape:
             raise ValueError(f"{name!r}: entity {i} has shape {np.shape(value)}; expected {element.shape}")

@@ -18,6 +18,7 @@ from envs.core.drawing import Canvas
 from envs.core.randomness import EpisodeStreams, RandomStream
 from envs.core.rules import Rules
 from envs.core.state import Outcome, State
+from envs.core.types import BoolArray, FloatArray, Info, IntArray, Observation
 
 
 class BatchedEnv(Rules, VectorEnv):
@@ -51,12 +52,12 @@ class BatchedEnv(Rules, VectorEnv):
         self,
         num_envs: int,
         observation_space: gym.spaces.Dict,
-        action_space: gym.Space,
+        action_space: gym.Space[object],
         *,
         max_episode_steps: int,
         render_mode: str | None,
         entities: Mapping[str, tuple[str, ...]],
-        kinds: Mapping[str, Mapping[str, tuple | str]] | None = None,
+        kinds: Mapping[str, Mapping[str, tuple[str | tuple[str, ...], ...] | str]] | None = None,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}; expected 1 or more")
@@ -81,8 +82,8 @@ class BatchedEnv(Rules, VectorEnv):
         self,
         *,
         seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        options: dict[str, object] | None = None,
+    ) -> tuple[Observation, Info]:
         """Begin a new episode in every sub-environment.
 
         Args:
@@ -98,7 +99,7 @@ class BatchedEnv(Rules, VectorEnv):
         obs = self._begin(np.arange(self.num_envs))
         return obs, self._infos(np.zeros(self.num_envs, bool))
 
-    def step(self, actions: np.ndarray):
+    def step(self, actions: np.ndarray) -> tuple[Observation, FloatArray, BoolArray, BoolArray, Info]:
         """Play one step of each sub-environment; those whose episode ends begin the next one.
 
         Returns:
@@ -108,7 +109,7 @@ class BatchedEnv(Rules, VectorEnv):
         """
         obs, outcome, truncated = self.play(actions)
         done = outcome.terminated | truncated
-        infos: dict[str, Any] = {}
+        infos: Info = {}
         rows = np.flatnonzero(done)
         if len(rows):
             infos = self._final_infos(obs, outcome, rows)
@@ -120,7 +121,7 @@ class BatchedEnv(Rules, VectorEnv):
                     block[rows] = first[key]
         return obs, outcome.reward, outcome.terminated, truncated, infos | self._infos(np.zeros_like(done))
 
-    def play(self, actions: np.ndarray) -> tuple[dict[str, np.ndarray], Outcome, np.ndarray]:
+    def play(self, actions: IntArray) -> tuple[Observation, Outcome, np.ndarray]:
         """Play one step without autoreset; return the observation, the outcome and truncations (n,)."""
         state = self._require_state()
         random = self._streams.current()
@@ -130,7 +131,7 @@ class BatchedEnv(Rules, VectorEnv):
         truncated = (state.steps >= self.max_episode_steps) & ~outcome.terminated
         return self.observe(state), outcome, truncated
 
-    def relevant(self) -> np.ndarray:
+    def relevant(self) -> IntArray:
         """Return the slot of the decisive entity in the current observation: (num_envs,) int64, -1: none."""
         return self.relevant_slots(self._require_state())
 
@@ -138,7 +139,7 @@ class BatchedEnv(Rules, VectorEnv):
         """Return the current observation again, e.g. after ``set_state``."""
         return self.observe(self._require_state())
 
-    def entity_positions(self) -> np.ndarray:
+    def entity_positions(self) -> FloatArray:
         """Return where the entities are in the picture, in current slot order.
 
         Returns:
@@ -147,7 +148,7 @@ class BatchedEnv(Rules, VectorEnv):
         """
         return self.entity_places(self._require_state())
 
-    def ego_positions(self) -> np.ndarray:
+    def ego_positions(self) -> FloatArray:
         """Return where the ego is in the picture: (num_envs, 2), as ``entity_positions``."""
         return self.ego_place(self._require_state())
 
@@ -176,7 +177,7 @@ class BatchedEnv(Rules, VectorEnv):
         """Return an attribute, once per sub-environment."""
         return (getattr(self, name),) * self.num_envs
 
-    def set_attr(self, name: str, values: Any) -> None:
+    def set_attr(self, name: str, values: object) -> None:
         """Set an attribute: the sub-environments share it, so all get the same value."""
         setattr(self, name, values)
 
@@ -219,7 +220,7 @@ class BatchedEnv(Rules, VectorEnv):
             raise gym.error.ResetNeeded("call reset() first: no episode has begun")
         return self._state
 
-    def _checked(self, actions: np.ndarray) -> np.ndarray:
+    def _checked(self, actions: IntArray) -> np.ndarray:
         actions = np.asarray(actions)
         expected = (self.num_envs, *(self.single_action_space.shape or ()))
         if actions.shape != expected:
@@ -235,7 +236,7 @@ class BatchedEnv(Rules, VectorEnv):
             raise ValueError(f"an action is outside {space}: {actions}")
         return actions
 
-    def _begin(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+    def _begin(self, rows: IntArray) -> Observation:
         """Begin the next episode of the given sub-environments; return their first observations."""
         random = self._streams.next_episode(rows)
         fresh = self.begin(random)
@@ -249,7 +250,7 @@ class BatchedEnv(Rules, VectorEnv):
                 getattr(self._state, name)[rows] = value
         return self.observe(fresh)
 
-    def _infos(self, success: np.ndarray) -> dict[str, Any]:
+    def _infos(self, success: BoolArray) -> Info:
         everywhere = np.ones(self.num_envs, bool)
         return {
             "is_success": success,
@@ -258,7 +259,7 @@ class BatchedEnv(Rules, VectorEnv):
             "_relevant": everywhere.copy(),
         }
 
-    def _final_infos(self, obs: dict[str, np.ndarray], outcome: Outcome, rows: np.ndarray):
+    def _final_infos(self, obs: Observation, outcome: Outcome, rows: IntArray) -> Info:
         ended = np.zeros(self.num_envs, bool)
         ended[rows] = True
         final_obs = np.full(self.num_envs, None, dtype=object)

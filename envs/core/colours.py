@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from envs.core.types import FloatArray
 
-def lattice(levels: int) -> np.ndarray:
+
+def lattice(levels: int) -> FloatArray:
     """Return the (levels**3, 3) float64 colours with ``levels`` evenly spaced values per channel, in [0, 1].
 
     Raises:

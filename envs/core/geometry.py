@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
+from envs.core.types import BoolArray, FloatArray
+
 _ANGLES = np.pi / 4 * np.arange(8)
 COMPASS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 """(8, 2) unit vectors: east, north-east, north, and on round."""
 
 
-def length(vector: np.ndarray) -> np.ndarray:
+def length(vector: FloatArray) -> FloatArray:
     """Return the lengths of plane vectors: (..., 2) -> (...)."""
     x, y = vector[..., 0], vector[..., 1]
     return np.sqrt(x * x + y * y)
 
 
-def fold(position: np.ndarray, wall: np.ndarray | float) -> np.ndarray:
+def fold(position: FloatArray, wall: FloatArray | float) -> FloatArray:
     """Mirror what went beyond the walls at -wall and +wall back inside (one bounce)."""
     return np.where(np.abs(position) > wall, np.sign(position) * 2 * wall - position, position)
 
 
-def crosses(start: np.ndarray, goal: np.ndarray, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+def crosses(start: FloatArray, goal: FloatArray, centre: FloatArray, half: FloatArray) -> BoolArray:
     """Say whether the segment from start to goal passes through a box that holds neither of its ends.
 
     Args:
@@ -37,10 +39,11 @@ def crosses(start: np.ndarray, goal: np.ndarray, centre: np.ndarray, half: np.nd
     one, other = (centre - half - start) / way, (centre + half - start) / way
     enters = np.maximum(np.minimum(one, other).max(axis=-1), 0)
     leaves = np.minimum(np.maximum(one, other).min(axis=-1), 1)
-    return (enters < leaves) & (enters > 0) & (leaves < 1)
+    inside: BoolArray = (enters < leaves) & (enters > 0) & (leaves < 1)
+    return inside
 
 
-def way_round(start: np.ndarray, goal: np.ndarray, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
+def way_round(start: FloatArray, goal: FloatArray, centre: FloatArray, half: FloatArray) -> FloatArray:
     """Return the length of the way from start to goal, round a corner of the box where it is in the way.
 
     Arguments as for :func:`crosses`; for thin boxes, of which one corner is enough. Returns (...).

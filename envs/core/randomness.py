@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from envs.core.types import BoolArray, FloatArray, IntArray, WordArray
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _STEPS = np.arange(1, 513, dtype=np.uint64) * _GOLDEN  # where the first draws of a call stand
 _SLOT_BITS = np.uint64(0xFFFF)
@@ -13,7 +15,7 @@ _TOP_BIT = np.uint64(1 << 63)
 _MAX_CHOICES = 1 << 16
 
 
-def mix(x: np.ndarray) -> np.ndarray:
+def mix(x: WordArray) -> WordArray:
     """Scramble 64-bit words: the finaliser of SplitMix64 (Steele, Lea and Flood 2014, figure 16)."""
     x = x ^ (x >> np.uint64(30))
     x *= np.uint64(0xBF58476D1CE4E5B9)
@@ -31,7 +33,7 @@ def key_of_seed(seed: int) -> np.uint64:
     """
     if seed < 0:
         raise ValueError(f"seed={seed}; expected a whole number >= 0")
-    return mix(np.array([seed % (1 << 64)], np.uint64) + _GOLDEN)[0]
+    return np.uint64(mix(np.array([seed % (1 << 64)], np.uint64) + _GOLDEN)[0])
 
 
 class RandomStream:
@@ -47,11 +49,11 @@ class RandomStream:
         state: (n,) uint64, where each stream stands; advanced in place.
     """
 
-    def __init__(self, state: np.ndarray):
+    def __init__(self, state: WordArray):
         self.state = state
 
     @classmethod
-    def of_episode(cls, key: np.ndarray, episode: np.ndarray) -> RandomStream:
+    def of_episode(cls, key: WordArray, episode: IntArray) -> RandomStream:
         """Start the streams of the given episodes. key (n,) uint64, episode (n,) int64."""
         # Key and episode must not play the same part: key(a) ^ mix(b) would give seed a, episode b
         # the game of seed b, episode a.
@@ -60,22 +62,22 @@ class RandomStream:
     def __len__(self) -> int:
         return len(self.state)
 
-    def bits(self, k: int) -> np.ndarray:
+    def bits(self, k: int) -> WordArray:
         """Draw (n, k) uniform 64-bit words."""
         steps = _STEPS[:k] if k <= len(_STEPS) else np.arange(1, k + 1, dtype=np.uint64) * _GOLDEN
         x = self.state[:, None] + steps
         self.state += steps[-1]
         return mix(x)
 
-    def uniform(self, k: int, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+    def uniform(self, k: int, low: float = 0.0, high: float = 1.0) -> FloatArray:
         """Draw (n, k) float64 in [low, high)."""
         return low + (high - low) * ((self.bits(k) >> np.uint64(11)) * 2.0**-53)
 
-    def integers(self, k: int, low: int, high: int | np.ndarray) -> np.ndarray:
+    def integers(self, k: int, low: int, high: int | IntArray) -> IntArray:
         """Draw (n, k) int64 in [low, high); ``high`` may differ per row, as (n, 1)."""
         return low + ((self.bits(k) >> np.uint64(11)) * 2.0**-53 * (high - low)).astype(np.int64)
 
-    def choose(self, k: int, n_options: int) -> np.ndarray:
+    def choose(self, k: int, n_options: int) -> IntArray:
         """Draw k different numbers of range(n_options) per row, in random order: (n, k) int64."""
         if not k <= n_options <= _MAX_CHOICES:
             raise ValueError(f"cannot choose {k} different numbers out of {n_options}")
@@ -84,7 +86,7 @@ class RandomStream:
         words.sort(axis=-1)
         return (words[:, :k] & _SLOT_BITS).astype(np.int64)
 
-    def order(self, present: np.ndarray) -> np.ndarray:
+    def order(self, present: BoolArray) -> IntArray:
         """Draw a new slot order: present (n, N) bool -> (n, N) int64, present ones first, in random order."""
         n_slots = present.shape[1]
         words = (self.bits(n_slots) >> np.uint64(1)) & ~_SLOT_BITS
@@ -141,11 +143,11 @@ class EpisodeStreams:
         """Return the streams of the running episodes; drawing from it advances them."""
         return RandomStream(self.states)
 
-    def next_episode(self, rows: np.ndarray) -> RandomStream:
+    def next_episode(self, rows: IntArray) -> RandomStream:
         """Return the streams of the next episodes of some environments; keep them with :meth:`store`."""
         self.episodes[rows] += 1
         return RandomStream.of_episode(self.keys[rows], self.episodes[rows])
 
-    def store(self, rows: np.ndarray, random: RandomStream) -> None:
+    def store(self, rows: IntArray, random: RandomStream) -> None:
         """Keep where the streams of some environments stand."""
         self.states[rows] = random.state

@@ -10,6 +10,7 @@ import numpy as np
 from envs.core.drawing import Canvas
 from envs.core.randomness import RandomStream
 from envs.core.state import Outcome, State
+from envs.core.types import FloatArray, IntArray
 
 
 class Rules(ABC):
@@ -44,12 +45,12 @@ class Rules(ABC):
         Default: they keep their slots.
         """
 
-    def relevant_slots(self, state: State) -> np.ndarray:
+    def relevant_slots(self, state: State) -> IntArray:
         """Return the slot of the decisive entity of each game, (n,) int64, -1 where there is none."""
         return np.full(len(state.steps), -1)
 
     @abstractmethod
-    def entity_places(self, state: State) -> np.ndarray:
+    def entity_places(self, state: State) -> FloatArray:
         """Return where each slot's entity is in the picture.
 
         Returns:
@@ -57,7 +58,7 @@ class Rules(ABC):
             NaN for an absent slot.
         """
 
-    def ego_place(self, state: State) -> np.ndarray:
+    def ego_place(self, state: State) -> FloatArray:
         """Return where the ego is in the picture: (n, 2), in [-1, 1] (default: the centre)."""
         return np.zeros((len(state.steps), 2))
 

@@ -9,9 +9,10 @@ import gymnasium as gym
 import numpy as np
 
 from envs.core.batched import BatchedEnv
+from envs.core.types import BoolArray, FloatArray, Info, Observation
 
 
-class SingleEnv(gym.Env):
+class SingleEnv(gym.Env[Observation, Any]):
     """One game of a :class:`BatchedEnv`: a batch of one, so that both always play by the same rules.
 
     A subclass names the rules (``rules = SeekVectorEnv``). Keyword arguments are those of the rules.
@@ -21,19 +22,19 @@ class SingleEnv(gym.Env):
     metadata: dict[str, Any] = {k: v for k, v in BatchedEnv.metadata.items() if k != "autoreset_mode"}
 
     def __init__(self, **kwargs: Any):
-        self.batch = self.rules(num_envs=1, **kwargs)  # type: ignore[call-arg]
+        self.batch = self.rules(num_envs=1, **kwargs)
         self.observation_space = self.batch.single_observation_space
         self.action_space = self.batch.single_action_space
         self.render_mode = self.batch.render_mode
         self.metadata = {k: v for k, v in self.batch.metadata.items() if k != "autoreset_mode"}
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[Observation, Info]:
         """Begin a new episode: seeded, or the next one of the stream. Returns observation, info."""
         super().reset(seed=seed)
         obs, infos = self.batch.reset(seed=seed)
         return {key: block[0] for key, block in obs.items()}, self._info(infos["is_success"])
 
-    def step(self, action: Any):
+    def step(self, action: object) -> tuple[Observation, float, bool, bool, Info]:
         """Play one step. Returns observation, reward, terminated, truncated, info."""
         obs, outcome, truncated = self.batch.play(np.asarray(action)[None])
         info = self._info(outcome.success)
@@ -56,17 +57,20 @@ class SingleEnv(gym.Env):
         """Return the slot of the decisive entity in the current observation, -1 where there is none."""
         return int(self.batch.relevant()[0])
 
-    def entity_positions(self) -> np.ndarray:
+    def entity_positions(self) -> FloatArray:
         """Return where the entities are in the picture: (slots, 2), see ``BatchedEnv.entity_positions``."""
-        return self.batch.entity_positions()[0]
+        places: FloatArray = self.batch.entity_positions()[0]
+        return places
 
-    def ego_positions(self) -> np.ndarray:
+    def ego_positions(self) -> FloatArray:
         """Return where the ego is in the picture: (2,)."""
-        return self.batch.ego_positions()[0]
+        place: FloatArray = self.batch.ego_positions()[0]
+        return place
 
     def oracle(self, obs: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the scripted policy's action for an observation of this game."""
-        return self.batch.oracle({key: np.asarray(block)[None] for key, block in obs.items()})[0]
+        actions: np.ndarray = self.batch.oracle({key: np.asarray(block)[None] for key, block in obs.items()})[0]
+        return actions
 
     def get_state(self) -> dict[str, Any]:
         """Return everything the future depends on: arrays and JSON-able values."""
@@ -77,5 +81,5 @@ class SingleEnv(gym.Env):
         self.batch.set_state(saved)
         self.np_random.bit_generator.state = saved["np_random"]
 
-    def _info(self, success: np.ndarray) -> dict[str, Any]:
+    def _info(self, success: BoolArray) -> Info:
         return {"is_success": bool(success[0]), "relevant": self.relevant()}

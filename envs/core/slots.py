@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from envs.core.state import State
+from envs.core.types import IntArray
 
 
 def features(low: Sequence[float], high: Sequence[float], n_slots: int | None = None) -> gym.spaces.Box:
@@ -74,7 +75,7 @@ def per_type(argument: str, given: int | Mapping[str, int] | None, default: Mapp
     return {**default, **chosen}
 
 
-def reorder(state: State, order: np.ndarray, arrays: Iterable[str], slots: Iterable[str] = ()) -> None:
+def reorder(state: State, order: IntArray, arrays: Iterable[str], slots: Iterable[str] = ()) -> None:
     """Move entities to new slots, in place: new slot j holds what was in slot ``order[:, j]``.
 
     Args:

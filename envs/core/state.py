@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from envs.core.types import BoolArray, FloatArray
+
 
 class State(SimpleNamespace):
     """The games of n environments: every attribute is an array with n rows."""
@@ -35,7 +37,7 @@ class Outcome(NamedTuple):
         scores: further (n,) float figures by name, reported in the info of an episode's last step.
     """
 
-    reward: np.ndarray
-    terminated: np.ndarray
-    success: np.ndarray
+    reward: FloatArray
+    terminated: BoolArray
+    success: BoolArray
     scores: Mapping[str, np.ndarray] = MappingProxyType({})

@@ -47,7 +47,7 @@ class Sheet:
         self.width, self.height = round(width), round(height)
         self.image = Image.new("RGB", (self.width * SCALE, self.height * SCALE), PAPER)
         self._draw = ImageDraw.Draw(self.image, "RGBA")
-        self._pasted: dict[tuple, Image.Image] = {}
+        self._pasted: dict[tuple[object, ...], Image.Image] = {}
 
     def pixels(self) -> np.ndarray:
         """The finished picture (height, width, 3) uint8."""
@@ -176,7 +176,7 @@ def text_width(text: str, size: float) -> float:
 def shade(colour: Colour, amount: float) -> Colour:
     """From paper (0) to the full colour (1); the root makes small amounts visible."""
     strength = float(np.clip(amount, 0, 1)) ** 0.7
-    return tuple(round(p + (c - p) * strength) for p, c in zip(PAPER, colour, strict=True))  # type: ignore[return-value]
+    return tuple(round(p + (c - p) * strength) for p, c in zip(PAPER, colour, strict=True))
 
 
 def number(value: float) -> str:

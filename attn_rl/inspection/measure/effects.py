@@ -85,7 +85,7 @@ def measure(actor: Actor, record: AttentionRecord, n_curves: int | None = None) 
 
 
 def absence(actor: Actor, record: AttentionRecord) -> dict[str, np.ndarray]:
-    """Entity i taken out of the observation; the softmax renormalises over the rest. "What would its absence change?"
+    """Take entity i out; the softmax renormalises over the rest: what would its absence change?
 
     Leave one out, Li et al. 2016.
 
@@ -172,7 +172,8 @@ def permuted(actor: Actor, record: AttentionRecord) -> np.ndarray | None:
         return pattern.gather(-1, source[rows, None, None].to(pattern.device).expand_as(pattern))
 
     kl, _ = compare(actor, record, states, edit=edit)
-    return kl.reshape(-1, N_PERMUTATIONS).mean(-1)
+    mean: np.ndarray = kl.reshape(-1, N_PERMUTATIONS).mean(-1)
+    return mean
 
 
 def curves(actor: Actor, record: AttentionRecord, score: np.ndarray, oracle: np.ndarray) -> np.ndarray:

@@ -29,12 +29,14 @@ def entropy(weights: np.ndarray, present: np.ndarray) -> np.ndarray:
     """
     logs = np.log(np.where(weights > 0, weights, 1.0))
     count = np.broadcast_to(present, weights.shape).sum(-1)
-    return -(weights * logs).sum(-1) / np.log(np.maximum(count, 2))
+    normalised: np.ndarray = -(weights * logs).sum(-1) / np.log(np.maximum(count, 2))
+    return normalised
 
 
 def largest(weights: np.ndarray) -> np.ndarray:
     r"""Largest weight, :math:`\max_i w_i`: (..., K) -> (...)."""
-    return weights.max(-1, initial=0.0)
+    heaviest: np.ndarray = weights.max(-1, initial=0.0)
+    return heaviest
 
 
 def mass_on(weights: np.ndarray, slot: np.ndarray) -> np.ndarray:
@@ -88,7 +90,8 @@ def total_variation(weights: np.ndarray, others: np.ndarray) -> np.ndarray:
         (S,)
     """
     scaled = [np.nan_to_num(x) / np.maximum(np.nan_to_num(x).sum(-1, keepdims=True), 1e-9) for x in (weights, others)]
-    return 0.5 * np.abs(scaled[0] - scaled[1]).sum(-1)
+    distance: np.ndarray = 0.5 * np.abs(scaled[0] - scaled[1]).sum(-1)
+    return distance
 
 
 def effect_title(name: str) -> str:
@@ -132,7 +135,8 @@ def gradient_attention(
         (S,K)
     """
     steps = [np.maximum(a * g, 0.0).mean(1) for a, g in zip(patterns, gradients, strict=True)]
-    return _chain([(step, 1.0, 1.0) for step in steps], reader) - _pad(reader, patterns[0].shape[-1])
+    relevance: np.ndarray = _chain([(step, 1.0, 1.0) for step in steps], reader) - _pad(reader, patterns[0].shape[-1])
+    return relevance
 
 
 def _chain(steps: Sequence[tuple[np.ndarray, float, float]], reader: np.ndarray) -> np.ndarray:
@@ -171,7 +175,8 @@ def curve_area(similarity: np.ndarray, present: np.ndarray) -> np.ndarray:
         (S,)
     """
     counted = np.arange(similarity.shape[-1])[None] <= present.sum(-1, keepdims=True)
-    return (similarity * counted).sum(-1) / counted.sum(-1)
+    area: np.ndarray = (similarity * counted).sum(-1) / counted.sum(-1)
+    return area
 
 
 def scaled(score: float, random: float, oracle: float) -> float:

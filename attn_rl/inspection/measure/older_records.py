@@ -27,7 +27,8 @@ def readout_rows(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> n
         read[:, meta["reader"]] = 1
     else:
         read[:, lead:] = present[:, lead:]
-    return read / np.maximum(read.sum(-1, keepdims=True), 1)
+    equal_parts: np.ndarray = read / np.maximum(read.sum(-1, keepdims=True), 1)
+    return equal_parts
 
 
 def effect_names(arrays: Iterable[str], meta: Mapping[str, Any]) -> list[str]:

@@ -129,6 +129,8 @@ def refuse_linked_folder(run_dir: Path) -> None:
 def _pixels(file: bytes) -> int:
     if len(file) < PNG.size:
         raise ValueError("a picture is cut short")
+    width: int
+    height: int
     signature, _, chunk, width, height = PNG.unpack_from(file)
     if signature != b"\x89PNG\r\n\x1a\n" or chunk != b"IHDR":
         raise ValueError("a picture is no PNG file")

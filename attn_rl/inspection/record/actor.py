@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -65,7 +65,8 @@ class Actor:
 
     def tensors(self, obs: Observation) -> dict[str, Tensor] | Tensor:
         """Turn one observation or a batch into tensors with a batch dimension."""
-        return self.policy.obs_to_tensor(obs)[0]
+        tensors: dict[str, Tensor] | Tensor = self.policy.obs_to_tensor(obs)[0]
+        return tensors
 
     def lstm_tensors(self, given: np.ndarray | None, n_states: int) -> Tensor | None:
         """Where the LSTMs stand (B,4,layers,width), see :class:`Outputs`; None for a policy without any.
@@ -177,7 +178,7 @@ def _removed(policy: nn.Module, keep: Tensor) -> Iterator[None]:
 
 @contextmanager
 def _edited(attention: list[MultiHeadAttention], edit: PatternEdit) -> Iterator[None]:
-    def hook_of(layer: int):
+    def hook_of(layer: int) -> Callable[[nn.Module, object, Tensor], Tensor]:
         return lambda module, inputs, pattern: edit(layer, pattern)
 
     handles = [module.tap.register_forward_hook(hook_of(layer)) for layer, module in enumerate(attention)]

@@ -99,18 +99,21 @@ class AttentionRecord:
     def readout(self, layer: int = -1) -> np.ndarray:
         """The rows of the pattern, each as far as the readout reads it: ``readout_rows @ pattern`` (S,H,K)."""
         pattern = self.layers[layer].pattern
-        return np.einsum("sq,shqk->shk", self.readout_rows[:, : pattern.shape[2]], pattern)
+        read: np.ndarray = np.einsum("sq,shqk->shk", self.readout_rows[:, : pattern.shape[2]], pattern)
+        return read
 
     def entity_map(self, layer: int = -1) -> np.ndarray:
         """The map people look at: readout weights on the slots, averaged over heads (S,N)."""
-        return self.readout(layer)[..., self.lead :].mean(1)
+        over_heads: np.ndarray = self.readout(layer)[..., self.lead :].mean(1)
+        return over_heads
 
     def value_map(self, layer: int = -1) -> np.ndarray:
         r"""Length of what each token contributes, :math:`w_{hi} \lVert x_i W^V_h W^O_h \rVert`, (S,H,K).
 
         Kobayashi et al. 2020, equation 7: a large weight on a value near zero moves nothing.
         """
-        return self.readout(layer) * self.layers[layer].value_norm
+        lengths: np.ndarray = self.readout(layer) * self.layers[layer].value_norm
+        return lengths
 
     def compared(self) -> dict[tuple[int, int], Strength]:
         """What each head compares most: (layer, head), both from 0 -> the relation of the greatest strength."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attn_rl.sb3.compat import action_distribution
 from attn_rl.sb3.extractor import EntityExtractor
 
 PROBABILITY_FLOOR = 1e-6
@@ -152,7 +153,7 @@ def _actor_critic(policy: Any, obs: Any, lstm_states: Tensor | None) -> Outputs:
         latent_pi = policy.mlp_extractor.forward_actor(features[0])
         latent_vf = policy.mlp_extractor.forward_critic(features[1])
     value = policy.value_net(latent_vf).flatten()
-    return _distribution_outputs(policy._get_action_dist_from_latent(latent_pi), value)._replace(lstm_states=after)
+    return _distribution_outputs(action_distribution(policy, latent_pi), value)._replace(lstm_states=after)
 
 
 def _through_lstms(policy: Any, features: Any, lstm_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -27,6 +27,7 @@ from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.recorder import CapturedPass, capture_pass, patterns_record
 from attn_rl.inspection.record.scenes import Scenes, probe_scenes
 from attn_rl.inspection.tensorboard.writer import add_about, add_image, writer_of
+from attn_rl.sb3.compat import total_timesteps
 
 MAX_RECORDS = 50
 QUIET = ("stdout", "log")
@@ -141,7 +142,7 @@ class AttentionCallback(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         self._rollouts += 1
-        total = getattr(self.model, "_total_timesteps", 0)
+        total = total_timesteps(self.model)
         due = self._rollouts == 1 or (self._rollouts % self.every == 0 and self.num_timesteps >= self._next_record)
         if due and self.num_timesteps < total:  # the last one waits for the last update
             self._next_record = self.num_timesteps + total // MAX_RECORDS

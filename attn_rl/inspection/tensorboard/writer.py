@@ -11,6 +11,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from attn_rl.compat import add_summary
+
 METRICS = ("rollout/ep_rew_mean", "attention/top1_relevant", "attention/agreement_absence", "attention/uniform_kl")
 LAYOUT = {
     "Attention": {
@@ -57,7 +59,7 @@ def add_image(writer: SummaryWriter, tag: str, file: bytes, size: Sequence[int],
         step: environment steps.
     """
     image = Summary.Image(height=size[0], width=size[1], colorspace=3, encoded_image_string=file)
-    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+    add_summary(writer, Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
 def add_about(
@@ -87,4 +89,4 @@ def add_about(
         rows = "\n".join(f"| {key} | `{value}` |" for key, value in plain.items())
         writer.add_text("attention/settings", f"| setting | value |\n|---|---|\n{rows}", 0)
         for summary in hparams(plain, dict.fromkeys(METRICS, 0.0)):
-            writer._get_file_writer().add_summary(summary)
+            add_summary(writer, summary)

@@ -13,12 +13,12 @@ from gymnasium import spaces
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor
 
+from attn_rl.sb3.compat import COUNTERS, progress_remaining, statistics_window
 from attn_rl.training.run.checkpoint import Arrays, Checkpoint
 from attn_rl.training.run.environment_state import environment_arrays, restore_environments
 from attn_rl.training.run.optimizer_state import DoesNotFit, expected_state, pack_optimizer, unpack_optimizer
 from attn_rl.training.run.random_state import get_generators
 
-COUNTERS = ("num_timesteps", "_total_timesteps", "_n_updates", "_episode_num", "_current_progress_remaining")
 NEVER_NEGATIVE = ("running_var", "running_count", "pending_square", "pending_count")
 """Statistics of normalisers."""
 
@@ -62,8 +62,8 @@ def restore(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> list[str]:
         setattr(agent, name, state["counters"][name])
     if schedules(agent) != state["schedules"]:
         raise DoesNotFit(f"schedules: the checkpoint has {state['schedules']}, this agent {schedules(agent)}")
-    agent.ep_info_buffer = deque(state["episodes"], maxlen=agent._stats_window_size)
-    agent.ep_success_buffer = deque(state["successes"], maxlen=agent._stats_window_size)
+    agent.ep_info_buffer = deque(state["episodes"], maxlen=statistics_window(agent))
+    agent.ep_success_buffer = deque(state["successes"], maxlen=statistics_window(agent))
     return restore_environments(agent, checkpoint)
 
 
@@ -120,7 +120,7 @@ def needed_bytes(agent: OnPolicyAlgorithm) -> dict[str, int]:
     optimizer = sum(tensor.nbytes for tensor in expected_state(agent.policy.optimizer).values())
     space = agent.observation_space
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    seen = sum(int(np.prod(part.shape or ())) * np.dtype(part.dtype).itemsize for part in parts)  # type: ignore[arg-type]
+    seen = sum(int(np.prod(part.shape or ())) * np.dtype(part.dtype).itemsize for part in parts)
     return {"model": model, "optimizer": optimizer, "environment": 4 * seen * agent.n_envs}
 
 
@@ -131,7 +131,7 @@ def to_arrays(tensors: Mapping[str, Tensor]) -> Arrays:
 
 def schedules(agent: OnPolicyAlgorithm) -> dict[str, float]:
     """Learning rate and clipping at the beginning, now and at the end."""
-    moments = {"first": 1.0, "now": agent._current_progress_remaining, "last": 0.0}
+    moments = {"first": 1.0, "now": progress_remaining(agent), "last": 0.0}
     found = {f"learning_rate.{name}": float(agent.lr_schedule(at)) for name, at in moments.items()}
     clip_range = getattr(agent, "clip_range", None)
     if callable(clip_range):

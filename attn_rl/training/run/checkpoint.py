@@ -263,7 +263,7 @@ def _sealed(content: dict[str, Any]) -> bytes:
 def _unsealed(data: bytes, path: Path) -> dict[str, Any]:
     """The content of :func:`_sealed` JSON; every byte counts, white space too."""
     try:
-        content = parse_json(data)
+        content: dict[str, Any] = parse_json(data)
         intact = isinstance(content, dict) and _sealed({k: v for k, v in content.items() if k != "sha256"}) == data
     except (ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f"{path / STATE} is not JSON: {error}") from error

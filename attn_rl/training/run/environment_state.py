@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from attn_rl.sb3.compat import forget_seeds, go_on_from, last_episode_starts, last_observation
 from attn_rl.training.run.checkpoint import Arrays, Checkpoint
 from attn_rl.training.run.optimizer_state import DoesNotFit
 from attn_rl.training.run.random_state import why_no_bit_generator
 from attn_rl.training.run.stored_environment import why_no_data
 from attn_rl.vec_envs.adapter import VectorEnvAdapter
-from attn_rl.vec_envs.guarded import GuardedVecEnv, GuardError
-from attn_rl.vec_envs.replayable import ReplayableEnv
+from attn_rl.vec_envs.guarded import GuardedVecEnv
+from attn_rl.vec_envs.observation_form import GuardError
+from attn_rl.vec_envs.replayable import ReplayableEnv, Resumable
 
 EPISODES_LOST = "every running episode was restarted: the environments cannot tell their state"
 IMPOSSIBLE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
@@ -29,8 +31,8 @@ STARTS = "episode_starts"
 def environment_arrays(agent: OnPolicyAlgorithm) -> tuple[Arrays, Any]:
     """Everything about the environments that decides an agent's future: arrays, and JSON with their names in place."""
     arrays, rest = split_arrays(environment_state(agent.get_env()))
-    arrays |= {f"{LAST}{key}": block.copy() for key, block in _blocks(agent._last_obs).items()}
-    arrays[STARTS] = np.array(agent._last_episode_starts)
+    arrays |= {f"{LAST}{key}": block.copy() for key, block in _blocks(last_observation(agent)).items()}
+    arrays[STARTS] = np.array(last_episode_starts(agent))
     return arrays, rest
 
 
@@ -41,7 +43,7 @@ def environment_state(env: VecEnv | None) -> dict[str, Any] | None:
     """
     adapter = None if env is None else env.unwrapped
     if _is_native(adapter):
-        return {"batch": adapter.get_state()}  # type: ignore[union-attr]
+        return {"batch": adapter.get_state()}
     if env is not None and all(env.env_is_wrapped(ReplayableEnv)):
         return {str(i): state for i, state in enumerate(env.env_method("get_state"))}
     return None
@@ -61,15 +63,13 @@ def restore_environments(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> li
         raise ValueError("the agent has no environment; build it with one")
     blocks = _last_observation(env, checkpoint.environment)
     saved = _joined(checkpoint)
-    env.unwrapped._reset_seeds()  # the agent's seed must not fall on a later reset
+    forget_seeds(env.unwrapped)  # the agent's seed must not fall on a later reset
     if isinstance(env, GuardedVecEnv):
         env.steps = agent.num_timesteps // env.num_envs
-    agent._last_episode_starts = checkpoint.environment[STARTS]
     if saved is None:
-        agent._last_obs = env.reset()  # type: ignore[assignment]
-        agent._last_episode_starts = np.ones(env.num_envs, bool)
+        go_on_from(agent, env.reset(), np.ones(env.num_envs, bool))
         return [EPISODES_LOST]
-    agent._last_obs = blocks.get("", blocks)  # type: ignore[assignment]
+    go_on_from(agent, blocks.get("", blocks), checkpoint.environment[STARTS])
     if _is_native(env.unwrapped):
         _restore_batch(env.unwrapped, saved, blocks)
         return []
@@ -81,14 +81,15 @@ def restore_environments(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> li
 
 def _replay(env: VecEnv, index: int, saved: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return env.env_method("set_state", saved, indices=[index])[0]
+        replayed: dict[str, Any] = env.env_method("set_state", saved, indices=[index])[0]
+        return replayed
     except IMPOSSIBLE as error:
         last = str(error).strip().splitlines()[-1:]
         raise DoesNotFit(f"environment {index} does not take the checkpoint's state: {last}") from error
 
 
-def _is_native(adapter: Any) -> bool:
-    return isinstance(adapter, VectorEnvAdapter) and hasattr(adapter.env.unwrapped, "get_state")
+def _is_native(adapter: object) -> TypeGuard[VectorEnvAdapter]:
+    return isinstance(adapter, VectorEnvAdapter) and isinstance(adapter.env.unwrapped, Resumable)
 
 
 def _last_observation(env: VecEnv, arrays: Arrays) -> Arrays:
@@ -105,7 +106,7 @@ def _last_observation(env: VecEnv, arrays: Arrays) -> Arrays:
     blocks = {key: arrays[f"{LAST}{key}"] for key in parts}
     if isinstance(env, GuardedVecEnv):
         try:
-            env._check_observation(blocks.get("", blocks), "the checkpoint's last observation", range(env.num_envs))
+            env.check_observation(blocks.get("", blocks), "the checkpoint's last observation", range(env.num_envs))
         except GuardError as error:
             raise DoesNotFit(str(error)) from error
     return blocks
@@ -134,16 +135,16 @@ def _bit_generators(nested: Any, path: str) -> list[tuple[str, Any]]:
     return own + [found for name, each in nested.items() for found in _bit_generators(each, f"{path}.{name}")]
 
 
-def _restore_batch(adapter: Any, saved: dict[str, Any], blocks: Arrays) -> None:
+def _restore_batch(adapter: VectorEnvAdapter, saved: dict[str, Any], blocks: Arrays) -> None:
     """Put a native batch back, after comparing the state with one of its own, and look at what is then seen."""
     adapter.reset()
-    own, state = {"batch": adapter.get_state()}, {"batch": saved.get("batch")}
-    difference = _difference(state, own, "environment")
+    state: dict[str, Any] = {"batch": saved.get("batch")}
+    difference = _difference(state, {"batch": adapter.get_state()}, "environment")
     if difference is not None:
         raise DoesNotFit(f"the environments' state does not fit: {difference}")
     try:
         adapter.set_state(state["batch"])
-        game = adapter.env.unwrapped
+        game: Any = adapter.env.unwrapped
         seen = _blocks(game.observation()) if hasattr(game, "observation") else blocks
     except IMPOSSIBLE as error:
         raise DoesNotFit(f"the environments do not take the checkpoint's state: {error}") from error
@@ -171,7 +172,7 @@ def _difference(got: Any, own: Any, path: str) -> str | None:
     return f"{path} is {type(got).__name__}; expected {type(own).__name__}"
 
 
-def _refuse_impossible_episode(saved: Any, space: spaces.Space, index: int) -> None:
+def _refuse_impossible_episode(saved: Any, space: spaces.Space[object], index: int) -> None:
     """Raise where a copy's episode could not have been played: how it began, and every action."""
     where = f"environment {index}: the checkpoint's episode"
     if not isinstance(saved, Mapping) or not isinstance(saved.get("begun"), Mapping):
@@ -195,7 +196,7 @@ def _refuse_impossible_episode(saved: Any, space: spaces.Space, index: int) -> N
         raise DoesNotFit(f"{where} holds an action outside {space}")
 
 
-def _is_action(action: np.ndarray, space: spaces.Space) -> bool:
+def _is_action(action: np.ndarray, space: spaces.Space[object]) -> bool:
     if isinstance(space, spaces.Box):
         return space.contains(np.asarray(action))
     return np.asarray(action).dtype.kind in "iub" and space.contains(action)
@@ -203,10 +204,10 @@ def _is_action(action: np.ndarray, space: spaces.Space) -> bool:
 
 def _begin_anew(agent: OnPolicyAlgorithm, index: int, obs: Any) -> str:
     """Make a new episode's first observation the last one; say so."""
-    last, first = _blocks(agent._last_obs), _blocks(obs)
+    last, first = _blocks(last_observation(agent)), _blocks(obs)
     for key, block in last.items():
         block[index] = first[key]
-    agent._last_episode_starts[index] = True  # type: ignore[index]
+    last_episode_starts(agent)[index] = True
     return f"environment {index}: replaying its actions led elsewhere; its running episode was restarted"
 
 

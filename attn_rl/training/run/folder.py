@@ -89,7 +89,7 @@ def describe_run(folder: Path, config: Mapping[str, Any]) -> None:
     write_json(path, begun | dict(config))
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write readable JSON; the file appears whole or not at all."""
     write_whole(path, lambda temporary: temporary.write_text(json.dumps(content, indent=2, default=str) + "\n"))
 

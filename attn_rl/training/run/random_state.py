@@ -21,7 +21,7 @@ def get_generators() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     states = {
         "python": [version, list(words), gauss],
-        "numpy": [name, [int(key) for key in keys], int(position), int(has_gauss), float(cached)],  # type: ignore[union-attr]
+        "numpy": [name, [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
         "torch": _encode(torch.get_rng_state()),
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -141,7 +141,7 @@ class SaveCallback(BaseCallback):
                 "config": self.config,
                 "rollouts": self._rollouts,
                 "seconds": self.seconds,
-                "callbacks": {name: other.get_state() for name, other in self.others.items()},  # type: ignore[attr-defined]
+                "callbacks": {name: other.get_state() for name, other in self.others.items()},
                 "events": event_sizes(self.model, self.folder),
                 "records": record_sizes(self.folder),
             }

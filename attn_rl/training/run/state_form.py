@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from attn_rl.sb3.compat import COUNTERS
 from attn_rl.training import presets
 from attn_rl.training.presets import Settings, override
 from attn_rl.training.ranges import check_products, check_value
-from attn_rl.training.run.agent_state import COUNTERS
 from attn_rl.training.run.checkpoint import DamagedCheckpoint
 from attn_rl.training.run.json_form import WrongForm, fields_from_json, from_json
 from attn_rl.training.run.random_state import why_no_generators

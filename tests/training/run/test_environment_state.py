@@ -12,7 +12,10 @@ from attn_rl import make_agent, make_vec_env
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.run.agent_state import capture, restore
 from attn_rl.training.run.checkpoint import Checkpoint
+from attn_rl.training.run.environment_state import environment_state
 from attn_rl.training.run.optimizer_state import DoesNotFit
+from attn_rl.vec_envs.adapter import VectorEnvAdapter
+from envs.seek import SeekVectorEnv
 
 Spoil = Callable[[Checkpoint], object]
 CODE = {"config": {"other_vehicles_type": "runs.stranger.evil.Vehicle"}}
@@ -103,3 +106,15 @@ def test_an_honest_state_fits(env_id: str):
     assert restore(other, checkpoint) == []
     again = capture(other)
     assert all(np.array_equal(value, again.environment[name]) for name, value in checkpoint.environment.items())
+
+
+class OneWay(SeekVectorEnv):
+    set_state = None
+
+
+def test_a_native_batch_that_tells_its_state_but_takes_none_begins_new_episodes():
+    env = VectorEnvAdapter(OneWay(num_envs=2))
+    env.reset()
+    assert environment_state(env) is None
+    with pytest.raises(ValueError, match=r"OneWay has no set_state\(\)"):
+        env.set_state(env.get_state())

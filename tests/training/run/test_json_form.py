@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import pytest
 
-from attn_rl.training.presets import PRESETS, Settings
+from attn_rl.training.presets import FAMILY_PRESETS, Preset, Settings, find_preset, read_preset
 from attn_rl.training.run.json_form import WrongForm, fields_from_json, from_json
+from envs import NAMES
 
 
 @pytest.mark.parametrize(
@@ -74,8 +75,13 @@ def test_a_long_value_is_shortened():
     assert len(str(refusal.value)) < 200
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_all_presets_survive_json(name: str):
-    settings = PRESETS[name].settings("attention")
+OURS = [find_preset(f"envs:AttnRL/{name}-v0") for name in NAMES]
+PRESETS = OURS + [read_preset(data, name) for (_, name), data in FAMILY_PRESETS.items()]
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=[*NAMES, *(name for _, name in FAMILY_PRESETS)])
+@pytest.mark.parametrize("policy", ["attention", "deepsets", "flat"])
+def test_all_presets_survive_json(preset: Preset, policy: str):
+    settings = preset.settings(policy)
     stored = json.loads(json.dumps(vars(settings)))
     assert Settings(**fields_from_json(Settings, stored, "settings")) == settings

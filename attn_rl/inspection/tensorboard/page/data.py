@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from attn_rl.inspection.measure.record_file import (
 )
 from attn_rl.inspection.measure.record_format import FOLDER, OBS_PREFIX
 
+Content = TypeVar("Content")
 MAX_DEPTH = 3
 MAX_NUMBERS = 1 << 22
 """Most numbers of one record that the page takes: as JSON they need some 500 MB of memory."""
@@ -112,7 +113,7 @@ def as_json(content: Any) -> str:
     return json.dumps(content, allow_nan=False)
 
 
-def _read(run: Path, step: int, what: Callable[[RecordFile], Any]) -> Any:
+def _read(run: Path, step: int, what: Callable[[RecordFile], Content]) -> Content:
     refuse_linked_folder(run)
     try:
         with open_record(record_path(run, step)) as file:
@@ -127,7 +128,7 @@ def _content_with_pictures(file: RecordFile) -> dict[str, Any]:
 
 
 def _content(file: RecordFile) -> dict[str, Any]:
-    meta = file.meta
+    meta: dict[str, Any] = file.meta
     observed = {key: f"{OBS_PREFIX}{key}" for key in file.observed}
     maps = [{name: f"{name}_{layer}" for name in ("pattern", "value_norm")} for layer in range(meta["n_layers"])]
     effects = [name for name in effect_names(file.members, meta) if _is_shown(name, file.members[name])]

@@ -20,7 +20,7 @@ UNREADABLE = (OSError, ValueError)
 logger = logging.getLogger(__name__)
 
 
-class AttentionPlugin(TBPlugin):
+class AttentionPlugin(TBPlugin):  # type: ignore[misc]  # TensorBoard has no types
     """Serves the page and the attention records of all runs below the log directory."""
 
     plugin_name = "attention"
@@ -72,7 +72,7 @@ class AttentionPlugin(TBPlugin):
     def _run(self, request: Request) -> Path:
         """The folder of a run that was listed; a name that was not cannot reach any file."""
         name = request.args.get("run", "")
-        runs = _data().find_runs(self._logdir)
+        runs: dict[str, Path] = _data().find_runs(self._logdir)
         if name not in runs:
             raise ValueError(f"there is no run {name!r} with records below the log directory")
         return runs[name]
@@ -106,7 +106,7 @@ def _data() -> Any:
     return data
 
 
-def _json(content: Any, status: int = 200) -> Response:
+def _json(content: object, status: int = 200) -> Response:
     return _response(_data().as_json(content), "application/json", status)
 
 

@@ -1,0 +1,41 @@
+"""The oldest versions that pyproject.toml promises are those that ``.ci/lowest`` tests."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+REQUIREMENT = re.compile(r"([\w-]+)(>=|==)([\d.]+)")
+
+
+def promised() -> dict[str, str]:
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    return dict(
+        lowest(each) for each in [*PROJECT["project"]["dependencies"], *(each for extra in extras for each in extra)]
+    )
+
+
+def lowest(requirement: str) -> tuple[str, str]:
+    """``name>=1.2`` -> (name, "1.2")."""
+    found = REQUIREMENT.match(requirement)
+    assert found, f"{requirement!r} has no lower bound"
+    return found[1], re.sub(r"(\.0)+$", "", found[3])
+
+
+def tested() -> dict[str, str]:
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    return dict(lowest(line) for line in lines if not line.startswith("#"))
+
+
+@pytest.mark.parametrize("name", sorted(promised()))
+def test_the_lowest_version_promised_is_the_one_tested(name):
+    assert tested().get(name) == promised()[name], f"{name}: change pyproject.toml and constraints-lowest.txt together"
+
+
+def test_python_has_one_lowest_version():
+    minimum = PROJECT["project"]["requires-python"].removeprefix(">=")
+    assert PROJECT["tool"]["mypy"]["python_version"] == minimum
+    assert PROJECT["tool"]["ruff"]["target-version"] == "py" + minimum.replace(".", "")
