@@ -63,7 +63,7 @@ class Choices:
 
 def choices_of(module: nn.Module) -> Choices:
     """What is known of ``module``."""
-    found = vars(module).get(CHOICES)
+    found: Choices | None = vars(module).get(CHOICES)
     if found is None:
         found = vars(module).setdefault(CHOICES, Choices())
     return found

@@ -202,7 +202,8 @@ class MultiHeadAttention(Described):
             pattern = self.tap(pattern, tokens, present)
             mixed = (pattern @ v).transpose(1, 2).flatten(2)  # (B,Q,D)
         output = self.w_o(mixed)
-        return output if carry is None else output + carry(pattern)
+        total: Tensor = output if carry is None else output + carry(pattern)
+        return total
 
     def stage(self) -> AttentionStage:
         """Describe this layer."""

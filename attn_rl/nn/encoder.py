@@ -33,7 +33,8 @@ class FeedForward(Described):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform every row of ``x`` (..., D)."""
-        return self.narrow(torch.relu(self.widen(x)))
+        out: Tensor = self.narrow(torch.relu(self.widen(x)))
+        return out
 
     def stage(self) -> FeedForwardStage:
         """Describe this part."""
@@ -78,7 +79,8 @@ class Block(Described):
         normed = self.norm_attention(x)
         queries = normed if rows is None else self.norm_attention(rows)
         mixed = (x if rows is None else rows) + self.attention(queries, normed, present, *terms)
-        return mixed + self.feedforward(self.norm_feedforward(mixed))
+        out: Tensor = mixed + self.feedforward(self.norm_feedforward(mixed))
+        return out
 
     def stage(self) -> BlockStage:
         """Describe this block."""
@@ -147,7 +149,8 @@ class Encoder(Described):
             x = block(x, present, first if last else None, terms[i] if terms else NO_TERMS)
             if first is not None and not last:
                 first = x[:, : first.shape[1]]
-        return self.norm(x)
+        normed: Tensor = self.norm(x)
+        return normed
 
     def stage(self) -> EncoderStage:
         """Describe the stack."""

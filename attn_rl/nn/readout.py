@@ -104,7 +104,8 @@ class MeanOfEntities(Readout):
 
     def forward(self, x: Tensor, present: Tensor, n_lead: int) -> Tensor:
         """(B,N,D) -> (B,D)."""
-        return self.pooling(x[:, n_lead:], present[:, n_lead:])
+        pooled: Tensor = self.pooling(x[:, n_lead:], present[:, n_lead:])
+        return pooled
 
     def rows(self, present: Tensor, n_lead: int) -> Tensor:
         """Present entities alike."""

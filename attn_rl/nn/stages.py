@@ -229,7 +229,7 @@ GLOBAL_HOOKS = (
 
 def hooks_of(part: nn.Module) -> tuple[dict[int, Any], ...]:
     """The dictionaries in which ``part`` keeps its hooks; they stay the same objects."""
-    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks  # type: ignore[return-value]
+    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
 
 
 def listeners(part: nn.Module) -> bool:

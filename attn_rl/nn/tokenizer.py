@@ -46,7 +46,8 @@ def narrow_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     wide = weight.t().contiguous()
     rows = x.flatten(0, -2)
     product = rows @ wide if bias is None else torch.addmm(bias, rows, wide)
-    return product.unflatten(0, x.shape[:-1])
+    out: Tensor = product.unflatten(0, x.shape[:-1])
+    return out
 
 
 class Embedding(Described):

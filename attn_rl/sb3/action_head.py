@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
@@ -30,7 +30,7 @@ class ActionLayout(NamedTuple):
         return sum(size for i, size in enumerate(self.sizes) if i != self.pointer)
 
     @classmethod
-    def from_space(cls, space: gym.Space, n_slots: int) -> ActionLayout:
+    def from_space(cls, space: gym.Space[Any], n_slots: int) -> ActionLayout:
         """Find the dimension with as many choices as the pointer's type has slots (``n_slots``, 0 = no pointer)."""
         if isinstance(space, spaces.Discrete):
             sizes: tuple[int, ...] = (int(space.n),)
@@ -92,7 +92,8 @@ class PointerHead(nn.Module):
     def forward(self, tokens: Tensor, latent: Tensor) -> Tensor:
         """tokens (B,N,D), latent (B,L) -> logits (B,N)."""
         hidden = self.from_token(tokens) + self.from_latent(latent).unsqueeze(1)
-        return self.score(torch.relu(hidden)).squeeze(-1)
+        logits: Tensor = self.score(torch.relu(hidden)).squeeze(-1)
+        return logits
 
 
 class EntityActionHead(nn.Module):

@@ -47,8 +47,8 @@ class EntityHeads:
 
     def __init__(
         self,
-        observation_space: gym.Space,
-        action_space: gym.Space,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
         lr_schedule: Schedule,
         *args: Any,
         pointer: str | None = None,
@@ -73,7 +73,8 @@ class EntityHeads:
         )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | {"pointer": self.pointer}  # type: ignore[misc]
+        parameters: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
+        return parameters | {"pointer": self.pointer}
 
     def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
         """Features as SB3 extracts them, without its preprocessing where an entity extractor sees to types itself."""

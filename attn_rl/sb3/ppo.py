@@ -237,7 +237,7 @@ def clip_gradients(gradients: list[Tensor], max_norm: float) -> Tensor:
 
     ``torch.nn.utils.clip_grad_norm_`` in a third of its time: one norm of all instead of a norm of norms.
     """
-    norm = (torch.cat([g.flatten() for g in gradients]) if len(gradients) > 1 else gradients[0]).norm()
+    norm: Tensor = (torch.cat([g.flatten() for g in gradients]) if len(gradients) > 1 else gradients[0]).norm()
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm
 

@@ -96,7 +96,7 @@ def run_all(x: Tensor, programs: Sequence[MlpProgram]) -> tuple[Tensor, ...]:
     if not torch.is_grad_enabled():
         x = x.contiguous()
         return tuple(program.run(x)[0] for program in programs)
-    return _Learn.apply(programs, WEIGHTS, x.contiguous())  # type: ignore[no-any-return]
+    return _Learn.apply(programs, WEIGHTS, x.contiguous())  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Learn(torch.autograd.Function):

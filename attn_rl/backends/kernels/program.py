@@ -194,7 +194,7 @@ class Program:
         call, alive = self.call(ego, entities)
         forms = [None if relation is None else relation.forms() for relation in self.relations]
         out = self.out(call, entities)
-        return _Learn.apply(self, call, alive, out, WEIGHTS, *forms)  # type: ignore[no-any-return]
+        return _Learn.apply(self, call, alive, out, WEIGHTS, *forms)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class Lease:

@@ -127,7 +127,8 @@ class KindScale(Described):
         """Scale the rows of all groups x (B,N,w), zero where not ``present`` (B,N,1), 0 or 1."""
         centre = x.sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1.0)
         centred = ((x - centre) * present).unflatten(-1, (-1, self.n_scales))
-        return self.normalizer(centred, present.expand(centred.shape[:-1])).flatten(-2)
+        scaled: Tensor = self.normalizer(centred, present.expand(centred.shape[:-1])).flatten(-2)
+        return scaled
 
     def stage(self) -> ScalingStage:
         """Describe the scaling; what it is centred on is each observation's own."""

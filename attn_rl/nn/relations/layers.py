@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from attn_rl.nn.normalizer import Entities
-from attn_rl.nn.relations.groups import EGO, Group, KindScale, comparable, show
+from attn_rl.nn.relations.groups import Group, KindScale, comparable, show
 from attn_rl.nn.relations.terms import CarriedPositions, Pair, RelationScores, ScoreTerms
 from attn_rl.nn.stages import Described, GroupStage, KindStage, Opaque, RelationStage, ScalingStage, stage_of
-from attn_rl.nn.token_order import TokenOrder
+from attn_rl.nn.token_order import EGO, TokenOrder
 
 MODES = ("auto", "declared", "features", "off")
 

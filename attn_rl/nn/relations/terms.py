@@ -118,7 +118,8 @@ class RelationScores(Described):
         """
         rows, n_shown = shown[:, :n_rows], shown.shape[-1]
         left = linear(rows, self.head_forms()).view(*rows.shape[:2], -1, n_shown).transpose(1, 2)  # (B,H,Q,Z)
-        return (left.flatten(1, 2) @ shown.transpose(1, 2)).unflatten(1, left.shape[1:3])
+        bias: Tensor = (left.flatten(1, 2) @ shown.transpose(1, 2)).unflatten(1, left.shape[1:3])
+        return bias
 
     def head_forms(self) -> Tensor:
         """Every head's form, transposed (H Z,Z): the channels' forms with the strengths they have in it."""
