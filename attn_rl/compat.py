@@ -6,14 +6,54 @@ installed version and says what needs each.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from torch.utils.tensorboard import SummaryWriter
+
+
+GLOBAL_HOOKS: tuple[dict[int, Any], ...] = (
+    torch_module._global_forward_hooks,
+    torch_module._global_forward_pre_hooks,
+    torch_module._global_backward_hooks,
+    torch_module._global_backward_pre_hooks,
+)
+"""Hooks on all modules of the process."""
+
+
+def hooks_of(part: nn.Module) -> tuple[dict[int, Any], ...]:
+    """The dictionaries in which ``part`` keeps its hooks; they stay the same objects."""
+    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
+
+
+def parts_of(module: nn.Module) -> tuple[dict[str, Any], ...]:
+    """The dictionaries in which ``module`` keeps its modules, parameters and buffers."""
+    return module._modules, module._parameters, module._buffers
+
+
+def waits_for_gradient(weight: Tensor) -> bool:
+    """Whether a hook is called with the gradient of ``weight``."""
+    return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
+
+
+def version_of(tensor: Tensor) -> int:
+    """PyTorch's count of changes in place."""
+    return tensor._version
+
+
+def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a hook is called at the steps of ``optimizer``."""
+    return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
+
+
+def scale_all(tensors: list[Tensor], factor: Tensor) -> None:
+    """Multiply all ``tensors`` in place by a scalar."""
+    torch._foreach_mul_(tensors, factor)
 
 
 def sum_of_norms(tensors: list[Tensor]) -> Tensor:

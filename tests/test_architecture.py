@@ -16,6 +16,15 @@ FORBIDDEN = {  # part of the source -> what it must never import, nearest prefix
     "attn_rl/nn": {
         *("stable_baselines3", "sb3_contrib", "gymnasium", "matplotlib", "PIL", "envs", "train"),
         *("attn_rl.entities", "attn_rl.sb3", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
+        "attn_rl.backends",  # nn says what is computed, backends say how
+    },
+    "attn_rl/backends": {
+        *("stable_baselines3", "sb3_contrib", "gymnasium", "matplotlib", "PIL", "envs", "train"),
+        *("attn_rl.entities", "attn_rl.sb3", "attn_rl.inspection", "attn_rl.training", "attn_rl.cli"),
+    },
+    "attn_rl/compat.py": {
+        *("stable_baselines3", "sb3_contrib", "gymnasium", "matplotlib", "PIL", "envs", "train"),
+        *("attn_rl.nn", "attn_rl.backends", "attn_rl.entities", "attn_rl.sb3", "attn_rl.inspection"),
     },
     "attn_rl/entities.py": {
         *("stable_baselines3", "sb3_contrib", "matplotlib", "PIL", "envs", "train"),
@@ -97,6 +106,9 @@ def test_imports_point_the_right_way(path):
         ("envs/seek.py", "def f():\n    from attn_rl import attend"),
         ("attn_rl/nn/attention.py", "from gymnasium import spaces"),
         ("attn_rl/nn/encoder.py", "from ..sb3 import extractor"),
+        ("attn_rl/nn/network.py", "from attn_rl.backends.choose import encode"),
+        ("attn_rl/backends/choose.py", "from attn_rl.sb3.policy import EntityAttentionPolicy"),
+        ("attn_rl/compat.py", "from attn_rl.nn import stages"),
         ("attn_rl/nn/encoder.py", "from attn_rl import entities"),
         ("attn_rl/entities.py", "from .sb3.policy import EntityAttentionPolicy"),
         ("attn_rl/wrappers/block.py", "import torch"),

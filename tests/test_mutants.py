@@ -522,7 +522,7 @@ if why_not() is None:
         Mutant(
             "nobody asks who listens to gradients",
             CHOOSE,
-            "if weight._backward_hooks or weight._post_accumulate_grad_hooks:",
+            "if waits_for_gradient(weight):",
             "if False:",
             "tests/backends/test_choose.py::test_a_hook_on_a_weights_gradient_is_called",
         ),

@@ -23,6 +23,7 @@ from attn_rl.backends.kernels.mlp import MlpProgram
 from attn_rl.backends.kernels.program import Program
 from attn_rl.backends.snapshot import Snapshot
 from attn_rl.backends.trimmed import encode_trimmed
+from attn_rl.compat import waits_for_gradient
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.stages import NetworkStage, Opaque, stage_of
@@ -155,7 +156,7 @@ def _make_program(network: nn.Module) -> Program:
 
 def _why_not_gradients(module: nn.Module, snapshot: Snapshot) -> str | None:
     for weight in snapshot.tensors:
-        if weight._backward_hooks or weight._post_accumulate_grad_hooks:
+        if waits_for_gradient(weight):
             name = next(name for name, parameter in module.named_parameters() if parameter is weight)
             return f"a hook waits for the gradient of {name}"
     return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from attn_rl.nn.stages import GLOBAL_HOOKS, hooks_of
+from attn_rl.compat import GLOBAL_HOOKS, hooks_of, parts_of
 
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 PASSING = frozenset({"collecting"})
@@ -27,7 +27,7 @@ class Snapshot:
     def __init__(self, modules: list[nn.Module]) -> None:
         self._modules = modules
         self._vars = [vars(module) for module in modules]
-        parts = [part for module in modules for part in (module._modules, module._parameters, module._buffers)]
+        parts = [part for module in modules for part in parts_of(module)]
         self._hooks: list[dict[Any, Any]] = [*chain.from_iterable(map(hooks_of, modules)), *GLOBAL_HOOKS]
         self.tensors = [x for part in parts for x in part.values() if isinstance(x, Tensor)]
         self._settings = [(found, name) for found in self._vars for name in found.keys() - OF_EVERY_MODULE - PASSING]

@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
+
+from attn_rl.compat import GLOBAL_HOOKS, hooks_of
 
 
 class LinearStage(NamedTuple):
@@ -216,20 +217,6 @@ def why_opaque(part: nn.Module) -> str | None:
         return "has a hook"
     replaced = [name for name in vars(part) if callable(getattr(cls, name, None))]
     return f"has a replaced method, {replaced[0]}" if replaced else None
-
-
-GLOBAL_HOOKS = (
-    torch_module._global_forward_hooks,
-    torch_module._global_forward_pre_hooks,
-    torch_module._global_backward_hooks,
-    torch_module._global_backward_pre_hooks,
-)
-"""Hooks on all modules of the process."""
-
-
-def hooks_of(part: nn.Module) -> tuple[dict[int, Any], ...]:
-    """The dictionaries in which ``part`` keeps its hooks; they stay the same objects."""
-    return part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks
 
 
 def listeners(part: nn.Module) -> bool:

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.optim.adam import adam
 
+from attn_rl.compat import has_step_hooks
+
 ATTRIBUTE = "_contiguous_adam"
 
 
@@ -41,11 +43,11 @@ class ContiguousAdam:
         if not cls.can_take(optimizer):
             return None
         found = vars(optimizer).get(ATTRIBUTE)
-        if not isinstance(found, cls) or not found._is_of(optimizer):
+        if not isinstance(found, cls) or not found.holds(optimizer):
             found = vars(optimizer)[ATTRIBUTE] = cls(optimizer)  # type: ignore[arg-type]
         return found
 
-    def _is_of(self, optimizer: torch.optim.Optimizer) -> bool:
+    def holds(self, optimizer: torch.optim.Optimizer) -> bool:
         """Whether everything still lies where it was put."""
         group, state = optimizer.param_groups[0], optimizer.state
         now = [
@@ -66,7 +68,7 @@ class ContiguousAdam:
         steps = {float(optimizer.state[p]["step"]) if optimizer.state.get(p) else 0.0 for p in group["params"]}
         other = ("amsgrad", "maximize", "capturable", "differentiable", "decoupled_weight_decay", "foreach")
         plain = bool(group["fused"]) and not any(group.get(name) for name in other)
-        has_hook = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+        has_hook = has_step_hooks(optimizer)
         return plain and not has_hook and len(steps) == 1 and alike == {(torch.float32, "cpu", True)}
 
     @torch.no_grad()

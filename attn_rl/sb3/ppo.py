@@ -16,6 +16,7 @@ from attn_rl.backends.choose import force, forced_off, learning, using
 from attn_rl.backends.explain import explain
 from attn_rl.backends.kernels.build import why_not as why_no_kernels
 from attn_rl.backends.kernels.losses import Coefficients, ppo_losses
+from attn_rl.compat import scale_all
 from attn_rl.nn.normalizer import collect_statistics
 from attn_rl.nn.stages import is_plain
 from attn_rl.sb3.collection import LeanRollouts
@@ -238,7 +239,7 @@ def clip_gradients(gradients: list[Tensor], max_norm: float) -> Tensor:
     ``torch.nn.utils.clip_grad_norm_`` in a third of its time: one norm of all instead of a norm of norms.
     """
     norm: Tensor = (torch.cat([g.flatten() for g in gradients]) if len(gradients) > 1 else gradients[0]).norm()
-    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
+    scale_all(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))
     return norm
 
 

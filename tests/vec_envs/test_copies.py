@@ -98,7 +98,9 @@ def test_what_makes_no_environments_is_refused_by_type(what: str):
 
 
 @pytest.mark.parametrize(
-    "returned", [None, "CartPole-v1", DummyVecEnv([Toy]), gym.vector.SyncVectorEnv([Toy])], ids=repr
+    "returned",
+    [None, "CartPole-v1", DummyVecEnv([Toy]), gym.vector.SyncVectorEnv([Toy])],
+    ids=lambda found: type(found).__name__,
 )
 def test_a_function_that_returns_something_else_is_refused(returned):
     message = rf"returned a {type(returned).__name__}; expected a new gymnasium\.Env"

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from attn_rl.backends.kernels import structures as s
 from attn_rl.backends.kernels.build import library
 from attn_rl.backends.kernels.weights import WEIGHTS, Weights, readable
+from attn_rl.compat import version_of
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.stages import (
     BlockStage,
@@ -222,14 +223,14 @@ class _Learn(torch.autograd.Function):
         library().forward(call)
         del pointed, turned
         ctx.program, ctx.call, ctx.alive, ctx.forms = program, call, alive, forms
-        ctx.versions = [weight._version for weight in program.weights.tensors]
+        ctx.versions = [*map(version_of, program.weights.tensors)]
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Any, ...]:
         program, call, d_out = ctx.program, ctx.call, d_out.contiguous()
-        if ctx.versions != [weight._version for weight in program.weights.tensors]:
+        if ctx.versions != [*map(version_of, program.weights.tensors)]:
             raise RuntimeError("a weight was changed between a pass and its backward(): take the step afterwards")
         held, _ = pointed = program.point_forms(call, ctx.forms)
         found = [None if x is None else torch.zeros_like(x) for x in ctx.forms]
