@@ -36,6 +36,19 @@ def parts_of(module: nn.Module) -> tuple[dict[str, Any], ...]:
     return module._modules, module._parameters, module._buffers
 
 
+def why_not_torch() -> str | None:
+    """Why PyTorch must see every operation at this moment, None where it need not."""
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return "PyTorch is tracing or compiling the modules"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast chooses the dtypes"
+    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        return "a PyTorch mode follows every operation"
+    if torch._C._functorch.maybe_current_level() is not None or torch.autograd.forward_ad._current_level >= 0:
+        return "torch.func follows every operation"
+    return None
+
+
 def waits_for_gradient(weight: Tensor) -> bool:
     """Whether a hook is called with the gradient of ``weight``."""
     return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)

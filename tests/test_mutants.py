@@ -501,15 +501,15 @@ if why_not() is None:
         Mutant(
             "features of a kind are not scaled in the kernels",
             PROGRAM,
-            "self._scaling(kind.scaling, stage.scaling)",
+            "self._scaling(kind.scaling, stage.scaling, kind.n_scales)",
             "pass",
             KERNELS_KILLER,
         ),
         Mutant(
             "the gradient of features starts at one",
             "attn_rl/backends/kernels/mlp.py",
-            "torch.zeros(ctx.x.shape)",
-            "torch.ones(ctx.x.shape)",
+            "d_x = zeros(*ctx.x.shape)",
+            "d_x = zeros(*ctx.x.shape) + 1",
             "tests/backends/test_mlp.py::test_outputs_and_gradients_are_those_of_the_modules",
         ),
         Mutant(
@@ -543,14 +543,14 @@ if why_not() is None:
         Mutant(
             "what was looked at once is never looked at again",
             CHOOSE,
-            "if state.described is None or not state.described.snapshot.holds():",
-            "if state.described is None:",
+            "if state.compiled is None or not state.compiled.snapshot.holds():",
+            "if state.compiled is None:",
             "tests/backends/test_choose.py::test_a_changed_part_runs_itself",
         ),
         Mutant(
             "strengths that have changed are not noticed",
             PROGRAM,
-            "known is None or not torch.equal(known[0], relation.weight)",
+            "known is None or not all(map(torch.equal, known[0], relation.depends_on))",
             "known is None",
             "tests/backends/test_kernels.py::test_weights_changed_in_any_way_are_seen",
         ),
@@ -564,8 +564,8 @@ if why_not() is None:
         Mutant(
             "gradients come from a pass since overwritten",
             PROGRAM,
-            "self.pool.pop() if self.pool else",
-            "self.pool[0] if self.pool else",
+            "memory = self.pool.pop()",
+            "memory = self.pool[0]",
             "tests/backends/test_kernels.py::test_two_passes_may_wait_for_their_gradients_and_a_kept_graph_may_be_used_again",
         ),
         Mutant(

@@ -11,8 +11,9 @@ The first that has no reason against it runs. :func:`attn_rl.explain` tells whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -23,20 +24,20 @@ from attn_rl.backends.kernels.mlp import MlpProgram
 from attn_rl.backends.kernels.program import Program
 from attn_rl.backends.snapshot import Snapshot
 from attn_rl.backends.trimmed import encode_trimmed
-from attn_rl.compat import waits_for_gradient
+from attn_rl.compat import waits_for_gradient, why_not_torch
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.stages import NetworkStage, Opaque, stage_of
 
 BACKENDS = ("kernels", "trimmed", "plain")
 
-Compiled = TypeVar("Compiled")
+Made = TypeVar("Made")
 
 
-class Described(NamedTuple, Generic[Compiled]):
+class Compiled(NamedTuple, Generic[Made]):
     """What C++ takes, or why it can't; both for as long as the modules are what they were."""
 
-    program: Compiled | None
+    program: Made | None
     why_not: str | None
     snapshot: Snapshot
 
@@ -45,21 +46,29 @@ class Choices:
     """What is known of one network, or of one policy's actor and critic; a copy knows nothing yet.
 
     Attributes:
-        forced: the backend that :func:`using` asks for.
-        learns: inside :func:`learning`.
-        described: what C++ takes of it.
+        forced: the backend that :func:`force` asks for.
+        compiled: what C++ takes of it.
     """
 
     def __init__(self) -> None:
         self.forced: str | None = None
-        self.learns = False
-        self.described: Described[Any] | None = None
+        self.compiled: Compiled[Any] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Choices:
         return Choices()
 
     def __reduce__(self) -> tuple[type[Choices], tuple[()]]:
         return Choices, ()
+
+
+class Mode(NamedTuple):
+    """What :func:`using` and :func:`learning` ask for, in this thread."""
+
+    forced: str | None = None
+    learns: bool = False
+
+
+_modes: ContextVar[Mapping[Choices, Mode]] = ContextVar("modes", default={})  # noqa: B039 (never changed in place)
 
 
 def choices_of(module: nn.Module) -> Choices:
@@ -71,6 +80,16 @@ def choices_of(module: nn.Module) -> Choices:
 
 
 CHOICES = "_backend_choices"
+
+
+def mode_of(module: nn.Module) -> Mode:
+    """What is asked for ``module`` now."""
+    state = choices_of(module)
+    mode = _modes.get().get(state, NOTHING)
+    return mode if mode.forced or not state.forced else mode._replace(forced=state.forced)
+
+
+NOTHING = Mode()
 
 
 # ---- running a network -----------------------------------------------------------------------------------------
@@ -95,7 +114,7 @@ def encode(network: SetNetwork, ego: Tensor | None, entities: Entities) -> tuple
 def _by_kernels(
     network: AttentionNetwork, learns: bool, ego: Tensor | None, entities: Entities
 ) -> tuple[Tensor, Tensor | None]:
-    program: Program = choices_of(network).described.program  # type: ignore[union-attr, assignment]
+    program: Program = choices_of(network).compiled.program  # type: ignore[union-attr, assignment]
     present = network.order.presence(entities)
     if not learns:
         return network.read(program.act(ego, entities, present), present)
@@ -113,24 +132,31 @@ def why_not_kernels(
         learns: whether gradients are wanted.
         ego, entities: the observations, if there are some.
     """
-    state = choices_of(network)
-    if (reason := forced_off(network)) is not None:
+    if (reason := _why_not_now(network, learns)) is not None:
         return reason
-    if torch.compiler.is_compiling():
-        return "PyTorch is compiling the modules"
-    if learns and not state.learns:
+    compiled = compiled_of(network, lambda: _make_program(network))
+    if compiled.program is None:
+        return compiled.why_not
+    if learns and (reason := _why_not_gradients(network, compiled.snapshot)) is not None:
+        return reason
+    if learns and isinstance(network, AttentionNetwork) and network.watched:
+        return "somebody follows it slot by slot"
+    return None if entities is None else _why_not_observations(compiled.program, ego, entities, learns)
+
+
+def _why_not_now(module: nn.Module, learns: bool) -> str | None:
+    """Why C++ must not be asked at this moment, whatever ``module`` is."""
+    mode = mode_of(module)
+    if mode.forced not in (None, "kernels"):
+        return f"{mode.forced!r} is asked for"
+    if learns and not mode.learns:
         return "only EntityPPO's updates hand their gradients to C++"
-    described = describe(network, lambda: _make_program(network))
-    if described.why_not is not None:
-        return described.why_not
-    if learns and (reason := _why_not_gradients(network, described.snapshot)) is not None:
-        return reason
-    return None if entities is None else _why_not_observations(ego, entities, learns)
+    return why_not_torch()
 
 
-def describe(
+def compiled_of(
     module: nn.Module, make: Callable[[], Any], inside: Callable[[], list[nn.Module]] | None = None
-) -> Described[Any]:
+) -> Compiled[Any]:
     """What C++ takes of ``module``; looked up again where anything but the numbers has changed.
 
     Args:
@@ -139,13 +165,13 @@ def describe(
         inside: finds the modules that matter; None = all in ``module``.
     """
     state = choices_of(module)
-    if state.described is None or not state.described.snapshot.holds():
+    if state.compiled is None or not state.compiled.snapshot.holds():
         snapshot = Snapshot(list(module.modules() if inside is None else inside()))
         try:
-            state.described = Described(make(), None, snapshot)
+            state.compiled = Compiled(make(), None, snapshot)
         except Opaque as opaque:
-            state.described = Described(None, str(opaque), snapshot)
-    return state.described
+            state.compiled = Compiled(None, str(opaque), snapshot)
+    return state.compiled
 
 
 def _make_program(network: nn.Module) -> Program:
@@ -159,22 +185,31 @@ def _why_not_gradients(module: nn.Module, snapshot: Snapshot) -> str | None:
         if waits_for_gradient(weight):
             name = next(name for name, parameter in module.named_parameters() if parameter is weight)
             return f"a hook waits for the gradient of {name}"
+        if not weight.is_leaf:
+            return "its weights are results of something else"
     return None
 
 
-def _why_not_observations(ego: Tensor | None, entities: Entities, learns: bool) -> str | None:
-    for x in (*(() if ego is None else (ego,)), *(x for x, _ in entities.values())):
-        if x.dtype != torch.float32 or x.device.type != "cpu":
+def _why_not_observations(program: Program, ego: Tensor | None, entities: Entities, learns: bool) -> str | None:
+    blocks = [x for x, _ in entities.values()] if ego is None else [ego, *(x for x, _ in entities.values())]
+    for x in blocks:
+        if x.dtype != torch.float32 or x.device.type != "cpu" or type(x) is not Tensor:
             return f"observations are {x.dtype} on {x.device}"
         if learns and x.requires_grad:
             return "observations want a gradient"
+    n = blocks[-1].shape[0]
+    fits = all(x.shape[0] == n for x in blocks) and all(
+        there.shape == x.shape[:2] and there.dtype == torch.bool for x, there in entities.values()
+    )
+    widths = [width for width in program.n_features if width]
+    if not fits or [x.shape[-1] for x in blocks] != widths:
+        return "observations are not of the sizes that the network was built for"
     return None
 
 
 def why_not_trimmed(network: SetNetwork) -> str | None:
     """Why gradients of the modules are computed with all padding, None where most is left out."""
-    state = choices_of(network)
-    if state.forced == "plain":
+    if mode_of(network).forced == "plain":
         return "'plain' is asked for"
     if not network.ignores_slots:
         return "its slots have weights of their own"
@@ -191,15 +226,8 @@ def learning(policy: nn.Module) -> Iterator[None]:
     ``backward()`` then adds gradients to the ``grad`` of their weights, past autograd: ``torch.autograd.grad`` does not
     find them, and gradients of gradients (TRPO) cannot be had.
     """
-    found = [choices_of(module) for module in _choosing(policy)]
-    before = [state.learns for state in found]
-    for state in found:
-        state.learns = True
-    try:
+    with _asking(policy, learns=True):
         yield
-    finally:
-        for state, learned in zip(found, before, strict=True):
-            state.learns = learned
 
 
 @contextmanager
@@ -215,27 +243,27 @@ def using(model: Any, backend: str) -> Iterator[None]:
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r} is unknown; choose one of {BACKENDS}")
-    states = [choices_of(module) for module in _choosing(getattr(model, "policy", model))]
-    before = [state.forced for state in states]
-    for state in states:
-        state.forced = backend
+    with _asking(getattr(model, "policy", model), forced=backend):
+        yield
+
+
+@contextmanager
+def _asking(model: nn.Module, **asked: Any) -> Iterator[None]:
+    """Within the block, and in this thread, ask something of all that choices are made for in ``model``."""
+    before = _modes.get()
+    token = _modes.set(
+        {**before, **{s: before.get(s, NOTHING)._replace(**asked) for s in map(choices_of, _choosing(model))}}
+    )
     try:
         yield
     finally:
-        for state, forced in zip(states, before, strict=True):
-            state.forced = forced
+        _modes.reset(token)
 
 
 def force(policy: nn.Module, backend: str | None) -> None:
-    """As :func:`using`, until further notice."""
+    """As :func:`using`, until further notice and in every thread."""
     for module in _choosing(policy):
         choices_of(module).forced = backend
-
-
-def forced_off(module: nn.Module) -> str | None:
-    """Why ``module`` must not run by the kernels: :func:`using` asks for another backend."""
-    forced = choices_of(module).forced
-    return None if forced in (None, "kernels") else f"{forced!r} is asked for"
 
 
 def _choosing(model: nn.Module) -> list[nn.Module]:
@@ -257,19 +285,14 @@ def actor_and_critic(
         find: their layers; raises :class:`Opaque`.
         learns: whether gradients are wanted.
     """
-    state = choices_of(policy)
-    if (reason := forced_off(policy)) is not None:
+    if (reason := _why_not_now(policy, learns)) is not None:
         return reason
-    if torch.compiler.is_compiling():
-        return "PyTorch is compiling the modules"
-    if learns and not state.learns:
-        return "only EntityPPO's updates hand their gradients to C++"
-    described = describe(policy, lambda: _make_mlps(find()), lambda: [policy, *_outside_networks(policy)])
-    if described.program is None:
-        return described.why_not or ""
-    if learns and (reason := _why_not_gradients(policy, described.snapshot)) is not None:
+    compiled = compiled_of(policy, lambda: _make_mlps(find()), lambda: [policy, *_outside_networks(policy)])
+    if compiled.program is None:
+        return compiled.why_not or ""
+    if learns and (reason := _why_not_gradients(policy, compiled.snapshot)) is not None:
         return reason
-    return described.program  # type: ignore[no-any-return]
+    return compiled.program  # type: ignore[no-any-return]
 
 
 def _outside_networks(policy: nn.Module) -> list[nn.Module]:

@@ -18,12 +18,15 @@ def explain(model: Any) -> str:
     Args:
         model: an SB3 algorithm, or a policy.
     """
+    phases = (("acting", False), ("learning", True))
+    return "\n".join(f"{phase}: {part} by {how}" for phase, learns in phases for part, how in parts(model, learns))
+
+
+def parts(model: Any, learns: bool) -> list[tuple[str, str]]:
+    """What acts or ``learns``, part by part: its name and its backend, with the reason against a faster one."""
     policy = getattr(model, "policy", model)
-    lines = []
-    for phase, learns in (("acting", False), ("learning", True)):
-        with learning(policy) if learns and getattr(model, "LEARNS_BY_KERNELS", False) else nullcontext():
-            lines += [f"{phase}: {part} by {backend}" for part, backend in _parts(model, policy, learns)]
-    return "\n".join(lines)
+    with learning(policy) if learns and getattr(model, "LEARNS_BY_KERNELS", False) else nullcontext():
+        return list(_parts(model, policy, learns))
 
 
 def _parts(model: Any, policy: nn.Module, learns: bool) -> Iterator[tuple[str, str]]:
@@ -42,5 +45,5 @@ def _parts(model: Any, policy: nn.Module, learns: bool) -> Iterator[tuple[str, s
 def _backend_of(network: SetNetwork, learns: bool) -> str:
     if (reason := why_not_kernels(network, learns)) is None:
         return "kernels"
-    trims = learns and why_not_trimmed(network) is None
+    trims = learns and network.training and why_not_trimmed(network) is None
     return f"{'trimmed' if trims else 'plain'}, because {reason}"

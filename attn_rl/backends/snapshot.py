@@ -41,6 +41,8 @@ class Snapshot:
             [*map(len, self._sized)],
             [*map(id, [part[name] for part, name in self._parts])],
             [*map(Tensor.data_ptr, self.tensors)],
+            [*map(Tensor.size, self.tensors)],
+            [*map(Tensor.stride, self.tensors)],
             [found[name] for found, name in self._settings],
         )
 

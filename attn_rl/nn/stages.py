@@ -26,6 +26,12 @@ class LinearStage(NamedTuple):
     bias: Tensor | None
 
 
+class ActivationStage(NamedTuple):
+    """An elementwise function."""
+
+    name: Literal["tanh", "relu"]
+
+
 class NormStage(NamedTuple):
     """Layer normalisation over the last dimension; weight and bias (D,)."""
 
@@ -135,12 +141,12 @@ class RelationStage(NamedTuple):
     """What one layer adds to its scores, ``shown_i @ forms_h @ shown_j``.
 
     Attributes:
-        weight: what the forms depend on.
+        depends_on: all that the forms are made of.
         forms: computes the matrices of all heads, transposed, in a row (H Z,Z); differentiable.
         n_shown: columns Z.
     """
 
-    weight: Tensor
+    depends_on: tuple[Tensor, ...]
     forms: Callable[[], Tensor]
     n_shown: int
 
@@ -213,6 +219,13 @@ def why_opaque(part: nn.Module) -> str | None:
     cls = type(part)
     if cls not in PRIMITIVES and "stage" not in vars(cls):
         return f"is a {cls.__name__}, which can only run itself"
+    return why_changed(part, cls)
+
+
+def why_changed(part: nn.Module, cls: type) -> str | None:
+    """Why ``part`` may not compute what ``cls`` says: it is of another class, has a hook or a patched method."""
+    if type(part) is not cls:
+        return f"is a {type(part).__name__}, which can only run itself"
     if listeners(part) or any(GLOBAL_HOOKS):
         return "has a hook"
     replaced = [name for name in vars(part) if callable(getattr(cls, name, None))]
@@ -234,13 +247,17 @@ def _norm(norm: nn.LayerNorm) -> NormStage:
     return NormStage(norm.weight, norm.bias, norm.eps)
 
 
-PRIMITIVES: dict[type[nn.Module], Callable[[Any], Any]] = {nn.Linear: _linear, nn.LayerNorm: _norm}
+def _activation(layer: nn.Module) -> ActivationStage:
+    return ActivationStage("tanh" if type(layer) is nn.Tanh else "relu")
+
+
+PRIMITIVES: dict[type[nn.Module], Callable[[Any], Any]] = {
+    nn.Linear: _linear,
+    nn.LayerNorm: _norm,
+    nn.Tanh: _activation,
+    nn.ReLU: _activation,
+}
 """Modules of PyTorch's own that are described, each by its exact class."""
-
-
-def all_of(*parts: nn.Module) -> list[Tensor]:
-    """Parameters and buffers of ``parts``."""
-    return [x for part in parts for x in (*part.parameters(), *part.buffers())]
 
 
 def is_plain(x: Tensor) -> bool:

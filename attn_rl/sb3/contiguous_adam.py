@@ -36,6 +36,7 @@ class ContiguousAdam:
         parts = [self.parameters, *([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step"))]
         self.weights, *self.moments, self.steps = (side_by_side(part) for part in parts)
         self._placed = [(x, x.data_ptr()) for part in parts for x in part]
+        self._addresses = [*map(Tensor.data_ptr, self.parameters)]
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer) -> ContiguousAdam | None:
@@ -57,6 +58,10 @@ class ContiguousAdam:
         return group is self.group and all(
             x is placed and x.data_ptr() == address for x, (placed, address) in zip(now, self._placed, strict=True)
         )
+
+    def weights_in_place(self) -> bool:
+        """Whether the weights still lie where they were put."""
+        return [*map(Tensor.data_ptr, self.parameters)] == self._addresses
 
     @staticmethod
     def can_take(optimizer: torch.optim.Optimizer) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from attn_rl.backends.choose import actor_and_critic
 from attn_rl.backends.kernels.mlp import MlpProgram, run_all
 from attn_rl.entities import ACTION_MASK
-from attn_rl.nn.stages import Opaque, listeners
+from attn_rl.nn.stages import Opaque, why_changed
 from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
@@ -173,10 +173,15 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
         if type(mlp) is not MlpExtractor:
             points = "points at entities or masks actions" if type(mlp) is HeadInputs else "is not SB3's"
             raise Opaque("mlp_extractor", points)
+        for name, part, cls in (
+            ("mlp_extractor", mlp, MlpExtractor),
+            ("mlp_extractor.policy_net", mlp.policy_net, nn.Sequential),
+            ("mlp_extractor.value_net", mlp.value_net, nn.Sequential),
+        ):
+            if (reason := why_changed(part, cls)) is not None:
+                raise Opaque(name, reason)
         actor = _named("mlp_extractor.policy_net", mlp.policy_net) | {"action_net": self.action_net}
         critic = _named("mlp_extractor.value_net", mlp.value_net) | {"value_net": self.value_net}
-        if any(map(listeners, (mlp, mlp.policy_net, mlp.value_net))) or "forward" in vars(mlp):
-            raise Opaque("mlp_extractor", "has a hook or a replaced method")
         return actor, critic
 
 
@@ -185,4 +190,4 @@ def _definer(policy: nn.Module, method: str) -> type:
 
 
 def _named(path: str, layers: nn.Sequential) -> dict[str, nn.Module]:
-    return {f"{path}.{name}": layer for name, layer in layers.named_children()}
+    return {f"{path}.{i}": layer for i, layer in enumerate(layers)}

@@ -12,8 +12,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
-from attn_rl.backends.choose import force, forced_off, learning, using
-from attn_rl.backends.explain import explain
+from attn_rl.backends.choose import force, learning, mode_of, using
+from attn_rl.backends.explain import explain, parts
 from attn_rl.backends.kernels.build import why_not as why_no_kernels
 from attn_rl.backends.kernels.losses import Coefficients, ppo_losses
 from attn_rl.compat import scale_all
@@ -51,13 +51,14 @@ class EntityPPO(LeanRollouts, PPO):
     _adam: ContiguousAdam | None = None
     _gradient: Tensor | None = None
     _weights: Sequence[Tensor] = ()
+    _placed: Sequence[tuple[Tensor, int]] = ()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._checked = False
         return super()._setup_learn(*args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_checked", "_adam", "_gradient", "_weights"]
+        return [*super()._excluded_save_params(), "_checked", "_adam", "_gradient", "_weights", "_placed"]
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
         """Collect a rollout; see :class:`LeanRollouts`."""
@@ -72,13 +73,17 @@ class EntityPPO(LeanRollouts, PPO):
         try:
             self._train()
         finally:
-            self._adam, self._gradient, self._weights = None, None, []
+            self._adam, self._gradient, self._weights, self._placed = None, None, (), ()
 
     def _find_adam(self) -> ContiguousAdam | None:
         """The step on all parameters at once; None where the optimiser's own must be taken."""
+        return ContiguousAdam.of(self.policy.optimizer) if self._may_step_at_once() else None
+
+    def _may_step_at_once(self) -> bool:
+        """Whether this is plain Adam on all of the policy."""
         optimizer: Any = self.policy.optimizer
         own = [p for group in optimizer.param_groups for p in group["params"]]
-        return ContiguousAdam.of(optimizer) if _same(own, [*self.policy.parameters()]) else None
+        return _same(own, [*self.policy.parameters()]) and ContiguousAdam.can_take(optimizer)
 
     def _train(self) -> None:
         log = UpdateLog()
@@ -115,7 +120,7 @@ class EntityPPO(LeanRollouts, PPO):
 
     def _check_backends(self, samples: Samples) -> None:
         """Compare losses and gradients with those of the plain modules; take these from now on where they differ."""
-        if explain(self).count("kernels") == 0:
+        if all(backend != "kernels" for _, backend in parts(self, learns=True)):
             return
         with collect_statistics(self.policy, False):
             found = self._figures_and_gradients(samples)
@@ -132,21 +137,25 @@ class EntityPPO(LeanRollouts, PPO):
             force(self.policy, "plain")
 
     def _figures_and_gradients(self, samples: Samples) -> list[Tensor]:
-        losses = self.losses(samples)
-        parameters = [*self.policy.parameters()]
-        kept = [parameter.grad for parameter in parameters]
-        for parameter in parameters:
-            parameter.grad = None
-        torch.autograd.backward(*zip(*losses.gradients, strict=True))  # type: ignore[arg-type]
+        """Losses and gradients; everything else, random numbers too, is as if they had not been computed."""
+        parameters = self._weights
+        kept, buffers = [p.grad for p in parameters], [(x, x.clone()) for x in self.policy.buffers()]
+        with torch.random.fork_rng(devices=[]):
+            losses = self.losses(samples)
+            for parameter in parameters:
+                parameter.grad = None
+            torch.autograd.backward(*zip(*losses.gradients, strict=True))  # type: ignore[arg-type]
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         for parameter, gradient in zip(parameters, kept, strict=True):
             parameter.grad = gradient
+        for buffer, value in buffers:
+            buffer.copy_(value)
         return [losses.figures, losses.log_ratio, *gradients]
 
     def explain_updates(self) -> dict[str, str]:
         """What computes losses and takes steps; see :func:`attn_rl.explain`."""
         reason = self._why_not_losses()
-        own = "all weights at once" if self._find_adam() is not None else "the optimiser's own step"
+        own = "all weights at once" if self._may_step_at_once() else "the optimiser's own step"
         return {"losses": "kernels" if reason is None else f"plain, because {reason}", "step": own}
 
     def _why_not_losses(self) -> str | None:
@@ -154,7 +163,8 @@ class EntityPPO(LeanRollouts, PPO):
         if not isinstance(self.policy, EntityAttentionPolicy):
             return "the policy is not an EntityAttentionPolicy"
         reason = self.policy.why_no_logits("evaluate_actions", "_get_action_dist_from_latent")
-        return reason or forced_off(self.policy) or why_no_kernels()
+        forced = mode_of(self.policy).forced
+        return reason or (f"{forced!r} is asked for" if forced not in (None, "kernels") else why_no_kernels())
 
     def losses(self, samples: Samples) -> Losses:
         """Compute PPO's clipped losses (Schulman et al. 2017, equations 7 and 9) of a minibatch."""
@@ -165,7 +175,7 @@ class EntityPPO(LeanRollouts, PPO):
         policy: Any = self.policy
         if self._why_not_losses() is None:
             logits, values = policy.logits_and_values(observations)
-            if is_plain(logits.detach()) and is_plain(values.detach()):
+            if all(map(is_plain, (logits, values, *samples[2:]))) and samples.actions.dtype == torch.int64:
                 weights = Coefficients(self.normalize_advantage, clip, clip_values, self.ent_coef, self.vf_coef)
                 figures, log_ratio, *gradients = ppo_losses(logits, values, samples.actions, samples[2:], weights)
                 return Losses(figures, log_ratio, list(zip((logits, values), gradients, strict=True)))
@@ -197,9 +207,10 @@ class EntityPPO(LeanRollouts, PPO):
         Where all parameters have one in an update's first minibatch, one that is missing later on counts as zero.
         """
         parameters = self._weights
-        if self._gradient is not None:
+        if self._gradient is not None and self._in_place():
             self._gradient.zero_()
         else:
+            self._gradient = None
             self.policy.optimizer.zero_grad()  # what it does not move adds up, as in SB3
         torch.autograd.backward(*zip(*losses.gradients, strict=True))  # type: ignore[arg-type]
         if self._gradient is None:
@@ -208,14 +219,21 @@ class EntityPPO(LeanRollouts, PPO):
                 self._adam = None  # some parameters stay where they are
                 return clip_gradients(gradients, self.max_grad_norm)
             self._gradient = side_by_side(gradients)
+            self._placed = [(gradient, gradient.data_ptr()) for gradient in gradients]
         return clip_gradients([self._gradient], self.max_grad_norm)
 
     def step(self) -> None:
         """Move the weights along the gradient that :meth:`backward` has left."""
-        if self._adam is None or self._gradient is None:
-            self.policy.optimizer.step()
+        adam = self._adam
+        if adam is not None and self._gradient is not None and self._in_place() and adam.weights_in_place():
+            adam.step(self._gradient)
         else:
-            self._adam.step(self._gradient)
+            self.policy.optimizer.step()
+
+    def _in_place(self) -> bool:
+        """Whether gradients still lie side by side: a subclass may have given a weight another."""
+        pairs = zip(self._weights, self._placed, strict=True)
+        return all(p.grad is gradient and gradient.data_ptr() == address for p, (gradient, address) in pairs)
 
     def _record(self, log: UpdateLog) -> None:
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]

@@ -197,12 +197,12 @@ def test_two_passes_may_wait_for_their_gradients_and_a_kept_graph_may_be_used_ag
         return torch.cat([p.grad.flatten() for p in network.parameters()])
 
     with learning(network):
-        alone = [gradient(encode(network, ego, rows)[0].square().sum()) for ego in (first, second)]
+        alone = [gradient(encode(network, ego, rows)[0][:, ::3].sum()) for ego in (first, second)]
         readouts = [encode(network, ego, rows)[0] for ego in (first, second)]
         for _ in range(2):
             for readout, expected in zip(readouts, alone, strict=True):
                 encode(network, ego, rows)[0].sum().backward()  # another pass in between
-                torch.testing.assert_close(gradient(readout.square().sum()), expected, rtol=1e-5, atol=1e-6)
+                torch.testing.assert_close(gradient(readout[:, ::3].sum()), expected, rtol=1e-5, atol=1e-6)
 
 
 @needs_compiler
@@ -224,7 +224,7 @@ def test_gradients_of_gradients_are_refused_rather_than_wrong():
     with learning(network):
         readout = encode(network, ego, rows)[0]
     weight = network.relations.layers[0].scores.weight
-    (once,) = torch.autograd.grad(readout.square().sum(), weight, create_graph=True)
+    (once,) = torch.autograd.grad(readout[:, ::3].sum(), weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         once.sum().backward()
 
@@ -233,7 +233,7 @@ def test_gradients_of_gradients_are_refused_rather_than_wrong():
 def test_gradients_add_up_and_frozen_weights_get_none():
     network, rows = AttentionNetwork({"items": 3}).train(), scene()[1]
     frozen = [network.encoder.norm.weight, network.tokenizer.embed[0].first.weight]
-    network(None, rows)[0].square().sum().backward()
+    network(None, rows)[0][:, ::3].sum().backward()
     once = [p.grad.clone() for p in network.parameters()]
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -241,7 +241,7 @@ def test_gradients_add_up_and_frozen_weights_get_none():
     network.zero_grad()
     with learning(network):
         for _ in range(2):
-            encode(network, None, rows)[0].square().sum().backward()
+            encode(network, None, rows)[0][:, ::3].sum().backward()
     for parameter, gradient in zip(network.parameters(), once, strict=True):
         if any(parameter is one for one in frozen):
             assert parameter.grad is None
@@ -262,7 +262,7 @@ def test_weights_that_are_one_tensor_get_both_gradients():
 def test_a_network_that_nobody_needs_goes_away():
     network, (ego, rows) = AttentionNetwork({"items": 3}, 5), scene()
     act(network, ego, rows, "kernels")
-    assert choices_of(network).described.program is not None
+    assert choices_of(network).compiled.program is not None
     gone = []
     torch.nn.Module.__setattr__(network, "mark", Mark(gone))
     del network

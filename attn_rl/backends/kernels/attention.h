@@ -9,7 +9,7 @@
 
 // The left sides z F of n rows that show `rows` (n, Z): (n, H Z).
 static void left_sides(const Pass& p, int i, int64_t n, const float* rows, float* left) {
-    int HZ = p.H * p.Z;
+    int64_t HZ = p.H * p.Z;
     product(n, HZ, p.Z, {rows, p.Z}, p.turned[i].forms, HZ, left, HZ);
 }
 
@@ -33,7 +33,7 @@ static void relate_backward(const Pass& p, int i, int b, int h, int64_t n_querie
 
 // left = z F: dF += dleft' z. F's rows are heads x columns.
 static void forms_backward(const Pass& p, int i, int64_t n, const float* rows, const float* d_left) {
-    int HZ = p.H * p.Z;
+    int64_t HZ = p.H * p.Z;
     product(HZ, p.Z, n, {d_left, 1, HZ}, rows, p.Z, p.call.relations[i].d_forms, p.Z, ADD);
 }
 
@@ -45,7 +45,7 @@ static void first_shown(const Pass& p, int b, int e, float* rows) {
 // ---- every row looks at every row ------------------------------------------------------------------------------
 
 static void attend_fully(const Pass& p, int i, int b, int e) {
-    int D = p.D, H = p.H, d = p.d, Z = p.Z;
+    int64_t D = p.D, H = p.H, d = p.d, Z = p.Z;
     const KeptBlock& k = p.kept[i];
     int64_t r = p.starts[b], rows = p.starts[e] - r;
     std::vector<float> bias(3 * D), keys;
@@ -73,7 +73,7 @@ static void attend_fully(const Pass& p, int i, int b, int e) {
 // dpattern = dmixed v', dv = pattern' dmixed, dscores by softmax_backward, dq = scale dscores k, dk = scale dscores' q;
 // then through the projections: dW += d' x, dx += d W. Adds to d_normed, the gradient of the rows of b to e.
 static void attend_fully_backward(const Pass& p, int i, int b, int e, const float* d_mixed, float* d_normed) {
-    int D = p.D, H = p.H, d = p.d, Z = p.Z;
+    int64_t D = p.D, H = p.H, d = p.d, Z = p.Z;
     const KeptBlock& k = p.kept[i];
     const Block& block = p.block(i);
     int64_t r = p.starts[b], rows = p.starts[e] - r;
@@ -112,7 +112,7 @@ static void attend_fully_backward(const Pass& p, int i, int b, int e, const floa
 // mixed = seen W_v', per head.
 
 static void attend_first(const Pass& p, int i, int b, int e) {
-    int D = p.D, H = p.H, d = p.d, Z = p.Z, n_obs = e - b;
+    int64_t D = p.D, H = p.H, d = p.d, Z = p.Z, n_obs = e - b;
     const KeptBlock& k = p.kept[i];
     const Block& block = p.block(i);
     Scratch first(n_obs * D), left(block.relates ? n_obs * H * Z : 0), shown(block.relates ? n_obs * Z : 0);
@@ -144,7 +144,7 @@ static void attend_first(const Pass& p, int i, int b, int e) {
 // dseen = dmixed W_v, dW_v += dmixed' seen; dpattern = dseen x', dx += pattern' dseen; dabsorbed = scale dscores x,
 // dx += scale dscores' absorbed; dq = dabsorbed W_k', dW_k += q' dabsorbed; dW_q += dq' x_first, dx_first += dq W_q.
 static void attend_first_backward(const Pass& p, int i, int b, int e, const float* d_mixed, float* d_normed) {
-    int D = p.D, H = p.H, d = p.d, Z = p.Z, n_obs = e - b;
+    int64_t D = p.D, H = p.H, d = p.d, Z = p.Z, n_obs = e - b;
     const KeptBlock& k = p.kept[i];
     const Block& block = p.block(i);
     int64_t r = p.starts[b];

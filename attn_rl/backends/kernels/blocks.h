@@ -6,7 +6,7 @@
 static void block_forward(const Pass& p, int i, int b, int e, float* out) {
     const KeptBlock& k = p.kept[i];
     const Block& block = p.block(i);
-    int D = p.D, F = block.widen.n_out;
+    int64_t D = p.D, F = block.widen.n_out;
     bool single = p.single(i);
     int64_t r = p.starts[b], rows = p.starts[e] - r, first = single ? b : r, n = single ? e - b : rows;
     normalize(rows, D, k.x + r * D, block.norm_attention, k.normed + r * D);
@@ -30,7 +30,7 @@ static void block_forward(const Pass& p, int i, int b, int e, float* out) {
 static void block_backward(const Pass& p, int i, int b, int e, const float* d_out, float* d_x) {
     const KeptBlock& k = p.kept[i];
     const Block& block = p.block(i);
-    int D = p.D, F = block.widen.n_out;
+    int64_t D = p.D, F = block.widen.n_out;
     bool single = p.single(i);
     int64_t r = p.starts[b], rows = p.starts[e] - r, first = single ? b : r, n = single ? e - b : rows;
     Scratch d_hidden(n * F), d_normed2(n * D), d_y(n * D), d_mixed(n * D);
@@ -105,7 +105,7 @@ static void network_forward(const Pass& p) {
 // Adds to the gradients of weights; those of relations' forms must be zero at the start.
 static void network_backward(const Pass& p) {
     bool all = !p.reads_first();
-    int D = p.D;
+    int64_t D = p.D;
     Scratch gathered(all ? p.R * D : 0);
     if (all)
         p.each_slot([&](int b, int64_t row, int64_t place) {

@@ -13,7 +13,12 @@ from attn_rl.backends.kernels.switch import is_on
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 HEADERS = sorted(SOURCE.parent.glob("*.h"))
-FLAGS = ("-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-std=c++17", "-shared", "-fPIC")
+FLAGS = (
+    *("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC"),
+    # What -ffast-math stands for, less two things: NaN and inf stay what they are, and loading the library does not
+    # switch denormal numbers off for the whole thread (-ffast-math with -shared links crtfastmath.o).
+    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"),
+)
 SWITCH = "ATTN_RL_FUSED"
 """Environment variable; 0, false, off or no: never use the kernels."""
 

@@ -55,6 +55,11 @@ static void losses(const Losses& m) {
         for (int64_t i = 0; i < n; i++) mean += m.advantages[i] / n;
         for (int64_t i = 0; i < n; i++) square += (m.advantages[i] - mean) * (m.advantages[i] - mean);
     }
+    for (int64_t i = 0; i < n; i++)
+        if (m.actions[i] < 0 || m.actions[i] >= n_actions) {
+            std::fill_n(m.figures, 4, NAN);
+            return;
+        }
     float center = mean, scale = standardized ? 1 / (std::sqrt(square / (n - 1)) + 1e-8) : 1;
     for (int64_t i = 0; i < n; i++) {
         const float* x = m.logits + i * n_actions;

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from attn_rl.backends.kernels.build import library
 from attn_rl.backends.kernels.structures import Losses
+from attn_rl.backends.kernels.weights import floats
 
 
 class Coefficients(NamedTuple):
@@ -48,11 +49,14 @@ def ppo_losses(
     Returns:
         Policy, value and entropy loss and their weighted sum (4,); the log of the probability ratio (S,); the gradients
         of the sum by ``logits`` and by ``values``.
+
+    Raises:
+        IndexError: an action that is none.
     """
     old_values, log_probs, advantages, returns = (x.contiguous() for x in old)
     logits, values, actions = logits.contiguous(), values.contiguous(), actions.contiguous()
     d_logits, d_values = torch.empty_like(logits), torch.empty_like(values)
-    log_ratio, figures = torch.empty(logits.shape[0]), torch.empty(4)
+    log_ratio, figures = floats(logits.shape[0]), floats(4)
     minibatch = Losses(
         n=logits.shape[0],
         n_actions=logits.shape[1],
@@ -74,4 +78,8 @@ def ppo_losses(
         figures=figures.data_ptr(),
     )
     library().ppo_losses(minibatch)
+    if bool(figures[3].isnan()):
+        least, most = int(actions.min()), int(actions.max())
+        if least < 0 or most >= logits.shape[1]:
+            raise IndexError(f"actions from {least} to {most}, expected 0 to {logits.shape[1] - 1}")
     return figures, log_ratio, d_logits, d_values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,10 @@ from torch.autograd.function import once_differentiable
 
 from attn_rl.backends.kernels import structures as s
 from attn_rl.backends.kernels.build import library
-from attn_rl.backends.kernels.weights import WEIGHTS, Weights
-from attn_rl.nn.stages import LinearStage, Opaque, stage_of
+from attn_rl.backends.kernels.weights import WEIGHTS, Unchanged, Weights, floats, zeros
+from attn_rl.nn.stages import ActivationStage, LinearStage, Opaque, stage_of
 
-ACTIVATIONS = {nn.Tanh: 0, nn.ReLU: 1}
+ACTIVATIONS = {"tanh": 0, "relu": 1}
 """Their numbers in ``enum Activation``."""
 
 
@@ -29,32 +29,31 @@ class MlpProgram:
         Opaque: something that C++ does not compute.
     """
 
-    def __init__(self, layers: dict[str, nn.Module]) -> None:
+    def __init__(self, layers: Mapping[str, nn.Module]) -> None:
         names = list(layers)
-        stages = [stage_of(layers[name], name, LinearStage) for name in names[::2]]
-        kinds = {type(layers[name]) for name in names[1::2]}
         if len(names) % 2 == 0:
             raise Opaque(names[-1] if names else "", "ends with no linear layer")
-        if len(kinds) > 1 or not kinds <= ACTIVATIONS.keys():
-            between = " and ".join(sorted(kind.__name__ for kind in kinds))
-            raise Opaque(names[0], f"has {between} between its layers; C++ knows Tanh alone or ReLU alone")
-        for name, stage in zip(names[::2], stages, strict=True):
-            if stage.bias is None:
-                raise Opaque(name, "has no bias")
-        self.weights = Weights()
-        self.layers = (s.Linear * len(stages))()
-        for part, stage in zip(self.layers, stages, strict=True):
-            self.weights.linear(part, stage)
-        activation = ACTIVATIONS[kinds.pop()] if kinds else 0
+        stages = [stage_of(layers[name], name, LinearStage) for name in names[::2]]
+        between = {stage_of(layers[name], name, ActivationStage).name for name in names[1::2]}
+        if len(between) > 1:
+            raise Opaque(names[0], f"has {' and '.join(sorted(between))} between its layers; C++ takes one of them")
+        self.weights, self.layers, width = Weights(), (s.Linear * len(stages))(), None
+        for name, part, stage in zip(names[::2], self.layers, stages, strict=True):
+            try:
+                self.weights.linear(part, stage, width, None)
+            except Opaque as opaque:
+                raise Opaque(name, opaque.why) from None
+            width = part.n_out
+        activation = ACTIVATIONS[between.pop()] if between else 0
         self.mlp = s.Mlp(n_layers=len(stages), activation=activation, layers=ctypes.addressof(self.layers))
         self.n_in, self.n_out = self.layers[0].n_in, self.layers[len(stages) - 1].n_out
         self.n_hidden = sum(layer.n_out for layer in self.layers[:-1])
-        self._turned = torch.zeros(2, library().mlp_turned_size(self.mlp))
+        self._turned = zeros(2, library().mlp_turned_size(self.mlp))
 
     def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Output (B,n_out) and all hidden layers' outputs, of x (B,n_in)."""
         n = x.shape[0]
-        out, hidden = torch.empty(n, self.n_out), torch.empty(n * self.n_hidden)
+        out, hidden = floats(n, self.n_out), floats(n * self.n_hidden)
         turned, turned_from = self._turned
         call = s.MlpCall(
             mlp=ctypes.addressof(self.mlp),
@@ -104,12 +103,14 @@ class _Learn(torch.autograd.Function):
     def forward(ctx: Any, programs: Sequence[MlpProgram], _: Tensor, x: Tensor) -> tuple[Tensor, ...]:
         outs, hidden = zip(*(program.run(x) for program in programs), strict=True)
         ctx.programs, ctx.x, ctx.hidden = programs, x, hidden
+        ctx.unchanged = Unchanged([x, *(weight for program in programs for weight in program.weights.tensors)])
         return outs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *d_outs: Tensor) -> tuple[Any, ...]:
-        d_x = torch.zeros(ctx.x.shape)
+        ctx.unchanged.check()
+        d_x = zeros(*ctx.x.shape)
         for program, hidden, d_out in zip(ctx.programs, ctx.hidden, d_outs, strict=True):
             program.gradients(ctx.x, hidden, d_out.contiguous(), d_x)
         return None, None, d_x

@@ -37,7 +37,7 @@ struct KeptBlock {  // what forward leaves for backward; rows: all, or where one
 struct Pass {
     const Call& call;
     const Network& net;
-    const int B, D, H, d, L, Z;
+    const int64_t B, D, H, d, L, Z;
     int ego = -1;                                // which source the ego is
     int64_t N = 0, R = 0;
     std::vector<int64_t> starts;                 // of each observation's rows (B+1)
@@ -72,7 +72,6 @@ struct Pass {
     }
     bool single(int i) const { return block(i).first_only; }
     bool reads_first() const { return single(L - 1); }
-    int E() const { return ego < 0 ? 0 : source(ego).n_features; }
     const float* raw(int t, int b, int64_t slot) const {
         return call.slots[t].x + b * call.slots[t].stride + slot * call.slots[t].row_stride;
     }

@@ -15,8 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from attn_rl.backends.kernels import structures as s
 from attn_rl.backends.kernels.build import library
-from attn_rl.backends.kernels.weights import WEIGHTS, Weights, readable
-from attn_rl.compat import version_of
+from attn_rl.backends.kernels.weights import WEIGHTS, Unchanged, Weights, floats, readable, zeros
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.stages import (
     BlockStage,
@@ -50,68 +49,77 @@ class Program:
         if any(block.attention.n_heads != self.n_heads for block in blocks):
             raise Opaque("encoder", "has blocks with different numbers of heads")
         self.network = s.Network(width=self.width, n_heads=self.n_heads)
+        self.n_features = [0 if t.embedding is None else t.embedding.first.weight.shape[1] for t in stage.tokens]
+        self._alive: list[Any] = [stage]
         self._tokens(stage.tokens)
         self._blocks(blocks)
-        self.weights.norm(self.network.norm, stage.encoder.norm)
+        self.weights.norm(self.network.norm, stage.encoder.norm, self.width)
         self._kinds(stage.kinds)
-        self._turned = torch.zeros(2, library().turned_size(self.network))
-        self._forms: list[tuple[Tensor, Tensor] | None] = [None] * len(blocks)
+        self._turned = zeros(2, library().turned_size(self.network))
+        self._forms: list[tuple[list[Tensor], Tensor] | None] = [None] * len(blocks)
+
+    def _array(self, kind: type[s.Structure], length: int) -> Any:
+        made = (kind * length)()
+        self._alive.append(made)
+        return made
 
     # ---- describing ----
 
     def _tokens(self, tokens: Sequence[TokenStage]) -> None:
-        sources = self.weights.array(s.Source, len(tokens))
-        for source, token in zip(sources, tokens, strict=True):
+        sources = self._array(s.Source, len(tokens))
+        for i, (source, token) in enumerate(zip(sources, tokens, strict=True)):
             source.is_ego = token.role == "ego"
             if token.query is not None:
-                self.weights.point(source, "query", token.query)
+                self.weights.point(source, "query", token.query, self.width)
             if token.embedding is not None:
-                source.n_features = token.embedding.first.weight.shape[1]
-                self.weights.linear(source.first, token.embedding.first)
-                context = token.embedding.context
-                self.weights.linear(source.context, None if context is None else LinearStage(context, None))
-                self.weights.linear(source.second, token.embedding.second)
-            self._scaling(source.scaling, token.scaling)
+                source.n_features = self.n_features[i]
+                self.weights.linear(source.first, token.embedding.first, None, self.width)
+                self.weights.linear(source.second, token.embedding.second, self.width, self.width)
+                if (context := token.embedding.context) is not None:
+                    width = self.n_features[self.roles.index("ego")]
+                    self.weights.linear(source.context, LinearStage(context, None), width, self.width, bias=False)
+            self._scaling(source.scaling, token.scaling, self.n_features[i])
         self.network.n_sources, self.network.sources = len(tokens), ctypes.addressof(sources)
 
     def _blocks(self, stages: Sequence[BlockStage]) -> None:
-        blocks = self.weights.array(s.Block, len(stages))
+        blocks = self._array(s.Block, len(stages))
         for i, (block, stage, relation) in enumerate(zip(blocks, stages, self.relations, strict=True)):
             attention = stage.attention
-            self.weights.norm(block.norm_attention, stage.norm_attention)
+            self.weights.norm(block.norm_attention, stage.norm_attention, self.width)
             for name in ("query", "key", "value", "output"):
-                self.weights.linear(getattr(block, name), getattr(attention, name))
+                biased, projection = name in ("query", "output"), getattr(attention, name)
+                self.weights.linear(getattr(block, name), projection, self.width, self.width, bias=biased)
             block.count_factor = attention.count_factor or 0.0
             block.scales_products = attention.scales_products
             block.first_only = self.reads_first and i == len(stages) - 1
-            self.weights.norm(block.norm_feedforward, stage.norm_feedforward)
-            self.weights.linear(block.widen, stage.feedforward.widen)
-            self.weights.linear(block.narrow, stage.feedforward.narrow)
+            self.weights.norm(block.norm_feedforward, stage.norm_feedforward, self.width)
+            self.weights.linear(block.widen, stage.feedforward.widen, self.width, None)
+            self.weights.linear(block.narrow, stage.feedforward.narrow, block.widen.n_out, self.width)
             block.relates = relation is not None
         self.network.n_blocks, self.network.blocks = len(stages), ctypes.addressof(blocks)
 
     def _kinds(self, stages: Sequence[KindStage]) -> None:
-        kinds = self.weights.array(s.Kind, len(stages))
+        kinds = self._array(s.Kind, len(stages))
         for kind, stage in zip(kinds, stages, strict=True):
-            groups = self.weights.array(s.Group, len(stage.groups))
+            groups = self._array(s.Group, len(stage.groups))
             for group, member in zip(groups, stage.groups, strict=True):
-                columns = self.weights.keep((ctypes.c_int64 * len(member.columns))(*member.columns))
+                columns = (ctypes.c_int64 * len(member.columns))(*member.columns)
+                self._alive.append(columns)
                 group.source, group.place = member.token, member.place
                 group.n_columns, group.columns = len(member.columns), ctypes.addressof(columns)
             kind.compare, kind.n_scales = s.COMPARE[stage.compare], 1
             kind.n_groups, kind.groups = len(groups), ctypes.addressof(groups)
             if stage.scaling is not None:
                 kind.n_scales = stage.scaling.mean.shape[0]
-                self._scaling(kind.scaling, stage.scaling)
+                self._scaling(kind.scaling, stage.scaling, kind.n_scales)
         shown = [relation.n_shown for relation in self.relations if relation is not None]
         self.network.n_kinds, self.network.kinds = len(stages) if shown else 0, ctypes.addressof(kinds)
         self.network.n_shown = shown[0] if shown else 0
 
-    def _scaling(self, part: s.Structure, stage: ScalingStage | None) -> None:
+    def _scaling(self, part: s.Structure, stage: ScalingStage | None, width: int) -> None:
         if stage is not None:
-            part.mean, part.variance = readable(stage.mean), readable(stage.variance)
+            part.mean, part.variance = readable(stage.mean, width), readable(stage.variance, width)
             part.epsilon, part.clip = stage.epsilon, stage.clip
-            self.weights.keep(stage)
 
     # ---- passes ----
 
@@ -139,7 +147,7 @@ class Program:
         """Memory for what a pass returns: (B,1,D) where the first row is read, else (B,N,D)."""
         lead = sum(role != "type" for role in self.roles)
         n_rows = 1 if self.reads_first else lead + sum(x.shape[1] for x, _ in entities.values())
-        return torch.empty(call.n_observations, n_rows, self.width)
+        return floats(call.n_observations, n_rows, self.width)
 
     def point_forms(self, call: s.Structure, forms: Sequence[Tensor | None]) -> Any:
         """Let a pass find every block's forms; return what has to stay alive."""
@@ -154,8 +162,8 @@ class Program:
         """Every block's forms, worked out anew where strengths have changed."""
         for i, relation in enumerate(self.relations):
             known = self._forms[i]
-            if relation is not None and (known is None or not torch.equal(known[0], relation.weight)):
-                self._forms[i] = relation.weight.detach().clone(), relation.forms().contiguous()
+            if relation is not None and (known is None or not all(map(torch.equal, known[0], relation.depends_on))):
+                self._forms[i] = [x.detach().clone() for x in relation.depends_on], relation.forms().contiguous()
         return [None if known is None else known[1] for known in self._forms]
 
     def act(self, ego: Tensor | None, entities: Entities, present: Tensor) -> Tensor:
@@ -185,7 +193,7 @@ class Program:
         """Where a block's pattern (B,H,Q,N) and the tokens (B,N,D) that it looks at are written."""
         n, n_tokens = present.shape
         rows = 1 if self.reads_first and block == self.network.n_blocks - 1 else n_tokens
-        return torch.zeros(n, self.n_heads, rows, n_tokens), torch.zeros(n, n_tokens, self.width)
+        return zeros(n, self.n_heads, rows, n_tokens), zeros(n, n_tokens, self.width)
 
     def learn(self, ego: Tensor | None, entities: Entities) -> Tensor:
         """As :meth:`act`, with a graph: ``backward()`` adds gradients to the ``grad`` of the weights.
@@ -204,8 +212,11 @@ class Lease:
     pool: list[Tensor] = []
 
     def __init__(self, size: int) -> None:
-        memory = self.pool.pop() if self.pool else torch.empty(0)
-        self.memory = memory if memory.numel() >= size else torch.empty(size + size // 4)  # the next may need more
+        try:
+            memory = self.pool.pop()
+        except IndexError:
+            memory = floats(0)
+        self.memory = memory if memory.numel() >= size else floats(size + size // 4)  # the next may need more
 
     def __del__(self) -> None:
         self.pool[:] = [self.memory]
@@ -217,21 +228,20 @@ class _Learn(torch.autograd.Function):
         ctx: Any, program: Program, call: Any, alive: list[Any], out: Tensor, _: Tensor, *forms: Tensor
     ) -> Tensor:
         pointed = program.point_forms(call, forms)
-        turned = torch.empty(library().turned_size(program.network))
+        turned = floats(library().turned_size(program.network))
         ctx.lease = Lease(library().kept_size(call))
         call.turned, call.kept, call.out = turned.data_ptr(), ctx.lease.memory.data_ptr(), out.data_ptr()
         library().forward(call)
         del pointed, turned
         ctx.program, ctx.call, ctx.alive, ctx.forms = program, call, alive, forms
-        ctx.versions = [*map(version_of, program.weights.tensors)]
+        ctx.unchanged = Unchanged([*program.weights.tensors, *(x for x in alive if isinstance(x, Tensor))])
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Any, ...]:
         program, call, d_out = ctx.program, ctx.call, d_out.contiguous()
-        if ctx.versions != [*map(version_of, program.weights.tensors)]:
-            raise RuntimeError("a weight was changed between a pass and its backward(): take the step afterwards")
+        ctx.unchanged.check()
         held, _ = pointed = program.point_forms(call, ctx.forms)
         found = [None if x is None else torch.zeros_like(x) for x in ctx.forms]
         for part, gradient in zip(held, found, strict=True):

@@ -85,7 +85,7 @@ static void show_features(const Pass& p) {
 static void embed(const Pass& p, int t, int b, int e) {
     const Source& s = p.source(t);
     int64_t from = p.before(t, b), n = p.before(t, e) - from, F = s.n_features;
-    int D = p.D, E = s.context.n_in;
+    int64_t D = p.D, E = s.context.n_in;
     float* x = p.kept[0].x;
     if (!F) {
         p.each_row(t, b, e, [&](int, int64_t, int64_t place) { std::memcpy(x + place * D, s.query, 4 * D); });
@@ -125,7 +125,7 @@ struct EmbeddingGradients {
 static void embed_backward(const Pass& p, int t, int b, int e, const float* d_x, EmbeddingGradients& d) {
     const Source& s = p.source(t);
     int64_t from = p.before(t, b), n = p.before(t, e) - from, F = s.n_features;
-    int D = p.D, E = s.context.n_in;
+    int64_t D = p.D, E = s.context.n_in;
     Scratch d_tokens(n * D), d_hidden(n * D);
     p.each_row(t, b, e, [&](int, int64_t row, int64_t place) {
         std::memcpy(&d_tokens[row * D], d_x + (place - p.starts[b]) * D, 4 * D);

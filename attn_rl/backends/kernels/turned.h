@@ -4,6 +4,9 @@
 // change. Without such a memory they are turned anew.
 #pragma once
 #include <mutex>
+#ifndef _WIN32
+#include <pthread.h>
+#endif
 
 #include "numerics.h"
 #include "structures.h"
@@ -22,6 +25,11 @@ struct Turner {
 };
 
 static std::mutex turning;  // one thread at a time looks at a memory and writes it
+
+#ifndef _WIN32
+// A process that forks meanwhile must not leave its child a locked mutex.
+static const int at_fork = pthread_atfork([] { turning.lock(); }, [] { turning.unlock(); }, [] { turning.unlock(); });
+#endif
 
 static int64_t size_of_turned(const Network& net) {
     int64_t D = net.width, n = 0;

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from attn_rl.backends.kernels import structures as s
+from attn_rl.compat import version_of
 from attn_rl.nn.stages import LinearStage, NormStage, Opaque, is_plain
 
-WEIGHTS = torch.zeros((), requires_grad=True)
+WEIGHTS = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
 """Stands for the weights in autograd's graph: makes it call backward, though no gradient flows through it."""
+
+
+def floats(*shape: int) -> Tensor:
+    """Memory for C++ to write, whatever PyTorch's default dtype and device are now."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")
+
+
+def zeros(*shape: int) -> Tensor:
+    """As :func:`floats`, filled with zeros."""
+    return torch.zeros(shape, dtype=torch.float32, device="cpu")
 
 
 class Weights:
@@ -24,43 +33,44 @@ class Weights:
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
         self._fields: list[tuple[s.Structure, str]] = []
-        self._alive: list[Any] = []
 
-    def linear(self, part: s.Structure, stage: LinearStage | None) -> None:
-        """Fill a ``Linear``; without ``stage`` it stays empty."""
-        if stage is None:
-            return
-        part.n_out, part.n_in = stage.weight.shape
-        self.point(part, "weight", stage.weight)
+    def linear(
+        self, part: s.Structure, stage: LinearStage, n_in: int | None, n_out: int | None, *, bias: bool = True
+    ) -> None:
+        """Fill a ``Linear``.
+
+        Raises:
+            Opaque: it is not of this form; None = any width.
+        """
+        shape = tuple(stage.weight.shape)
+        part.n_out, part.n_in = shape
+        if (n_in, n_out) != (n_in and shape[1], n_out and shape[0]):
+            raise Opaque("", f"has a weight {shape}, where ({n_out}, {n_in}) is expected")
+        if (stage.bias is not None) != bias:
+            raise Opaque("", f"has {'no' if bias else 'a'} bias")
+        self.point(part, "weight", stage.weight, *shape)
         if stage.bias is not None:
-            self.point(part, "bias", stage.bias)
+            self.point(part, "bias", stage.bias, part.n_out)
 
-    def norm(self, part: s.Structure, stage: NormStage) -> None:
-        """Fill a ``Norm``."""
+    def norm(self, part: s.Structure, stage: NormStage, width: int) -> None:
+        """Fill a ``Norm``.
+
+        Raises:
+            Opaque: it is of another width.
+        """
         part.eps = stage.eps
-        self.point(part, "weight", stage.weight)
-        self.point(part, "bias", stage.bias)
+        self.point(part, "weight", stage.weight, width)
+        self.point(part, "bias", stage.bias, width)
 
-    def point(self, part: s.Structure, field: str, weight: Tensor) -> None:
+    def point(self, part: s.Structure, field: str, weight: Tensor, *shape: int) -> None:
         """Let ``field`` point to a weight, and ``d_<field>`` to its gradient.
 
         Raises:
             Opaque: C++ cannot read it.
         """
-        setattr(part, field, readable(weight))
+        setattr(part, field, readable(weight, *shape))
         self.tensors.append(weight)
         self._fields.append((part, f"d_{field}"))
-
-    def array(self, kind: type[s.Structure], length: int) -> Any:
-        """An array of structures that lives as long as this."""
-        made = (kind * length)()
-        self._alive.append(made)
-        return made
-
-    def keep(self, thing: Any) -> Any:
-        """Keep what structures point to alive."""
-        self._alive.append(thing)
-        return thing
 
     def point_gradients(self) -> list[Tensor]:
         """Say where gradients are added: to the ``grad`` of the weights, which are returned to be kept alive."""
@@ -70,14 +80,16 @@ class Weights:
         return gradients
 
 
-def readable(x: Tensor) -> int:
+def readable(x: Tensor, *shape: int) -> int:
     """The address of ``x``.
 
     Raises:
-        Opaque: it is not float32 in one stretch of the CPU's memory.
+        Opaque: it is of another shape, or not float32 in one stretch of the CPU's memory.
     """
-    if not is_plain(x):
+    if type(x) not in (Tensor, torch.nn.Parameter) or not is_plain(x):
         raise Opaque("", f"has {x.dtype} weights on {x.device}, where float32 in one piece on the CPU is needed")
+    if tuple(x.shape) != shape:
+        raise Opaque("", f"has a weight {tuple(x.shape)}, where {shape} is expected")
     return x.data_ptr()
 
 
@@ -87,4 +99,32 @@ def gradient_of(weight: Tensor) -> Tensor:
         return torch.zeros_like(weight)
     if weight.grad is None:
         weight.grad = torch.zeros_like(weight)
+    elif not is_plain(weight.grad):  # a view that somebody put there
+        weight.grad = weight.grad.detach().contiguous().clone()
     return weight.grad
+
+
+class Unchanged:
+    """Whether tensors are still what a pass read, when its gradient is computed.
+
+    Args:
+        tensors: weights and observations.
+    """
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._tensors = tensors
+        self._taken = self._now()
+
+    def _now(self) -> list[tuple[int, int]]:
+        return [(version_of(x), x.data_ptr()) for x in self._tensors]
+
+    def check(self) -> None:
+        """Raise if not.
+
+        Raises:
+            RuntimeError: as autograd's own, for weights and observations alike.
+        """
+        if self._now() != self._taken:
+            raise RuntimeError(
+                "a weight or an observation was changed between a pass and its backward(): take the step afterwards"
+            )

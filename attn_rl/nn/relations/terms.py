@@ -128,7 +128,8 @@ class RelationScores(Described):
 
     def stage(self) -> RelationStage:
         """Describe the scores."""
-        return RelationStage(self.weight, self.head_forms, math.isqrt(self.forms.shape[1]))
+        made_of = (self.weight, self.forms, self.is_distance)
+        return RelationStage(made_of, self.head_forms, math.isqrt(self.forms.shape[1]))
 
 
 class CarriedPositions(nn.Module):
