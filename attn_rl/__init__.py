@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from attn_rl.sb3.extractor import DeepSetsExtractor, EntityAttentionExtractor, FlatExtractor
     from attn_rl.sb3.policy import EntityAttentionPolicy
     from attn_rl.training.agent import make_agent
+    from attn_rl.training.check.check import check
     from attn_rl.training.loading import load
     from attn_rl.vec_envs.adapter import make_vec_env
 
@@ -29,6 +30,7 @@ _HOMES = {
     "EntitySpec": "attn_rl.entities",
     "FlatExtractor": "attn_rl.sb3.extractor",
     "attend": "attn_rl.nn.attention",
+    "check": "attn_rl.training.check.check",
     "explain": "attn_rl.backends.explain",
     "load": "attn_rl.training.loading",
     "make_agent": "attn_rl.training.agent",
@@ -45,6 +47,7 @@ __all__ = [
     "EntitySpec",
     "FlatExtractor",
     "attend",
+    "check",
     "explain",
     "load",
     "make_agent",

@@ -1,4 +1,4 @@
-"""attn-rl: what to do with a run once it is trained. ``train.py`` is the script that trains one."""
+"""attn-rl: what to do before and after a run is trained. ``train.py`` is the script that trains one."""
 
 from __future__ import annotations
 
@@ -70,10 +70,27 @@ class Presets:
     """Arguments of the environments, as pairs: --env-kwargs rule odd."""
 
 
+@dataclass(frozen=True)
+class Check:
+    """Does an environment fit? Plays it at random and says what to do; exit code 1 where something must be repaired."""
+
+    env: Positional[str]
+    """Gymnasium id, with its module in front: my_module:My-v0."""
+    env_kwargs: dict[str, str] = field(default_factory=dict)
+    """Arguments of the environment, as pairs."""
+    presence: str | None = None
+    """For a plain Box (N,F) observation: the column (name or index) that says which rows exist."""
+    steps: int = 1000
+    """Steps to play; at most ten seconds."""
+    strict: bool = False
+    """Exit code 1 for warnings too."""
+
+
 Command = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Record, tyro.conf.subcommand("record")]
+    | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Presets, tyro.conf.subcommand("presets")]
 )
 
@@ -84,6 +101,7 @@ def main() -> None:
         Inspect: inspect,
         Evaluate: evaluate,
         Record: record,
+        Check: check,
         Presets: presets,
     }
     with one_line_errors():
@@ -132,6 +150,18 @@ def record(command: Record) -> None:
     probe = make_probe(actor, scenes, env, model.num_timesteps)
     probe.save(command.out)
     print("\n".join([*probe.verdicts, f"wrote {command.out}"]))
+
+
+def check(command: Check) -> None:
+    """Print the report."""
+    from attn_rl.training.check.check import check
+
+    env_kwargs = {name: literal(value) for name, value in command.env_kwargs.items()}
+    presence = None if command.presence is None else literal(command.presence)
+    report = check(command.env, env_kwargs, presence=presence, steps=command.steps)
+    print(report)
+    if not report.fits(command.strict):
+        sys.exit(1)
 
 
 def presets(command: Presets) -> None:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from attn_rl.adapters import family_of, find_spec, make_env
@@ -33,6 +34,22 @@ def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
         ValueError: there is no such environment, an argument that it does not know or cannot work with, or actions that
             PPO cannot take.
     """
+    env = make_checked(env_id, env_kwargs)
+    check_actions(env.action_space)
+    env.close()
+
+
+def make_checked(env_id: str, env_kwargs: Mapping[str, Any], **gymnasium: Any) -> gym.Env:
+    """Make one environment, with its family's wrapper.
+
+    Args:
+        env_id: of the environment.
+        env_kwargs: its arguments.
+        gymnasium: arguments of ``gymnasium.make`` itself.
+
+    Raises:
+        ValueError: there is no such environment, or an argument that it does not know or cannot work with.
+    """
     spec = find_spec(env_id)
     known = arguments(spec)
     for name in env_kwargs:
@@ -41,7 +58,7 @@ def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
         if known is not None and name not in known:
             raise ValueError(f"{env_id} takes no argument {name!r}; {did_you_mean(name, known)}")
     try:
-        env = make_env(env_id, **env_kwargs)
+        return make_env(env_id, **gymnasium, **env_kwargs)
     except WRONG_ARGUMENT as error:
         if not env_kwargs:
             raise
@@ -50,8 +67,6 @@ def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
             raise
         given = ", ".join(f"{name}={value!r}" for name, value in env_kwargs.items())
         raise ValueError(f"{env_id} cannot be made with {given}: {reason or type(error).__name__}") from error
-    check_actions(env.action_space)
-    env.close()
 
 
 def arguments(spec: EnvSpec) -> list[str] | None:

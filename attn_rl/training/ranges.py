@@ -77,6 +77,7 @@ RANGES = {
     # attn-rl
     "episodes": Range(1, 10_000_000, whole=True),
     "n_scenes": Range(1, 10_000, whole=True),
+    "steps": Range(1, 1_000_000, whole=True),
 }
 CHOICES: dict[str, tuple[Any, ...]] = {
     "relations": get_args(RelationsMode),

@@ -86,12 +86,12 @@ class GuardedVecEnv(VecEnvWrapper):
         self.max_abs_reward = max_abs_reward
         self.steps = 0
         spec = spec or EntitySpec.from_env(env)
-        self._blocks = _blocks(env.observation_space, spec)
+        self._blocks = expected_blocks(env.observation_space, spec)
         for key in _normalized_keys(env):
             self._blocks[key].low, self._blocks[key].high = -MAX_ABS_OBSERVATION, MAX_ABS_OBSERVATION
         self._actions: np.ndarray | None = None
         self._when = "reset"
-        self._choices = _choices(env) if spec.action_mask else []
+        self._choices = choices_of(env.action_space) if spec.action_mask else []
         self._look_before_casting()
 
     def reset(self) -> VecEnvObs:
@@ -206,7 +206,8 @@ class GuardedVecEnv(VecEnvWrapper):
         raise GuardError(message, batch)
 
 
-def _blocks(space: spaces.Space[object], spec: EntitySpec) -> dict[str, Block]:
+def expected_blocks(space: spaces.Space[object], spec: EntitySpec) -> dict[str, Block]:
+    """What each key of an observation must be like; a bare Box stands under ``""``."""
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
     flags = {t.presence_key for t in spec.types} | {ACTION_MASK}
     blocks = {key: _block(part, key in flags) for key, part in parts.items()}
@@ -216,9 +217,8 @@ def _blocks(space: spaces.Space[object], spec: EntitySpec) -> dict[str, Block]:
     return blocks
 
 
-def _choices(env: VecEnv) -> list[slice]:
+def choices_of(space: spaces.Space[Any]) -> list[slice]:
     """Where the flags of each part of the action stand in a mask; none for actions that cannot be masked."""
-    space = env.action_space
     if isinstance(space, spaces.Discrete):
         sizes = [int(space.n)]
     else:

@@ -46,3 +46,53 @@ def find_wrapper(space: gym.Space[object], key: str | None = None) -> str:
     else:
         return ""
     return f"Wrap the environment: {found}."
+
+
+def find_rows(space: gym.Space[object]) -> list[tuple[str, str]]:
+    """Say of an observation without entities what it is, and how its things, if it holds any, become rows.
+
+    Args:
+        space: of the observation.
+
+    Returns:
+        What it is, and one sentence of advice that names a wrapper; of a Dict, for each part that is neither entities
+        nor ego, or for all of it. Empty: it has rows, and no such part.
+    """
+    if not isinstance(space, spaces.Dict):
+        what, advice = _find_rows_of_part(space, None)
+        return [(f"the observation is {what}", advice)]
+    tables = [key for key, part in space.items() if isinstance(part, spaces.Box) and len(part.shape) == 2]
+    flags = {"action_mask", *(f"{key}_present" for key in tables)}
+    strange = [
+        (f"observation {key!r} is {what}", f"{advice}, or leave the key out")
+        for key, part in space.items()
+        if key not in flags and not (isinstance(part, spaces.Box) and len(part.shape) in (1, 2))
+        for what, advice in [_find_rows_of_part(part, key)]
+    ]
+    if strange or tables:
+        return strange
+    columns = [key for key in space if key not in flags]
+    arrays = "attn_rl.wrappers.ArraysToEntities(env, 'items', keys=[...])"
+    what = f"the observation is a Dict of vectors, {columns}, without a table of rows (N,F)"
+    join = f"where some of them are arrays with one entry per thing, join them: {arrays}"
+    return [(what, f"{join}; otherwise there is nothing to attend to, and MultiInputPolicy of Stable-Baselines3 fits")]
+
+
+def _find_rows_of_part(part: gym.Space[object], key: str | None) -> tuple[str, str]:
+    if wrapper := find_wrapper(part, key):
+        return f"a {type(part).__name__} without a fixed shape", wrapper[0].lower() + wrapper[1:].removesuffix(".")
+    shape = part.shape or ()
+    numbers = " x ".join(map(str, shape))
+    if isinstance(part, spaces.Box) and len(shape) >= 2:
+        what = f"a picture or grid of {numbers} numbers"
+        rows = f"{IN_PLACE} with a function that lists the things in it, one row (N,F) each"
+        return what, f"{rows}; for the picture itself, CnnPolicy of Stable-Baselines3 fits"
+    if isinstance(part, spaces.Box) and shape:
+        rows = "gymnasium.wrappers.ReshapeObservation(env, (N, F))"
+        bare = "" if key else "; otherwise there is nothing to attend to, and MlpPolicy of Stable-Baselines3 fits"
+        return (
+            f"one vector of {numbers} numbers",
+            f"where it lists several things one after the other, use {rows}{bare}",
+        )
+    numbers_or_rows = "turns it into numbers (one-hot)" if key else "returns one row (N,F) for each thing it tells of"
+    return f"{part}, which is no set of things", f"use {IN_PLACE} with a function that {numbers_or_rows}"

@@ -1,0 +1,63 @@
+"""What a policy will see, in words: one line per entity type, ego, kind, action and mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import ArrayLike
+
+from attn_rl.entities import EntitySpec
+from attn_rl.kinds import COMPARE, COMPARISONS
+from attn_rl.training.check.sample import Sample, rows_of
+from attn_rl.training.check.slots import Order
+from attn_rl.vec_envs.guarded import choices_of
+
+
+def describe_spaces(env: gym.Env, spec: EntitySpec) -> dict[str, str]:
+    """Name -> description."""
+    lines = {t.name: f"{t.capacity} slots of {t.width} features: {', '.join(t.features)}" for t in spec.types}
+    for t in spec.types:
+        column = None if t.presence_column is None else f"column {t.presence_name!r}"
+        lines[t.name] += f"; presence: {t.presence_key or column or 'none, all rows exist'}"
+    lines |= {key: f"{len(names)} features: {', '.join(names)}" for key, names in spec.ego}
+    if spec.kinds:
+        lines["kinds"] = "; ".join(_kind(kind, owners) for kind, owners in spec.kinds.items())
+    lines["actions"] = str(env.action_space) + _pointer(env, spec)
+    has_method = env.has_wrapper_attr("action_masks")
+    lines["mask"] = "action_mask" if spec.action_mask else "action_masks(), for MaskablePPO" if has_method else "none"
+    return lines
+
+
+def describe_sample(sample: Sample, spec: EntitySpec, orders: Mapping[str, Order]) -> dict[str, str]:
+    """Name -> description; of an entity type, how many were there, and in which order."""
+    lines = {}
+    for name, (_, present) in rows_of(spec, sample.blocks).items():
+        counts = present.sum(1)
+        none = f" (none in {(counts == 0).mean():.0%} of the observations)" if (counts == 0).any() else ""
+        lines[name] = f"; {_span(counts)} there{none}"
+        lines[name] += f"; slots: {orders[name].words}" if name in orders else ""
+    if len(sample.rewards):
+        lines["rewards"] = _span(sample.rewards)
+    if sample.lengths:
+        median, mean = np.median(sample.lengths), np.mean(sample.returns)
+        lines["episodes"] = f"{_span(sample.lengths)} steps, median {median:.0f}; mean return {mean:.3g} at random"
+    return lines
+
+
+def _span(values: ArrayLike) -> str:
+    low, high = np.min(values), np.max(values)
+    return f"always {low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+
+
+def _kind(kind: str, owners: Mapping[str, Any]) -> str:
+    groups = [f"{o} ({', '.join(g)})" for o, several in owners.items() if o != COMPARE for g in several]
+    return f"{kind}, by {owners.get(COMPARE, COMPARISONS[0])}: {' ~ '.join(groups)}"
+
+
+def _pointer(env: gym.Env, spec: EntitySpec) -> str:
+    sizes = {part.stop - part.start for part in choices_of(env.action_space)}
+    fitting = [name for name, capacity in spec.capacities.items() if capacity in sizes]
+    return "".join(f"; if choice i means slot i of {name}, train with pointer={name!r}" for name in fitting[:1])

@@ -1,0 +1,115 @@
+"""What the spaces and the metadata say, before a step is played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from attn_rl.adapters import family_of
+from attn_rl.entities import ACTION_MASK, EntitySpec, env_metadata
+from attn_rl.training.agent import check_actions
+from attn_rl.training.check.report import Finding
+from attn_rl.vec_envs.guarded import choices_of
+from attn_rl.vec_envs.wrapper_check import check_wrappers
+from attn_rl.wrappers.advice import find_rows, require_fixed_shapes
+
+PICTURE = 32
+"""Rows and columns from which a table of integers is taken for a picture."""
+PICTURE_ADVICE = "list the things in it, one row each, or use CnnPolicy of Stable-Baselines3 for the picture"
+
+
+def find_spec(env: gym.Env, presence: str | int | None) -> tuple[EntitySpec | None, list[Finding]]:
+    """The entities in an environment's observation, and what is wrong with how they are declared."""
+    space = env.observation_space
+    try:
+        require_fixed_shapes(space)
+        spec = EntitySpec.from_space(space)
+    except ValueError as error:
+        reasons = find_rows(space) or [(str(error), "correct the observation space")]
+        if without := _family_wrapper(env):
+            reasons = [("as it is, the observation holds no table of rows (N,F)", without)]
+        return None, [Finding("error", "entities", *reason) for reason in reasons]
+    try:
+        spec = EntitySpec.from_env(env, presence)
+    except ValueError as error:
+        where = "the environment's metadata" + ("" if presence is None else ", or presence=")
+        return (spec if presence is None else None), [Finding("error", "metadata", str(error), f"correct {where}")]
+    return spec, []
+
+
+def check_spaces(env: gym.Env, spec: EntitySpec) -> list[Finding]:
+    """Names, pictures, actions, masks and wrappers."""
+    findings = [*_unnamed(env, spec), *_pictures(env, spec)]
+    if without := _family_wrapper(env):
+        findings.append(Finding("note", "adapter", "there is a wrapper for environments of this package", without))
+    findings += _refused("actions", lambda: check_actions(env.action_space), "choose another action space")
+    presence = spec.types[0].presence_column
+    venv = DummyVecEnv([lambda: env])
+    findings += _refused("wrappers", lambda: check_wrappers(venv, presence), "remove that wrapper")
+    return [*findings, *_mask_size(env, spec)]
+
+
+def _family_wrapper(env: gym.Env) -> str | None:
+    """How to make an environment of a known family with the wrapper that it lacks; None: it lacks none."""
+    family = family_of(env.spec) if env.spec is not None else None
+    if family is None:
+        return None
+    wrapper = family.load()
+    layer = env
+    while isinstance(layer, gym.Wrapper):
+        if isinstance(layer, wrapper):
+            return None
+        layer = layer.env
+    return f"make it with attn_rl.adapters.make_env({env.spec.id!r}), which adds {wrapper.__name__}"  # type: ignore[union-attr]
+
+
+def _refused(name: str, check: Callable[[], None], advice: str) -> list[Finding]:
+    try:
+        check()
+    except ValueError as error:
+        return [Finding("error", name, *_split(error, advice))]
+    return []
+
+
+def _split(error: ValueError, advice: str) -> tuple[str, str]:
+    """What a message says is wrong, and what to do: after its semicolon, if it has one."""
+    what, _, own_advice = str(error).rstrip(".").partition("; ")
+    return what, own_advice or advice
+
+
+def _unnamed(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:
+    if not env_metadata(env).get("entities"):
+        example = dict.fromkeys(list(spec.names)[:1], ("x", "y", "..."))
+        yield Finding(
+            "note",
+            "names",
+            "features have no names; maps and tables call them f0, f1 and so on",
+            f"name them in the environment's metadata, {{'entities': {example}}}",
+        )
+
+
+def _pictures(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:
+    space = env.observation_space
+    for key in [""] if spec.plain else spec.capacities:
+        block = space[key] if isinstance(space, spaces.Dict) else space
+        rows, columns = block.shape  # type: ignore[misc]
+        if np.issubdtype(block.dtype, np.integer) and min(rows, columns) >= PICTURE:
+            what = f"{key or 'the observation'} is {rows} x {columns} integers, which looks like a picture"
+            yield Finding("warning", "picture", f"{what}: its lines would be taken for entities", PICTURE_ADVICE)
+
+
+def _mask_size(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:
+    if not spec.action_mask:
+        return
+    parts, space = choices_of(env.action_space), env.action_space
+    n_flags = int(np.prod(env.observation_space[ACTION_MASK].shape))  # type: ignore[index]
+    if not parts:
+        what = f"there is an action_mask, and the actions are {space}, which cannot be masked"
+        yield Finding("error", "mask", what, "leave the mask out, or use Discrete or MultiDiscrete actions")
+    elif n_flags != parts[-1].stop:
+        what = f"action_mask has {n_flags} flags, and the actions, {space}, {parts[-1].stop} choices"
+        yield Finding("error", "mask", what, "give one flag per choice, the parts of a MultiDiscrete one after another")
