@@ -44,7 +44,7 @@ class Program:
         self.weights, self._taps = Weights(), taps
         blocks = stage.encoder.blocks
         self.roles = [token.role for token in stage.tokens]
-        self.width, self.n_heads = stage.encoder.norm.weight.shape[0], blocks[0].attention.n_heads
+        self.width, self.n_heads = blocks[0].attention.query.weight.shape[1], blocks[0].attention.n_heads
         self.reads_first, self.relations = stage.reads_first, stage.relations
         if any(block.attention.n_heads != self.n_heads for block in blocks):
             raise Opaque("encoder", "has blocks with different numbers of heads")
