@@ -177,7 +177,7 @@ def compiled_of(
 def _make_program(network: nn.Module) -> Program:
     if (reason := build.why_not()) is not None:
         raise Opaque("", reason)
-    return Program(stage_of(network, "", NetworkStage), network.taps)  # type: ignore[arg-type]
+    return Program(stage_of(network, "network", NetworkStage), network.taps)  # type: ignore[arg-type]
 
 
 def _why_not_gradients(module: nn.Module, snapshot: Snapshot) -> str | None:
