@@ -117,8 +117,7 @@ def parse(argv: list[str]) -> Args:
     defaults = preset_args(chosen) if stored is None else replace(stored, env_kwargs={})
     args = tyro.cli(Args, args=argv, default=defaults, description=__doc__)
     args = replace(args, policy=args.policy.rpartition(":")[2])  # a module named by a file stays unimported
-    # As JSON has them: the environment gets the same values at first and after a resume.
-    typed = json.loads(json.dumps({name: literal(value) for name, value in args.env_kwargs.items()}, default=str))
+    typed = {name: as_json(name, literal(value)) for name, value in args.env_kwargs.items()}
     if stored is None:
         return replace(args, env_kwargs=typed)
     args = replace(args, env_kwargs=stored.env_kwargs | typed)
@@ -127,6 +126,14 @@ def parse(argv: list[str]) -> Args:
         refuse_foreign_module(args.env)
     refuse_stored_arguments(args.env, args.env_kwargs, args.n_envs, repeated=typed)
     return args
+
+
+def as_json(name: str, value: Any) -> Any:
+    """An argument as JSON has it: the environment gets the same value at first and after a resume."""
+    try:
+        return json.loads(json.dumps(value, default=str))
+    except TypeError as error:
+        raise ValueError(f"--env-kwargs {name}: {value!r} has no form in JSON: {error}") from error
 
 
 def preset_args(chosen: Args) -> Args:

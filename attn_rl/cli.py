@@ -186,7 +186,7 @@ def literal(text: str) -> Any:
     """Read a number, a bool or None where the text is one: "8" -> 8, "odd" -> "odd"."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # {[1]: 2}; nested too deep
         return text
 
 

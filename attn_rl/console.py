@@ -75,6 +75,11 @@ class Output(io.TextIOBase):
             raise SystemExit(f"error: {self._name}: {error.strerror}")
 
 
+def _nowhere() -> TextIO:
+    """In place of a standard stream that was closed, which is None to Python."""
+    return open(os.devnull, "w", encoding="utf-8")
+
+
 def _to_nowhere(stream: TextIO) -> None:
     """Let what is still buffered go to the null device, or Python would complain of it at exit."""
     try:
@@ -93,8 +98,8 @@ def one_line_errors(goes_on: str | None = None) -> Iterator[None]:
         goes_on: what goes on when nobody reads standard output any more; None: the program ends then.
     """
     kept = sys.stdout, sys.stderr
-    sys.stdout = Output(sys.stdout, "standard output", goes_on)
-    sys.stderr = Output(sys.stderr, "standard error", "")
+    sys.stdout = Output(sys.stdout or _nowhere(), "standard output", goes_on)
+    sys.stderr = Output(sys.stderr or _nowhere(), "standard error", "")
     try:
         try:
             yield

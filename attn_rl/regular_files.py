@@ -70,6 +70,21 @@ def read_regular(path: Path, max_bytes: int) -> bytes:
         return file.read(found.st_size)
 
 
+def refuse_to_replace(path: Path) -> None:
+    """Raise where a file that is put in place by a rename would take the place of a link, a FIFO, a device or a folder.
+
+    Raises:
+        IrregularFile: naming it and what it is.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        kind = KINDS.get(stat.S_IFMT(mode), "no regular file")
+        raise IrregularFile(f"{path} is {kind}; expected a new file, or a regular one to replace: choose another name")
+
+
 def _irregular(path: Path, mode: int) -> str:
     kind = KINDS.get(stat.S_IFMT(mode), "no regular file")
     return (

@@ -77,6 +77,8 @@ MISTAKES = [
     (["--env-kwargs", "max_entities", "many"], f"{SEEK} cannot be made with max_entities='many': "),
     (["--env-kwargs", "max_entities", "1"], "min_entities=4 exceeds max_entities=1"),
     (["--env-kwargs", "capacity", "9.5"], f"{SEEK} cannot be made with capacity=9.5: "),
+    (["--env-kwargs", "max_entities", "{[1]: 2}"], f"{SEEK} cannot be made with max_entities='{{[1]: 2}}': "),
+    (["--env-kwargs", "max_entities", "{(1, 2): 2}"], "--env-kwargs max_entities: {(1, 2): 2} has no form in JSON"),
     (["--env-kwargs", "render_mode", "human"], "--env-kwargs render_mode: it is set for you; leave it out"),
     (["--env-kwargs", "num_envs", "3"], "--env-kwargs num_envs: it is set for you"),
     # numbers
@@ -200,3 +202,11 @@ def test_help_into_nowhere_makes_no_noise(redirect: str, code: int, said: str):
     command = f"sleep 0; {sys.executable} -m attn_rl --help {redirect}"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (code, said)
+
+
+def test_closed_standard_streams_are_none_to_python_and_no_fault(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    with one_line_errors():
+        print("nobody reads this")
+    assert sys.stdout is None

@@ -16,7 +16,7 @@ from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.training.guarded_ppo import GuardedPPO
 from attn_rl.training.policies import NETWORK_SETTINGS, find_policy
 from attn_rl.training.presets import PPO_SETTINGS, Preset, Settings, find_preset, override, preset_of, read_preset
-from attn_rl.training.ranges import check_products
+from attn_rl.training.ranges import check_products, check_value
 from attn_rl.vec_envs.adapter import make_vec_env
 from attn_rl.vec_envs.guarded import MAX_ABS_REWARD, GuardedVecEnv
 from attn_rl.vec_envs.wrapper_check import check_wrappers
@@ -64,6 +64,9 @@ def make_agent(
         )
     find_policy(policy)
     check_device(device)
+    check_value("max_abs_reward", max_abs_reward)
+    if seed is not None:
+        check_value("seed", seed)
     preset = find_preset(env) if isinstance(env, str) else preset_of_env(env)
     schedules = {name: settings.pop(name) for name in SCHEDULES if callable(settings.get(name))}
     chosen = override(preset.settings(policy), settings)
@@ -148,9 +151,9 @@ def check_device(device: str | torch.device) -> None:
     there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     there += ["mps"] if torch.backends.mps.is_available() else []
     try:
-        if str(device) == "auto" or not torch.empty(1, device=device).is_meta:
+        if str(device) == "auto" or not torch.empty(1, device=torch.device(device)).is_meta:
             return
-    except (RuntimeError, AssertionError):  # torch's words for "no such device" and "not compiled for it"
+    except (RuntimeError, AssertionError, TypeError):  # no such device, not compiled for it, no device at all
         pass
     raise ValueError(f"device={str(device)!r} is not there; choose one of {', '.join(there)}, or auto")
 
@@ -165,6 +168,11 @@ def check_actions(space: spaces.Space[object]) -> None:
         raise ValueError(
             f"the action space is {space}, expected a Discrete, MultiDiscrete, MultiBinary or bounded Box; "
             "wrap the environment in a gymnasium.ActionWrapper that offers one of these"
+        )
+    if not isinstance(space, spaces.Box) and len(space.shape or ()) > 1:
+        raise ValueError(
+            f"the action space is {space}, of shape {space.shape}, expected one dimension; "
+            "flatten it in a gymnasium.ActionWrapper"
         )
     if isinstance(space, spaces.Box) and not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise ValueError(

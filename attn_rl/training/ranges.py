@@ -33,7 +33,10 @@ class Range(NamedTuple):
     def __contains__(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
             return False
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number beyond all floats
+            return False
         return (number > self.least or (number == self.least and not self.above)) and number <= self.most
 
     def __str__(self) -> str:

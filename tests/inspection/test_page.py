@@ -194,6 +194,13 @@ def test_a_page_that_cannot_be_written_is_explained(logdir: Path, tmp_path: Path
         write_page(logdir / "seek-run", tmp_path / "missing" / "out.html")
 
 
+def test_a_page_takes_the_place_of_nothing_but_a_file(logdir: Path, tmp_path: Path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ValueError, match="fifo is a FIFO; expected a new file, or a regular one to replace"):
+        write_page(logdir / "seek-run", tmp_path / "fifo")
+    assert (tmp_path / "fifo").is_fifo()
+
+
 def test_inspect_leaves_a_damaged_record_out_and_says_so(tmp_path: Path, monkeypatch, capsys):
     run = tmp_path / "run"
     record_path(run, 7).parent.mkdir(parents=True)

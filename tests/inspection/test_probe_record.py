@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,13 @@ def test_round_trip(probe, tmp_path):
     np.testing.assert_array_equal(back.scenes.positions, probe.scenes.positions)
     for before, after in zip(probe.scenes.frame, back.scenes.frame, strict=True):
         assert (before is None and after is None) or np.array_equal(before.pixels, after.pixels)
+
+
+def test_a_record_takes_the_place_of_nothing_but_a_file(probe, tmp_path):
+    (tmp_path / "link.npz").symlink_to(os.devnull)
+    with pytest.raises(ValueError, match=r"link\.npz is a link; expected a new file, or a regular one to replace"):
+        probe.save(tmp_path / "link.npz")
+    assert (tmp_path / "link.npz").is_symlink()
 
 
 def test_a_viewer_needs_nothing_but_numpy_and_json(probe, tmp_path):

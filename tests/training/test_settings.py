@@ -70,6 +70,10 @@ def test_numbers_of_numpy_are_numbers():
             {"max_grad_norm": None},
             r"max_grad_norm=None, expected a number above 0; float\('inf'\) switches clipping off",
         ),
+        ({"gamma": 10**400}, "gamma=1000.*, expected a number from 0 to 1"),
+        ({"max_grad_norm": 10**400}, "max_grad_norm=1000.*, expected a number above 0"),
+        ({"max_abs_reward": "x"}, "max_abs_reward='x', expected a number above 0"),
+        ({"device": None}, "device='None' is not there; choose one of cpu"),
         ({"n_heads": -1}, "n_heads=-1, expected a whole number from 1 to"),
         ({"n_layers": 10**6}, "n_layers=1000000, expected a whole number from 0 to 64"),
         ({"d_model": "wide"}, "d_model='wide', expected a whole number"),
@@ -92,6 +96,12 @@ def test_anything_else_is_refused_by_name_with_what_was_expected(settings: dict[
         small(**settings)
 
 
+@pytest.mark.parametrize("seed", [-1, 10**400, "a", 1.5])
+def test_a_seed_that_no_generator_takes_is_refused_by_name(seed: Any):
+    with pytest.raises(ValueError, match=r"seed=.*, expected a whole number from 0 to 4,294,967,295"):
+        make_agent("envs:AttnRL/Seek-v0", seed=seed)
+
+
 def test_infinity_switches_clipping_off():
     assert small(max_grad_norm=float("inf")).learn(32).num_timesteps == 32
 
@@ -111,11 +121,13 @@ def test_every_number_and_choice_among_the_settings_is_checked():
     [
         (gym.spaces.Tuple([gym.spaces.Discrete(2)]), "expected a Discrete, MultiDiscrete, MultiBinary or bounded Box"),
         (gym.spaces.Box(-np.inf, np.inf, (2,)), "expected finite bounds"),
+        (gym.spaces.MultiDiscrete([[2, 3], [4, 5]]), "of shape (2, 2), expected one dimension"),
+        (gym.spaces.MultiBinary((2, 3)), "of shape (2, 3), expected one dimension"),
         (gym.spaces.Dict({"a": gym.spaces.Discrete(2)}), "expected a Discrete, MultiDiscrete"),
     ],
 )
 def test_actions_that_ppo_cannot_take_are_refused_with_what_helps(space: gym.Space, message: str):
     env = DummyVecEnv([Toy])
     env.action_space = space
-    with pytest.raises(ValueError, match=re.escape(f"the action space is {space}, ") + message):
+    with pytest.raises(ValueError, match=re.escape(f"the action space is {space}, {message}")):
         make_agent(env)

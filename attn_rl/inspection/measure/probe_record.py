@@ -80,6 +80,7 @@ from attn_rl.inspection.record.attention_record import ROW_ARRAYS, AttentionReco
 from attn_rl.inspection.record.frame import Picture
 from attn_rl.inspection.record.scenes import Scenes
 from attn_rl.nn.relations.layers import Strength
+from attn_rl.regular_files import refuse_to_replace
 
 RECORD_META = ("labels", "lead", "sizes", "feature_names", "strengths")
 CURVE_AXES = (1, 2, 0, 3)
@@ -118,8 +119,13 @@ class ProbeRecord:
         return len(self.scenes) - len(self.scenes.episode_states)
 
     def save(self, path: str | Path) -> None:
-        """Write the file; it appears under its name only once it is whole."""
+        """Write the file; it appears under its name only once it is whole.
+
+        Raises:
+            IrregularFile: a link, a FIFO, a device or a folder has this name.
+        """
         path = Path(path)
+        refuse_to_replace(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:

@@ -49,10 +49,11 @@ def unpack_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -
     """
     groups = _groups(checkpoint.state.get("optimizer"), optimizer.state_dict()["param_groups"])
     got = {key: (array.shape, str(array.dtype)) for key, array in checkpoint.optimizer.items()}
+    stepped = bool(got) or checkpoint.state.get("counters", {}).get("_n_updates", 0) > 0
     wanted = {
         key: (tuple(value.shape), str(value.dtype).removeprefix("torch."))
         for key, value in expected_state(optimizer).items()
-        if got and (ContiguousAdam.can_take(optimizer) or _begins_alike(got, key))
+        if stepped and (ContiguousAdam.can_take(optimizer) or _begins_alike(got, key))
     }
     for key in sorted(got.keys() | wanted.keys()):
         if got.get(key) != wanted.get(key):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 from attn_rl.sb3.compat import COUNTERS
@@ -104,11 +105,16 @@ def _why_no_counts(state: dict[str, Any]) -> str | None:
 
 def _why_no_figures(state: dict[str, Any]) -> str | None:
     for info in state["episodes"]:
-        if not all(type(info.get(name)) in (int, float) for name in ("r", "l")):
+        if not all(_is_figure(info.get(name)) for name in ("r", "l")):
             return f"an episode is {info!r}; expected its return r and length l"
     for name, (value, _) in state["logger"].items():
-        if not isinstance(value, (bool, int, float, str)):
+        if not isinstance(value, (bool, str)) and not _is_figure(value):
             return f"the figure {name!r} is {value!r}; expected a number or text"
     if set(state["optimizer"]) != {"param_groups"}:
         return f"the optimiser holds {sorted(state['optimizer'])}; expected param_groups"
     return None
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether NumPy can compute with it; whole numbers of JSON have no bound."""
+    return type(value) is float or (type(value) is int and abs(value) <= sys.maxsize)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from attn_rl.training.run.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from attn_rl.training.run.state_form import _why_no_figures
 
 FILES = ["environment.safetensors", "model.safetensors", "optimizer.safetensors", "state.json"]
 
@@ -242,3 +244,16 @@ def test_deeply_nested_json_is_damage_not_a_crash(saved: Path):
     (saved / "state.json").write_bytes(b"[" * 200_000)
     with pytest.raises(DamagedCheckpoint, match="is not JSON"):
         read_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"episodes": [{"r": 10**400, "l": 1}]}, "an episode is .*; expected its return r and length l"),
+        ({"logger": {"x": (10**400, [])}}, "the figure 'x' is 1000.*; expected a number or text"),
+    ],
+)
+def test_figures_that_no_float_holds_are_impossible(entry: dict, words: str):
+    assert re.search(
+        words, str(_why_no_figures({"episodes": [], "logger": {}, "optimizer": {"param_groups": []}} | entry))
+    )

@@ -42,6 +42,10 @@ FORGERIES: dict[str, tuple[Spoil, str]] = {
         lambda c: [c.optimizer.pop(f"1.{n}") for n in ("step", "exp_avg", "exp_avg_sq")],
         "'1.exp_avg' is missing",
     ),
+    "everything missing": (
+        lambda c: (c.optimizer.clear(), c.state["counters"].update(_n_updates=4)),
+        "'0.exp_avg' is missing",
+    ),
     "a moment more": (lambda c: c.optimizer.update({"1.max_exp_avg_sq": c.optimizer["1.exp_avg"]}), "unknown"),
     "a parameter more": (lambda c: c.optimizer.update({"999.step": c.optimizer["1.step"]}), "'999.step' is"),
     "a negative parameter": (lambda c: c.optimizer.update({"-1.step": c.optimizer["1.step"]}), "'-1.step' is"),

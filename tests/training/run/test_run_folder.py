@@ -176,6 +176,9 @@ def test_arguments_that_are_more_than_data_go_on_where_they_are_repeated(tmp_pat
     [
         ({"n_envs": "8"}, "n_envs.* is '8'; expected int"),
         ({"n_envs": 10**9}, "n_envs=1000000000, expected a whole number from 1 to 65,536"),
+        ({"n_envs": 10**400}, "n_envs=1000.*, expected a whole number from 1 to 65,536"),
+        ({"seed": 10**400}, "seed=1000.*, expected a whole number from 0 to"),
+        ({"settings": {"net_arch": [10**400]}}, r"net_arch=\(1000.*, expected at most 16 widths"),
         ({"save_every": "2"}, "save_every='2', expected a whole number of 1 or more"),
         ({"threads": 10**9}, "threads=1000000000, expected a whole number from 1 to 1,024"),
         ({"device": 5}, "args.device is 5; expected str"),

@@ -11,6 +11,7 @@ from typing import IO
 
 from attn_rl.inspection.measure.record_format import FOLDER
 from attn_rl.inspection.tensorboard.page.data import as_json, printable, records_as_json
+from attn_rl.regular_files import refuse_to_replace
 
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -40,6 +41,7 @@ def write_page(run: str | Path, path: str | Path, skipped: Callable[[str], None]
         ValueError: the folder holds no attention record that can be read, or the file cannot be written.
     """
     run, path = Path(run), Path(path)
+    refuse_to_replace(path)
     partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
