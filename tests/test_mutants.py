@@ -479,9 +479,7 @@ MUTANTS = [
 ]
 
 CHOOSE, PROGRAM, STAGES = "attn_rl/backends/choose.py", "attn_rl/backends/kernels/program.py", "attn_rl/nn/stages.py"
-KERNELS_KILLER = (
-    "tests/backends/test_kernels.py::test_outputs_patterns_gradients_and_statistics_are_those_of_the_modules"
-)
+KERNELS_KILLER = "tests/backends/test_kernels.py::test_widths_off_and_on_the_vector_width"
 if why_not() is None:
     MUTANTS += [
         Mutant(

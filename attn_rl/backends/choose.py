@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from attn_rl.backends.kernels import build
-from attn_rl.backends.kernels.mlp import MlpProgram
 from attn_rl.backends.kernels.program import Program
 from attn_rl.backends.snapshot import Snapshot
 from attn_rl.backends.trimmed import encode_trimmed
@@ -132,19 +131,19 @@ def why_not_kernels(
         learns: whether gradients are wanted.
         ego, entities: the observations, if there are some.
     """
-    if (reason := _why_not_now(network, learns)) is not None:
+    if (reason := why_not_now(network, learns)) is not None:
         return reason
     compiled = compiled_of(network, lambda: _make_program(network))
     if compiled.program is None:
         return compiled.why_not
-    if learns and (reason := _why_not_gradients(network, compiled.snapshot)) is not None:
+    if learns and (reason := why_not_gradients(network, compiled.snapshot)) is not None:
         return reason
     if learns and isinstance(network, AttentionNetwork) and network.watched:
         return "somebody follows it slot by slot"
     return None if entities is None else _why_not_observations(compiled.program, ego, entities, learns)
 
 
-def _why_not_now(module: nn.Module, learns: bool) -> str | None:
+def why_not_now(module: nn.Module, learns: bool) -> str | None:
     """Why C++ must not be asked at this moment, whatever ``module`` is."""
     mode = mode_of(module)
     if mode.forced not in (None, "kernels"):
@@ -180,7 +179,8 @@ def _make_program(network: nn.Module) -> Program:
     return Program(stage_of(network, "network", NetworkStage), network.taps)  # type: ignore[arg-type]
 
 
-def _why_not_gradients(module: nn.Module, snapshot: Snapshot) -> str | None:
+def why_not_gradients(module: nn.Module, snapshot: Snapshot) -> str | None:
+    """Why gradients of ``module`` cannot go past autograd, None where they can."""
     for weight in snapshot.tensors:
         if waits_for_gradient(weight):
             name = next(name for name, parameter in module.named_parameters() if parameter is weight)
@@ -269,39 +269,3 @@ def force(policy: nn.Module, backend: str | None) -> None:
 def _choosing(model: nn.Module) -> list[nn.Module]:
     """The modules that choices are made for: networks, and the policy itself for its actor and critic."""
     return [model, *(module for module in model.modules() if isinstance(module, SetNetwork) and module is not model)]
-
-
-Layers = dict[str, nn.Module]
-"""Linear layers and activations in turn, by their names."""
-
-
-def actor_and_critic(
-    policy: nn.Module, find: Callable[[], tuple[Layers, ...]], learns: bool
-) -> tuple[MlpProgram, ...] | str:
-    """Actor and critic as C++ takes them, or why it doesn't.
-
-    Args:
-        policy: whose they are; what it consists of is looked at, too.
-        find: their layers; raises :class:`Opaque`.
-        learns: whether gradients are wanted.
-    """
-    if (reason := _why_not_now(policy, learns)) is not None:
-        return reason
-    compiled = compiled_of(policy, lambda: _make_mlps(find()), lambda: [policy, *_outside_networks(policy)])
-    if compiled.program is None:
-        return compiled.why_not or ""
-    if learns and (reason := _why_not_gradients(policy, compiled.snapshot)) is not None:
-        return reason
-    return compiled.program  # type: ignore[no-any-return]
-
-
-def _outside_networks(policy: nn.Module) -> list[nn.Module]:
-    """All that is in ``policy`` but networks, which are chosen for on their own."""
-    inside = {id(part) for module in policy.modules() if isinstance(module, SetNetwork) for part in module.modules()}
-    return [module for module in policy.modules() if id(module) not in inside and module is not policy]
-
-
-def _make_mlps(parts: tuple[Layers, ...]) -> tuple[MlpProgram, ...]:
-    if (reason := build.why_not()) is not None:
-        raise Opaque("", reason)
-    return tuple(MlpProgram(part) for part in parts)

@@ -73,11 +73,11 @@ def relative_difference(found: list[Tensor], expected: list[Tensor]) -> float:
 
     Returns:
         The largest difference: of losses in units of 1 or the largest of them; of a gradient in units of its largest
-        entry, or of a hundredth of the largest of all gradients, since those of tiny ones are rounding.
+        entry, or of a hundredth of the largest of all gradients, or of 1e-6: what is smaller is rounding.
     """
     pairs = [(a.detach(), b.detach()) for a, b in zip(found, expected, strict=True)]
     largest = [float(b.abs().max()) for _, b in pairs]
-    floors = [1.0, 1.0, *[0.01 * max(largest[2:]) + 1e-12] * len(largest[2:])]
+    floors = [1.0, 1.0, *[max(0.01 * max(largest[2:]), 1e-6)] * len(largest[2:])]
     apart = [float((a - b).abs().max()) for a, b in pairs]
     shares = [x / max(size, floor) for x, size, floor in zip(apart, largest, floors, strict=True)]
     return float(torch.tensor(shares).max())  # NaN wins

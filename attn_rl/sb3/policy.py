@@ -13,7 +13,7 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from attn_rl.backends.choose import actor_and_critic
+from attn_rl.backends.heads import actor_and_critic
 from attn_rl.backends.kernels.mlp import MlpProgram, run_all
 from attn_rl.entities import ACTION_MASK
 from attn_rl.nn.stages import Opaque, why_changed

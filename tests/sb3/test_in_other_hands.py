@@ -151,7 +151,7 @@ def test_threads_that_share_an_agent_get_the_answers_of_one():
     assert not any(wrong)
 
 
-@pytest.mark.parametrize("what", ["policy", "extractor"])
+@pytest.mark.parametrize("what", ["policy", pytest.param("extractor", marks=pytest.mark.slow)])
 def test_compiled_modules_learn(what):
     found = []
     for compiles in (False, True):
