@@ -6,6 +6,8 @@ installed version and says what needs each.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -54,9 +56,8 @@ def waits_for_gradient(weight: Tensor) -> bool:
     return bool(weight._backward_hooks or weight._post_accumulate_grad_hooks)
 
 
-def version_of(tensor: Tensor) -> int:
-    """PyTorch's count of changes in place."""
-    return tensor._version
+version_of: Callable[[Tensor], int] = attrgetter("_version")
+"""PyTorch's count of changes in place."""
 
 
 def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:

@@ -138,7 +138,7 @@ def why_not_kernels(
         return compiled.why_not
     if learns and (reason := why_not_gradients(network, compiled.snapshot)) is not None:
         return reason
-    if learns and isinstance(network, AttentionNetwork) and network.watched:
+    if learns and compiled.program.observed:
         return "somebody follows it slot by slot"
     return None if entities is None else _why_not_observations(compiled.program, ego, entities, learns)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from operator import is_
 from typing import Any, ClassVar
 
 import torch
@@ -51,7 +52,7 @@ class EntityPPO(LeanRollouts, PPO):
     _adam: ContiguousAdam | None = None
     _gradient: Tensor | None = None
     _weights: Sequence[Tensor] = ()
-    _placed: Sequence[tuple[Tensor, int]] = ()
+    _placed: tuple[list[Tensor], list[int]] = ([], [])
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._checked = False
@@ -73,7 +74,7 @@ class EntityPPO(LeanRollouts, PPO):
         try:
             self._train()
         finally:
-            self._adam, self._gradient, self._weights, self._placed = None, None, (), ()
+            self._adam, self._gradient, self._weights, self._placed = None, None, (), ([], [])
 
     def _find_adam(self) -> ContiguousAdam | None:
         """The step on all parameters at once; None where the optimiser's own must be taken."""
@@ -219,7 +220,7 @@ class EntityPPO(LeanRollouts, PPO):
                 self._adam = None  # some parameters stay where they are
                 return clip_gradients(gradients, self.max_grad_norm)
             self._gradient = side_by_side(gradients)
-            self._placed = [(gradient, gradient.data_ptr()) for gradient in gradients]
+            self._placed = gradients, [*map(Tensor.data_ptr, gradients)]
         return clip_gradients([self._gradient], self.max_grad_norm)
 
     def step(self) -> None:
@@ -232,8 +233,8 @@ class EntityPPO(LeanRollouts, PPO):
 
     def _in_place(self) -> bool:
         """Whether gradients still lie side by side: a subclass may have given a weight another."""
-        pairs = zip(self._weights, self._placed, strict=True)
-        return all(p.grad is gradient and gradient.data_ptr() == address for p, (gradient, address) in pairs)
+        gradients, (placed, addresses) = [p.grad for p in self._weights], self._placed
+        return all(map(is_, gradients, placed)) and [*map(Tensor.data_ptr, placed)] == addresses
 
     def _record(self, log: UpdateLog) -> None:
         clip_range = self.clip_range(self._current_progress_remaining)  # type: ignore[operator]

@@ -56,12 +56,18 @@ class Program:
         self.weights.norm(self.network.norm, stage.encoder.norm, self.width)
         self._kinds(stage.kinds)
         self._turned = zeros(2, library().turned_size(self.network))
+        self._turned_at = [x.data_ptr() for x in self._turned]
         self._forms: list[tuple[list[Tensor], Tensor] | None] = [None] * len(blocks)
 
     def _array(self, kind: type[s.Structure], length: int) -> Any:
         made = (kind * length)()
         self._alive.append(made)
         return made
+
+    @property
+    def observed(self) -> bool:
+        """Whether anybody observes a pattern."""
+        return any(tap.observers for tap in self._taps)
 
     # ---- describing ----
 
@@ -174,9 +180,10 @@ class Program:
             present: which tokens are there (B,N).
         """
         call, alive = self.call(ego, entities)
-        alive += self.point_forms(call, self._current_forms())
+        if any(self.relations):
+            alive += self.point_forms(call, self._current_forms())
         out = self.out(call, entities)
-        call.turned, call.turned_from, call.out = *map(Tensor.data_ptr, self._turned), out.data_ptr()
+        (call.turned, call.turned_from), call.out = self._turned_at, out.data_ptr()
         seen = {i: self._pattern_and_tokens(i, present) for i, tap in enumerate(self._taps) if tap.observers}
         if seen:
             watched = (s.Watched * len(self._taps))()

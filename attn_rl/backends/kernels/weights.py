@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import is_
+
 import torch
 from torch import Tensor
 
@@ -33,6 +35,8 @@ class Weights:
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
         self._fields: list[tuple[s.Structure, str]] = []
+        self._gradients: list[Tensor] = []
+        self._pointed: list[int] = []
 
     def linear(
         self, part: s.Structure, stage: LinearStage, n_in: int | None, n_out: int | None, *, bias: bool = True
@@ -74,10 +78,15 @@ class Weights:
 
     def point_gradients(self) -> list[Tensor]:
         """Say where gradients are added: to the ``grad`` of the weights, which are returned to be kept alive."""
-        gradients = [gradient_of(weight) for weight in self.tensors]
-        for (part, field), gradient in zip(self._fields, gradients, strict=True):
-            setattr(part, field, gradient.data_ptr())
-        return gradients
+        gradients = [weight.grad for weight in self.tensors]
+        addresses = [0 if gradient is None else gradient.data_ptr() for gradient in gradients]
+        if addresses == self._pointed and all(map(is_, gradients, self._gradients)):
+            return self._gradients
+        self._gradients = [gradient_of(weight) for weight in self.tensors]
+        self._pointed = [gradient.data_ptr() for gradient in self._gradients]
+        for (part, field), address in zip(self._fields, self._pointed, strict=True):
+            setattr(part, field, address)
+        return self._gradients
 
 
 def readable(x: Tensor, *shape: int) -> int:
@@ -115,8 +124,8 @@ class Unchanged:
         self._tensors = tensors
         self._taken = self._now()
 
-    def _now(self) -> list[tuple[int, int]]:
-        return [(version_of(x), x.data_ptr()) for x in self._tensors]
+    def _now(self) -> list[int]:
+        return [*map(version_of, self._tensors), *map(Tensor.data_ptr, self._tensors)]
 
     def check(self) -> None:
         """Raise if not.
