@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from operator import is_
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,22 +27,23 @@ class Snapshot:
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self._modules = modules
-        self._vars = [vars(module) for module in modules]
+        self._vars = [vars(module) for module in modules]  # one more in them may be a method that somebody replaced
         parts = [part for module in modules for part in parts_of(module)]
-        self._hooks: list[dict[Any, Any]] = [*chain.from_iterable(map(hooks_of, modules)), *GLOBAL_HOOKS]
+        self._counted: list[Any] = [*parts, *chain.from_iterable(map(hooks_of, modules)), *GLOBAL_HOOKS]
         self.tensors = [x for part in parts for x in part.values() if isinstance(x, Tensor)]
         self._settings = [(found, name) for found in self._vars for name in found.keys() - OF_EVERY_MODULE - PASSING]
-        self._sized = [*self._vars, *parts, *self._hooks]  # one more in vars may be a method that somebody replaced
         self._parts = [(part, name) for part in parts for name in part]
+        self._held = [part[name] for part, name in self._parts]
         self._taken = self._facts()
 
-    def _facts(self) -> tuple[list[Any], ...]:
+    def _facts(self) -> tuple[Any, ...]:
+        """What must stay equal; strides and numbers of elements stand for shapes."""
         return (
+            sum(map(len, self._counted)),
             [*map(type, self._modules)],
-            [*map(len, self._sized)],
-            [*map(id, [part[name] for part, name in self._parts])],
+            [*map(len, self._vars)],
             [*map(Tensor.data_ptr, self.tensors)],
-            [*map(Tensor.size, self.tensors)],
+            [*map(Tensor.numel, self.tensors)],
             [*map(Tensor.stride, self.tensors)],
             [found[name] for found, name in self._settings],
         )
@@ -49,6 +51,7 @@ class Snapshot:
     def holds(self) -> bool:
         """Whether nothing has changed, not even a number such as ``eps``; weights may have moved."""
         try:
-            return self._facts() == self._taken
+            same = all(map(is_, [part[name] for part, name in self._parts], self._held))
+            return same and self._facts() == self._taken
         except (KeyError, RuntimeError, ValueError):  # a setting is gone, or cannot be compared
             return False

@@ -15,14 +15,17 @@ WEIGHTS = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
 """Stands for the weights in autograd's graph: makes it call backward, though no gradient flows through it."""
 
 
+FLOAT = torch.empty(0, dtype=torch.float32, device="cpu")
+
+
 def floats(*shape: int) -> Tensor:
     """Memory for C++ to write, whatever PyTorch's default dtype and device are now."""
-    return torch.empty(shape, dtype=torch.float32, device="cpu")
+    return FLOAT.new_empty(shape)
 
 
 def zeros(*shape: int) -> Tensor:
     """As :func:`floats`, filled with zeros."""
-    return torch.zeros(shape, dtype=torch.float32, device="cpu")
+    return FLOAT.new_zeros(shape)
 
 
 class Weights:
