@@ -142,7 +142,9 @@ def exists(name: str) -> bool:
     module, _, attribute = name.rpartition(".")
     try:
         importlib.import_module(name)
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] not in ("attn_rl", "envs", "benchmarks", "train"):
+            return True  # it is there and needs an extra
         return bool(module) and "." in name and has(module, attribute)
     return True
 

@@ -37,6 +37,7 @@ def test_seeds_are_averaged_and_compared_with_idle_episode_by_episode():
 
 
 def test_what_is_there_after_as_many_steps_is_not_run_again():
+    pytest.importorskip("highway_env")
     cells = [("highway-fast-v0", policy, seed) for policy in ("IDLE", "attention") for seed in (0, 1)]
     held = [row("IDLE", 0, 0, [1]), row("attention", 0, 10240, [0])]
     assert missing(cells, 10_000, held) == [cells[1], cells[3]]  # 10,000 steps are 40 rollouts of 256
