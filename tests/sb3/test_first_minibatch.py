@@ -76,7 +76,7 @@ def agent(seed: int, *, backend: str) -> EntityPPO:
     space, pointer = env.observation_space, env.get_attr("pointer")[0]
     n_heads = draw.choice([1, 2, 4])
     extractor = {
-        "d_model": n_heads * draw.choice([1, 3, 8]),
+        "d_model": n_heads * draw.choice([4, 7, 8]),  # of two values a LayerNorm knows only which is larger
         "n_heads": n_heads,
         "n_layers": draw.choice([1, 1, 2, 3]),
         "d_feedforward": draw.choice([None, 5]),
