@@ -13,6 +13,8 @@ BROKEN_PIPE = 128 + 13
 """Exit code of a program whose reader went away, as shells have it."""
 INTERRUPTED = 128 + 2
 
+from gymnasium.error import DependencyNotInstalled
+
 
 class Output(io.TextIOBase):
     """A standard stream that ends the program in words when it takes no more (``| head``, ``> /dev/full``), or goes on.
@@ -107,7 +109,7 @@ def one_line_errors(goes_on: str | None = None) -> Iterator[None]:
             sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+    except (ValueError, OSError, MemoryError, RuntimeError, DependencyNotInstalled) as error:
         line = explain_error(error)
         if line is None:
             raise
@@ -124,4 +126,4 @@ def explain_error(error: Exception) -> str | None:
     if isinstance(error, OSError):
         paths = " -> ".join(str(path) for path in (error.filename, error.filename2) if path is not None)
         return f"{paths or 'input or output'}: {error.strerror or text}"
-    return text if isinstance(error, ValueError) else None
+    return text if isinstance(error, ValueError | DependencyNotInstalled) else None

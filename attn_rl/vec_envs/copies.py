@@ -16,6 +16,9 @@ from attn_rl.vec_envs.replayable import ReplayableEnv
 from attn_rl.vec_envs.supervised import SupervisedVecEnv
 from attn_rl.wrappers.advice import require_fixed_shapes
 
+MOST_ENVS = 1 << 16
+"""Copies of an environment: beyond that they would only fill the memory."""
+
 
 def check_request(env_id: Any, n_envs: Any, seed: Any, env_kwargs: Any) -> None:
     """Raise where the arguments of :func:`attn_rl.make_vec_env` cannot be meant.
@@ -45,6 +48,8 @@ def check_request(env_id: Any, n_envs: Any, seed: Any, env_kwargs: Any) -> None:
         raise TypeError(f"env_kwargs={env_kwargs!r}; expected a dict, the environment's arguments by name")
     if index(n_envs) < 1:
         raise ValueError(f"n_envs={n_envs}; expected 1 or more")
+    if index(n_envs) > MOST_ENVS:
+        raise ValueError(f"n_envs={n_envs:,}; expected at most {MOST_ENVS:,}: more would only fill the memory")
     if seed is not None and index(seed) < 0:
         raise ValueError(f"seed={seed}; expected 0 or more, or None for a random one")
 

@@ -113,6 +113,7 @@ def test_a_function_that_returns_something_else_is_refused(returned):
     [
         ({"n_envs": 0}, ValueError, "n_envs=0; expected 1 or more"),
         ({"n_envs": -2}, ValueError, "n_envs=-2; expected 1 or more"),
+        ({"n_envs": 10**9}, ValueError, "n_envs=1,000,000,000; expected at most 65,536"),
         ({"n_envs": "4"}, TypeError, "n_envs='4'; expected a whole number"),
         ({"n_envs": 2.0}, TypeError, "n_envs=2.0; expected a whole number"),
         ({"seed": "1"}, TypeError, "seed='1'; expected a whole number or None"),
