@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from gymnasium.error import DependencyNotInstalled
+
 BROKEN_PIPE = 128 + 13
 """Exit code of a program whose reader went away, as shells have it."""
 INTERRUPTED = 128 + 2
-
-from gymnasium.error import DependencyNotInstalled
 
 
 class Output(io.TextIOBase):
