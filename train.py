@@ -4,9 +4,9 @@ python train.py                                          # attention on Seek, ab
 
 python train.py --policy flat                            # the same with a flat MLP
 
-python train.py --env envs:AttnRL/Match-v0 --env-kwargs rule odd
+python train.py --env AttnRL/Match-v0 --env-kwargs rule odd
 
-python train.py --env envs:AttnRL/Dodge-v0 --seed 3 --n-heads 2
+python train.py --env AttnRL/Dodge-v0 --seed 3 --n-heads 2
 
 python train.py --resume runs/NAME                       # killed or interrupted: go on as if nothing had happened
 
@@ -28,7 +28,7 @@ from stable_baselines3.common.logger import configure
 from tyro.conf import OmitArgPrefixes
 
 from attn_rl import AttentionCallback, explain, make_agent, make_vec_env
-from attn_rl.adapters import make_env
+from attn_rl.adapters import make_env, plain_id
 from attn_rl.cli import literal
 from attn_rl.console import one_line_errors
 from attn_rl.sb3.ppo import EntityPPO
@@ -67,7 +67,7 @@ CHANGEABLE = (
 class Args:
     """Train an agent that attends over the entities in its observation."""
 
-    env: str = "envs:AttnRL/Seek-v0"
+    env: str = "AttnRL/Seek-v0"
     """Gymnasium id, with the module that registers it in front."""
     env_kwargs: dict[str, str] = field(default_factory=dict)
     """Arguments of the environment, as pairs: --env-kwargs max_entities 12 capacity 16."""
@@ -112,11 +112,12 @@ class Args:
 def parse(argv: list[str]) -> Args:
     """Read the command line in two passes: environment, policy or the run to resume choose all other defaults."""
     chosen, _ = tyro.cli(Args, args=[a for a in argv if a not in ("-h", "--help")], return_unknown_args=True)
-    chosen = replace(chosen, policy=import_policy(chosen.policy))
+    chosen = replace(chosen, env=plain_id(chosen.env), policy=import_policy(chosen.policy))
     stored = None if chosen.resume is None else resumed_args(chosen.resume)
     defaults = preset_args(chosen) if stored is None else replace(stored, env_kwargs={})
     args = tyro.cli(Args, args=argv, default=defaults, description=__doc__)
-    args = replace(args, policy=args.policy.rpartition(":")[2])  # a module named by a file stays unimported
+    short = args.policy.rpartition(":")[2]  # a module named by a file stays unimported
+    args = replace(args, env=plain_id(args.env), policy=short)
     typed = {name: as_json(name, literal(value)) for name, value in args.env_kwargs.items()}
     if stored is None:
         return replace(args, env_kwargs=typed)

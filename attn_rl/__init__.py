@@ -1,10 +1,13 @@
 """Attention policies over entities for Stable-Baselines3.
 
-The public names are imported when first used: TensorBoard loads this package for its tab and needs no torch.
+The public names are imported when first used: TensorBoard loads this package for its tab and needs no torch. The
+environments' ids (``AttnRL/Seek-v0``, ...) are registered at once: Gymnasium reads no entry points since 1.0.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from attn_rl import envs  # noqa: F401
 
 if TYPE_CHECKING:
     from attn_rl.backends.choose import using

@@ -168,14 +168,10 @@ def presets(command: Presets) -> None:
     """Print YAML."""
     import gymnasium as gym
 
-    from attn_rl.adapters import find_spec
     from attn_rl.training.environment_check import check_environment
     from attn_rl.training.zoo import zoo_yaml
 
-    ids = command.envs
-    if not ids:
-        find_spec("envs:AttnRL/Seek-v0")  # imports the module, which registers them
-        ids = tuple(f"envs:{name}" for name in gym.registry if name.startswith("AttnRL/"))
+    ids = command.envs or tuple(name for name in gym.registry if name.startswith("AttnRL/"))
     env_kwargs = {name: literal(value) for name, value in command.env_kwargs.items()}
     for env_id in ids:
         check_environment(env_id, env_kwargs)
@@ -196,6 +192,7 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: no run folder, another environment, or one whose module nobody asked for.
     """
+    from attn_rl.adapters import plain_id
     from attn_rl.training.environment_check import check_environment
     from attn_rl.training.policies import import_policy
     from attn_rl.training.run.resume import read_args
@@ -204,7 +201,7 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
     args = read_args(command.run)
     if command.policy is not None and import_policy(command.policy) != args["policy"]:
         raise ValueError(f"--policy {command.policy}: the run's is {args['policy']}")
-    if command.env not in (None, args["env"]):
+    if command.env is not None and plain_id(command.env) != args["env"]:
         raise ValueError(f"--env {command.env}: the run's is {args['env']}; only --env-kwargs may differ")
     if command.env is None:
         refuse_foreign_module(args["env"])

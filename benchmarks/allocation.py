@@ -24,6 +24,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that the script finds its neighbours
 
+from attn_rl.envs.dodge import EGO_RADIUS, RADII, SPEEDS, STRIDE
+
 from attn_rl import load, make_agent, make_vec_env, record_attention
 from attn_rl.inspection.measure import metrics
 from attn_rl.inspection.record.actor import Actor
@@ -31,7 +33,6 @@ from attn_rl.training.evaluation import EVALUATION_SEED
 from attn_rl.training.loading import adapt
 from benchmarks.learning import ENVIRONMENTS, append, finished, model_path
 from benchmarks.results import read_csv
-from envs.dodge import EGO_RADIUS, RADII, SPEEDS, STRIDE
 
 N_ENVS = 100
 POLICY = "attention"

@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-from envs import NAMES
+from attn_rl.envs import NAMES
 
 N_ENVS = 128
 SIZE = 192  # pixels
@@ -51,7 +51,7 @@ def print_scores(episodes: int) -> None:
     """Print success rate and mean return of both policies for every environment, default arguments."""
     print("| environment | random | scripted |\n|---|---:|---:|")
     for name in NAMES:
-        env = gym.make_vec(f"envs:AttnRL/{name}-v0", num_envs=N_ENVS)
+        env = gym.make_vec(f"AttnRL/{name}-v0", num_envs=N_ENVS)
         scores = [play(env, scripted, episodes) for scripted in (False, True)]
         columns = [f"{success:.3f} ({value:.2f})" for success, value in scores]
         print(f"| {' | '.join([name, *columns])} |", flush=True)
@@ -60,7 +60,7 @@ def print_scores(episodes: int) -> None:
 def draw(name: str, folder: Path) -> None:
     """Draw one scene of an environment."""
     seed, steps = SCENES[name]
-    env: Any = gym.make_vec(f"envs:AttnRL/{name}-v0", num_envs=1, render_mode="rgb_array")
+    env: Any = gym.make_vec(f"AttnRL/{name}-v0", num_envs=1, render_mode="rgb_array")
     obs, _ = env.reset(seed=seed)
     for _ in range(steps):
         obs = env.step(env.oracle(obs))[0]

@@ -138,7 +138,7 @@ def report(envs: list[str], seeds: int, models: Path | None) -> None:
     """Train on each environment, or take the agents from ``models``, and print all tables."""
     truth, controls, areas, sentences = [], [], [], []
     for name in envs:
-        env_id = f"envs:AttnRL/{name}-v0"
+        env_id = f"AttnRL/{name}-v0"
         for seed in range(seeds):
             label = f"{name}, seed {seed}"
             found = meet(kept(models, name, seed) if models else trained(env_id, seed)[0], env_id)
@@ -177,7 +177,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if args.cost:
         for name in args.envs:
-            cost(f"envs:AttnRL/{name}-v0")
+            cost(f"AttnRL/{name}-v0")
     else:
         report(args.envs, args.seeds, args.models)
 

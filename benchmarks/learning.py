@@ -30,17 +30,17 @@ from attn_rl.training.loading import DoesNotFit
 from attn_rl.training.presets import Settings, find_preset, override
 
 ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "Match": ("envs:AttnRL/Match-v0", {}),
-    "Match odd": ("envs:AttnRL/Match-v0", {"rule": "odd"}),
-    "Seek": ("envs:AttnRL/Seek-v0", {}),
-    "Dodge": ("envs:AttnRL/Dodge-v0", {}),
-    "Boxes": ("envs:AttnRL/Boxes-v0", {}),
-    "Forage": ("envs:AttnRL/Forage-v0", {}),
-    "Triage": ("envs:AttnRL/Triage-v0", {}),
-    "Tiles": ("envs:AttnRL/Tiles-v0", {}),
-    "CherryPick": ("envs:AttnRL/CherryPick-v0", {}),
-    "Match odd, 500k": ("envs:AttnRL/Match-v0", {"rule": "odd"}),
-    "Dodge, 800k": ("envs:AttnRL/Dodge-v0", {}),
+    "Match": ("AttnRL/Match-v0", {}),
+    "Match odd": ("AttnRL/Match-v0", {"rule": "odd"}),
+    "Seek": ("AttnRL/Seek-v0", {}),
+    "Dodge": ("AttnRL/Dodge-v0", {}),
+    "Boxes": ("AttnRL/Boxes-v0", {}),
+    "Forage": ("AttnRL/Forage-v0", {}),
+    "Triage": ("AttnRL/Triage-v0", {}),
+    "Tiles": ("AttnRL/Tiles-v0", {}),
+    "CherryPick": ("AttnRL/CherryPick-v0", {}),
+    "Match odd, 500k": ("AttnRL/Match-v0", {"rule": "odd"}),
+    "Dodge, 800k": ("AttnRL/Dodge-v0", {}),
 }
 LONGER: dict[str, tuple[int, dict[str, dict[str, Any]]]] = {
     "Match odd, 500k": (500_000, {"plain attention": {"learning_rate": 6e-3}, "deepsets": {}}),

@@ -22,7 +22,7 @@ from attn_rl.training.presets import PPO_SETTINGS, find_preset
 from benchmarks.learning import LearningCurve
 from benchmarks.rivals import MultiheadAttentionExtractor, TransformerEncoderExtractor
 
-SEEK = "envs:AttnRL/Seek-v0"
+SEEK = "AttnRL/Seek-v0"
 ENOUGH = 0.9
 
 

@@ -111,7 +111,7 @@ def entities(env_id: str, n_layers: int, relations: str, **env_kwargs: Any) -> C
     return build
 
 
-SEEK, MATCH = "envs:AttnRL/Seek-v0", "envs:AttnRL/Match-v0"
+SEEK, MATCH = "AttnRL/Seek-v0", "AttnRL/Match-v0"
 ROWS: dict[str, Callable[[Setting], PPO]] = {
     "mlp": lambda setting: make_ppo(setting, one_by_one(setting.n_envs, *setting.shape), "MlpPolicy"),
     "mlp-batched": lambda setting: make_ppo(setting, batched(setting.n_envs, *setting.shape), "MlpPolicy"),

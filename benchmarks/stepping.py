@@ -16,7 +16,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from attn_rl import make_vec_env
-from envs import NAMES
+from attn_rl.envs import NAMES
 
 N_ACTIONS = 16  # batches of actions drawn beforehand, played in turn
 
@@ -60,7 +60,7 @@ def main() -> None:
     print(f"{args.n_envs} sub-environments, environment steps per second\n")
     print("| environment | native batch | DummyVecEnv | ratio |\n|---|---:|---:|---:|")
     for name in args.names:
-        batch, single = measure(f"envs:AttnRL/{name}-v0", args.n_envs, args.rounds, args.seconds)
+        batch, single = measure(f"AttnRL/{name}-v0", args.n_envs, args.rounds, args.seconds)
         print(f"| {name} | {batch:,.0f} | {single:,.0f} | {batch / single:.1f} |", flush=True)
 
 

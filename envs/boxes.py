@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.batched import BatchedEnv
-from envs.core.colours import check_colours, lattice
-from envs.core.drawing import FLOOR, INK, LINE, Canvas
-from envs.core.randomness import RandomStream
-from envs.core.single import SingleEnv
-from envs.core.slots import check_counts, features, reorder
-from envs.core.state import Outcome, State
-from envs.core.types import FloatArray, IntArray
+from .core.batched import BatchedEnv
+from .core.colours import check_colours, lattice
+from .core.drawing import FLOOR, INK, LINE, Canvas
+from .core.randomness import RandomStream
+from .core.single import SingleEnv
+from .core.slots import check_counts, features, reorder
+from .core.state import Outcome, State
+from .core.types import FloatArray, IntArray
 
 LEVELS = 4
 STEP_COST = 0.02

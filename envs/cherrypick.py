@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.batched import BatchedEnv
-from envs.core.drawing import INK, Canvas, blend
-from envs.core.randomness import RandomStream
-from envs.core.single import SingleEnv
-from envs.core.slots import check_counts, features, reorder
-from envs.core.state import Outcome, State
-from envs.core.types import FloatArray, IntArray
+from .core.batched import BatchedEnv
+from .core.drawing import INK, Canvas, blend
+from .core.randomness import RandomStream
+from .core.single import SingleEnv
+from .core.slots import check_counts, features, reorder
+from .core.state import Outcome, State
+from .core.types import FloatArray, IntArray
 
 N_UNIFORMS = 4  # whose sum is a bell curve within bounds
 BEST = 0.99

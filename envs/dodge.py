@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.batched import BatchedEnv
-from envs.core.drawing import FLOOR, GOOD, LINE, Canvas, blend
-from envs.core.geometry import COMPASS, fold, length
-from envs.core.randomness import RandomStream
-from envs.core.single import SingleEnv
-from envs.core.slots import check_counts, features, reorder
-from envs.core.state import Outcome, State
-from envs.core.types import BoolArray, FloatArray, IntArray
+from .core.batched import BatchedEnv
+from .core.drawing import FLOOR, GOOD, LINE, Canvas, blend
+from .core.geometry import COMPASS, fold, length
+from .core.randomness import RandomStream
+from .core.single import SingleEnv
+from .core.slots import check_counts, features, reorder
+from .core.state import Outcome, State
+from .core.types import BoolArray, FloatArray, IntArray
 
 STRIDE = 0.12
 EGO_RADIUS = 0.04

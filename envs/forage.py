@@ -7,15 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.batched import BatchedEnv
-from envs.core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
-from envs.core.geometry import length
-from envs.core.randomness import RandomStream
-from envs.core.single import SingleEnv
-from envs.core.slots import check_counts, features, per_type, reorder
-from envs.core.state import Outcome, State
-from envs.core.types import BoolArray, FloatArray, IntArray
-from envs.forage_motion import BODY, MOVES, REACH, STRIDE, Walls, moved, scripted, turned
+from .core.batched import BatchedEnv
+from .core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
+from .core.geometry import length
+from .core.randomness import RandomStream
+from .core.single import SingleEnv
+from .core.slots import check_counts, features, per_type, reorder
+from .core.state import Outcome, State
+from .core.types import BoolArray, FloatArray, IntArray
+from .forage_motion import BODY, MOVES, REACH, STRIDE, Walls, moved, scripted, turned
 
 THICKNESS = 0.03  # half of a wall's; with BODY more than half a stride, so that no step leaps over a wall
 MIN_CELLS, MAX_CELLS = 6, 12

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.core.geometry import COMPASS, length, way_round
-from envs.core.types import BoolArray, FloatArray, IntArray
+from .core.geometry import COMPASS, length, way_round
+from .core.types import BoolArray, FloatArray, IntArray
 
 STRIDE = 0.12
 BODY = 0.04  # walls stop the ego at this distance

@@ -8,14 +8,14 @@ from typing import Literal
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.batched import BatchedEnv
-from envs.core.colours import check_colours, lattice
-from envs.core.drawing import INK, PAPER, Canvas
-from envs.core.randomness import RandomStream
-from envs.core.single import SingleEnv
-from envs.core.slots import check_counts, features
-from envs.core.state import Outcome, State
-from envs.core.types import FloatArray, IntArray
+from .core.batched import BatchedEnv
+from .core.colours import check_colours, lattice
+from .core.drawing import INK, PAPER, Canvas
+from .core.randomness import RandomStream
+from .core.single import SingleEnv
+from .core.slots import check_counts, features
+from .core.state import Outcome, State
+from .core.types import FloatArray, IntArray
 
 N_PAYLOADS = 4
 CUE = ("cue_r", "cue_g", "cue_b")

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.batched import BatchedEnv
-from envs.core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
-from envs.core.geometry import length
-from envs.core.randomness import RandomStream
-from envs.core.single import SingleEnv
-from envs.core.slots import check_counts, features, reorder
-from envs.core.state import Outcome, State
-from envs.core.types import BoolArray, FloatArray, IntArray
-from envs.tours import MAX_EXACT, greedy_length, require_solver, shortest_way
+from .core.batched import BatchedEnv
+from .core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
+from .core.geometry import length
+from .core.randomness import RandomStream
+from .core.single import SingleEnv
+from .core.slots import check_counts, features, reorder
+from .core.state import Outcome, State
+from .core.types import BoolArray, FloatArray, IntArray
+from .tours import MAX_EXACT, greedy_length, require_solver, shortest_way
 
 EGO = ("x", "y", "home_x", "home_y", "left")
 CITY = ("x", "y", "dx", "dy", "distance", "visited")

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from envs.core.types import BoolArray, FloatArray, IntArray
+from .core.types import BoolArray, FloatArray, IntArray
 
 MAX_EXACT = 11
 """Up to so many cities still to visit, the shortest way is found exactly."""

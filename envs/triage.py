@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from envs.core.batched import BatchedEnv
-from envs.core.drawing import FLOOR, INK, LINE, PAPER, Canvas
-from envs.core.randomness import RandomStream
-from envs.core.single import SingleEnv
-from envs.core.slots import check_counts, features, reorder
-from envs.core.state import Outcome, State
-from envs.core.types import FloatArray, IntArray
+from .core.batched import BatchedEnv
+from .core.drawing import FLOOR, INK, LINE, PAPER, Canvas
+from .core.randomness import RandomStream
+from .core.single import SingleEnv
+from .core.slots import check_counts, features, reorder
+from .core.state import Outcome, State
+from .core.types import FloatArray, IntArray
 
 MAX_HIT_POINTS = 5
 MIN_DAMAGE = 0.1

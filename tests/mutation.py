@@ -84,7 +84,8 @@ class _MutatedLoader(importlib.machinery.SourceFileLoader):
 
 class _MutatedFinder(importlib.abc.MetaPathFinder):
     def __init__(self, mutant: Mutant) -> None:
-        self.module = mutant.path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        module = mutant.path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        self.module = f"attn_rl.{module}" if module.startswith("envs.") else module
         self.path, self.source = str(ROOT / mutant.path), mutated(mutant)
 
     def find_spec(self, fullname: str, path, target=None):

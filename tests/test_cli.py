@@ -43,7 +43,7 @@ def test_a_module_named_in_a_run_folder_is_imported_only_where_the_user_names_it
     with pytest.raises(SystemExit, match=f"that module's code.*on the command line, repeat --env {ID}"):
         cli.main()
     assert "their_module" not in sys.modules
-    monkeypatch.setattr(sys, "argv", [*argv, "--env", "envs:AttnRL/Seek-v0"])
+    monkeypatch.setattr(sys, "argv", [*argv, "--env", "AttnRL/Seek-v0"])
     with pytest.raises(SystemExit, match=f"the run's is {ID}; only --env-kwargs may differ"):
         cli.main()
     capsys.readouterr()

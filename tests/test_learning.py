@@ -5,7 +5,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from attn_rl import make_agent, make_vec_env
 
-MATCH = "envs:AttnRL/Match-v0"
+MATCH = "AttnRL/Match-v0"
 SLOTS = {"capacity": 18}
 STEPS = 36_000
 

@@ -17,7 +17,7 @@ from attn_rl.console import Output, explain_error, one_line_errors
 from tests.toys import Toy
 
 SHORT = ["--total-timesteps", "64", "--n-envs", "4", "--n-steps", "8", "--eval-episodes", "0"]
-SEEK, MATCH = "envs:AttnRL/Seek-v0", "envs:AttnRL/Match-v0"
+SEEK, MATCH = "AttnRL/Seek-v0", "AttnRL/Match-v0"
 
 
 class TupleActions(Toy):
@@ -53,17 +53,20 @@ def one_line(argv: list[str], program=train.main) -> str:
 MISTAKES = [
     # the environment
     (
-        ["--env", "envs:AttnRL/Sek-v0"],
-        "there is no environment 'envs:AttnRL/Sek-v0'; did you mean envs:AttnRL/Seek-v0?",
+        ["--env", "AttnRL/Sek-v0"],
+        "there is no environment 'AttnRL/Sek-v0'; did you mean AttnRL/Seek-v0?",
     ),
-    (["--env", "envs:AttnRL/Seek-v9"], "did you mean envs:AttnRL/Seek-v0?"),
+    (["--env", "AttnRL/Seek-v9"], "did you mean AttnRL/Seek-v0?"),
     (
         ["--env", "Quest-v0"],
-        "nothing like it; the module that registers one goes in front, as in envs:AttnRL/Seek-v0",
+        "nothing like it; the module that registers one goes in front, as in my_module:My-v0",
     ),
-    (["--env", "evns:AttnRL/Seek-v0"], "there is no module 'evns'; did you mean 'envs'?"),
+    (["--env", "evns:AttnRL/Seek-v0"], "there is no module 'evns'; did you mean 'AttnRL/Seek-v0'?"),
     (["--env", "nowhere:X-v0"], "there is no module 'nowhere'; install it, or start in the folder that holds it"),
-    (["--env", "envs.nothing:X-v0"], "there is no module 'envs.nothing'"),
+    (["--env", "evns:AttnRL/Sek-v0"], "there is no module 'evns'; install it, or start in the folder that holds it"),
+    (["--env", "envs:AttnRL/Sek-v0"], "did you mean AttnRL/Seek-v0?"),
+    (["--env", "attn_rl:AttnRL/Sek-v0"], "did you mean AttnRL/Seek-v0?"),
+    (["--env", "attn_rl.nothing:X-v0"], "there is no module 'attn_rl.nothing'"),
     (["--env", ":X-v0"], "':X-v0': '' is no name of a module; expected module:name"),
     (["--env", "../x:X-v0"], "'../x' is no name of a module"),
     (["--env", "json:Quest-v0"], "there is no environment 'json:Quest-v0'; importing json registers nothing like it"),
@@ -132,7 +135,7 @@ def test_a_file_where_runs_should_go_is_named(tmp_path: Path):
         (["record", "nowhere"], "nowhere is no run folder"),
         (["record", "nowhere", "--n-scenes", "0"], "n_scenes=0, expected a whole number from 1 to"),
         (["inspect", "nowhere"], "nowhere holds no attention records"),
-        (["presets", "envs:AttnRL/Sek-v0"], "did you mean envs:AttnRL/Seek-v0?"),
+        (["presets", "AttnRL/Sek-v0"], "did you mean AttnRL/Seek-v0?"),
         (["presets", MATCH, "--env-kwargs", "rul", "odd"], "takes no argument 'rul'; did you mean 'rule'?"),
         (["presets", "nowhere:X-v0"], "there is no module 'nowhere'"),
     ],

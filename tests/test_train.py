@@ -21,7 +21,7 @@ SHORT = ["--total-timesteps", "4000", "--n-envs", "16", "--eval-episodes", "100"
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    return train.train(train.parse(["--env", "envs:AttnRL/Match-v0", "--runs-dir", str(runs), *SHORT]))
+    return train.train(train.parse(["--env", "AttnRL/Match-v0", "--runs-dir", str(runs), *SHORT]))
 
 
 def test_a_run_leaves_its_files_one_level_below_the_runs_folder(run_folder: Path):
@@ -54,7 +54,7 @@ def test_the_table_says_what_was_played(capsys: pytest.CaptureFixture[str]):
 
 def test_no_episodes_are_no_evaluation(run_folder: Path):
     with pytest.raises(ValueError, match="episodes=0, expected at least 1"):
-        evaluate(load(run_folder), "envs:AttnRL/Match-v0", episodes=0)
+        evaluate(load(run_folder), "AttnRL/Match-v0", episodes=0)
 
 
 def test_scalars_can_be_read_back_from_the_run_folder_itself(run_folder: Path):
@@ -63,7 +63,7 @@ def test_scalars_can_be_read_back_from_the_run_folder_itself(run_folder: Path):
 
 
 def test_the_zip_loads_with_plain_ppo_and_the_folder_with_load(run_folder: Path):
-    env = make_vec_env("envs:AttnRL/Match-v0", 7, seed=3)
+    env = make_vec_env("AttnRL/Match-v0", 7, seed=3)
     obs = env.reset()
     plain, ours = PPO.load(run_folder / "model.zip"), load(run_folder)
     actions, _ = plain.predict(obs, deterministic=True)  # type: ignore[arg-type]
@@ -78,13 +78,13 @@ def test_presence_is_a_name_or_an_index():
 
 def test_training_can_start_from_a_run_with_fewer_slots(run_folder: Path, tmp_path: Path):
     more = ["--env-kwargs", "max_entities", "12", "capacity", "20", "--load", str(run_folder)]
-    args = train.parse(["--env", "envs:AttnRL/Match-v0", "--runs-dir", str(tmp_path), *SHORT, *more])
+    args = train.parse(["--env", "AttnRL/Match-v0", "--runs-dir", str(tmp_path), *SHORT, *more])
     assert args.env_kwargs == {"max_entities": 12, "capacity": 20}
     assert (train.train(args) / "model.zip").is_file()
 
 
 def test_a_flat_policy_writes_null_where_it_cannot_take_more_entities(tmp_path: Path):
-    argv = ["--env", "envs:AttnRL/Match-v0", "--policy", "flat", "--runs-dir", str(tmp_path), *SHORT]
+    argv = ["--env", "AttnRL/Match-v0", "--policy", "flat", "--runs-dir", str(tmp_path), *SHORT]
     folder = train.train(train.parse(argv))
     rows = json.loads((folder / "evaluation.json").read_text())["results"]
     assert rows[0]["success_rate"] is not None
@@ -102,5 +102,5 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(tmp_path: Path):
 
 def test_the_defaults_shown_by_help_are_the_presets(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
-        train.parse(["--env", "envs:AttnRL/Match-v0", "--help"])
+        train.parse(["--env", "AttnRL/Match-v0", "--help"])
     assert "default: 50000" in " ".join(capsys.readouterr().out.split())

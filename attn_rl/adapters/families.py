@@ -56,14 +56,25 @@ FAMILIES = {
 """Top-level package -> family."""
 
 
+OURS = "AttnRL/"
+"""Namespace of this project's ids, which importing attn_rl registers."""
+
+
+def plain_id(env_id: str) -> str:
+    """The id without a module that it does not need: ids of this project once had ``envs:`` in front."""
+    return env_id.removeprefix("envs:") if env_id.startswith(f"envs:{OURS}") else env_id
+
+
 def find_spec(env_id: str) -> EnvSpec:
     """Return the registered specification of an id, after importing the module that the id names.
+
+    A module ``envs`` in front of one of our ids is not imported: it may be a user's own.
 
     Raises:
         ValueError: no such module or environment, with the nearest one that there is, or the package of a known family
             is not installed.
     """
-    module, colon, name = env_id.rpartition(":")
+    module, colon, name = plain_id(env_id).rpartition(":")
     if colon:
         import_named_module(module, env_id)
     try:
@@ -75,10 +86,10 @@ def find_spec(env_id: str) -> EnvSpec:
 def _nearest_id(module: str, name: str) -> str:
     near = difflib.get_close_matches(name, gym.registry, n=1, cutoff=0.7)
     if near:
-        return f"did you mean {module}{':' * bool(module)}{near[0]}?"
+        return f"did you mean {near[0] if near[0].startswith(OURS) or not module else f'{module}:{near[0]}'}?"
     if module:
         return f"importing {module} registers nothing like it"
-    return "there is nothing like it; the module that registers one goes in front, as in envs:AttnRL/Seek-v0"
+    return "there is nothing like it; the module that registers one goes in front, as in my_module:My-v0"
 
 
 def import_named_module(module: str, name: str) -> None:
@@ -102,11 +113,11 @@ def import_named_module(module: str, name: str) -> None:
             raise ValueError(f"{name!r} needs {missing}; install it with: pip install 'attn_rl[{extra}]'") from error
         if missing != module and not module.startswith(f"{missing}."):
             raise ValueError(f"{name!r}: the module {module!r} imports {missing!r}, which is not installed") from error
-        near = difflib.get_close_matches(module, ["envs", *FAMILIES], n=1)
-        hint = f"did you mean {near[0]!r}? If not, install it, or" if near else "install it, or"
+        short = name.rpartition(":")[2]
+        near = [short] if short in gym.registry else difflib.get_close_matches(module, FAMILIES, n=1)
+        hint = f"did you mean {near[0]!r}? If not, install it" if near else "install it"
         raise ValueError(
-            f"{name!r}: there is no module {missing!r}; {hint} start in the folder that holds it "
-            "(python -m attn_rl looks there, attn-rl does not)"
+            f"{name!r}: there is no module {missing!r}; {hint}, or start in the folder that holds it"
         ) from error
 
 

@@ -165,7 +165,7 @@ def find_preset(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Pre
     """The preset of an environment, or the general one.
 
     Args:
-        env_id: a Gymnasium id, e.g. ``"envs:AttnRL/Seek-v0"``.
+        env_id: a Gymnasium id, e.g. ``"AttnRL/Seek-v0"``.
         env_kwargs: its arguments; variants such as ``rule="odd"`` have presets of their own.
 
     Raises:

@@ -20,7 +20,7 @@ def zoo_entry(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> dict[
     Plain data. ``lin_`` is the Zoo's schedule, which falls to zero; ``train.py`` stops at a tenth.
 
     Args:
-        env_id: Gymnasium id, e.g. ``"envs:AttnRL/Seek-v0"``.
+        env_id: Gymnasium id, e.g. ``"AttnRL/Seek-v0"``.
         env_kwargs: its arguments; variants have presets of their own.
     """
     preset = find_preset(env_id, env_kwargs)

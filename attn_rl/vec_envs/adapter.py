@@ -51,7 +51,7 @@ def make_vec_env(
     :class:`attn_rl.vec_envs.replayable.ReplayableEnv`, so that a run can resume in the middle of their episodes.
 
     Args:
-        env_id: a Gymnasium id, with the module that registers it if need be (``envs:AttnRL/Seek-v0``); or, as SB3's
+        env_id: a Gymnasium id, with the module that registers it if need be (``AttnRL/Seek-v0``); or, as SB3's
             ``make_vec_env`` takes it, a class or function that returns a new environment at every call:
             ``lambda: SequenceToEntities(gymnasium.make("Some-v0"), capacity=9)``.
         n_envs: number of sub-environments.

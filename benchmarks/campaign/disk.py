@@ -158,7 +158,7 @@ def run_on_full_disk(campaign: Campaign, trials: int, argv: tuple[str, ...]) -> 
 
 def agent_that_saves(run: Path) -> SaveCallback:
     """A fresh agent's checkpoint callback, ready to save."""
-    agent = make_agent(make_vec_env("envs:AttnRL/Seek-v0", 8, seed=0), seed=0, n_steps=8, batch_size=64)
+    agent = make_agent(make_vec_env("AttnRL/Seek-v0", 8, seed=0), seed=0, n_steps=8, batch_size=64)
     agent.set_logger(Logger(None, []))
     agent.learn(64)
     saving = SaveCallback(run, {})

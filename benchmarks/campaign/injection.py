@@ -101,7 +101,7 @@ def injected(steps: tuple[int, ...] = STEPS) -> Outcome:
 
 def inject(step: int, spoil: Spoil, expected: str) -> str | None:
     """Train into one fault; what was wrong with the way it stopped, None = nothing."""
-    env = Saboteur(make_vec_env("envs:AttnRL/Seek-v0", N_ENVS, seed=0), step, spoil)
+    env = Saboteur(make_vec_env("AttnRL/Seek-v0", N_ENVS, seed=0), step, spoil)
     agent = make_agent(env, seed=0, n_steps=64, batch_size=64, n_epochs=1)
     try:
         agent.learn(N_ENVS * (step + 64))

@@ -61,7 +61,7 @@ def overhead(rounds: int) -> Outcome:
 
 def agent_on_seek() -> GuardedPPO:
     """What ``python train.py`` trains."""
-    agent = make_agent("envs:AttnRL/Seek-v0", seed=0)
+    agent = make_agent("AttnRL/Seek-v0", seed=0)
     agent.set_logger(Logger(None, []))
     return agent
 

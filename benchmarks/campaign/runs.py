@@ -17,7 +17,7 @@ from benchmarks.campaign import Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 NATIVE = (
-    *("--env", "envs:AttnRL/Seek-v0", "--n-envs", "16", "--n-steps", "16", "--batch-size", "64", "--n-epochs", "2"),
+    *("--env", "AttnRL/Seek-v0", "--n-envs", "16", "--n-steps", "16", "--batch-size", "64", "--n-epochs", "2"),
     *("--total-timesteps", "3840", "--save-every", "2", "--record-every", "4", "--eval-episodes", "0"),
 )
 """15 rollouts of Seek, batched."""

@@ -120,8 +120,8 @@ KINDS: dict[str, tuple[Prepare, str]] = {
     "number in place of a class": (highway(other_vehicles_type=5), NO_DATA),
     "configuration that is text": (config(env=HIGHWAY, env_kwargs={"config": CLASS}), NO_DATA),
     "module of the environment": (config(env=f"{MODULE}:Evil-v0"), NO_CODE),
-    "module inside a trusted package": (config(env=f"envs.{MODULE}:Evil-v0"), NO_CODE),
-    "two modules of the environment": (config(env=f"envs:{MODULE}:Evil-v0"), NO_CODE),
+    "module inside a trusted package": (config(env=f"attn_rl.{MODULE}:Evil-v0"), NO_CODE),
+    "two modules of the environment": (config(env=f"attn_rl:{MODULE}:Evil-v0"), NO_CODE),
     "environment that makes another": (
         config(env="GymV26Environment-v0", env_kwargs={"env_id": f"{MODULE}:Evil-v0"}),
         "the file gives the environment",

@@ -1,7 +1,7 @@
 """What all environments here share: one definition of the rules serves a whole batch and a single game.
 
 To add an environment, write the rules once, as a subclass of :class:`BatchedEnv`, and name the
-single environment with a two-line subclass of :class:`envs.core.single.SingleEnv`. See ``envs/seek.py``.
+single environment with a two-line subclass of :class:`attn_rl.envs.core.single.SingleEnv`. See ``envs/seek.py``.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from envs.core.drawing import Canvas
-from envs.core.randomness import EpisodeStreams, RandomStream
-from envs.core.rules import Rules
-from envs.core.state import Outcome, State
-from envs.core.types import BoolArray, FloatArray, Info, IntArray, Observation
+from .drawing import Canvas
+from .randomness import EpisodeStreams, RandomStream
+from .rules import Rules
+from .state import Outcome, State
+from .types import BoolArray, FloatArray, Info, IntArray, Observation
 
 
 class BatchedEnv(Rules, VectorEnv):
     """Rules over arrays, played by ``num_envs`` sub-environments at once. Autoreset: same step.
 
     A subclass calls ``super().__init__`` with its spaces and defines the methods of
-    :class:`envs.core.rules.Rules`.
+    :class:`attn_rl.envs.core.rules.Rules`.
 
     Args:
         num_envs: how many games are played side by side.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.core.types import FloatArray
+from .types import FloatArray
 
 
 def lattice(levels: int) -> FloatArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.core.types import BoolArray, FloatArray
+from .types import BoolArray, FloatArray
 
 _ANGLES = np.pi / 4 * np.arange(8)
 COMPASS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)

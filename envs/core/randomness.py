@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from envs.core.types import BoolArray, FloatArray, IntArray, WordArray
+from .types import BoolArray, FloatArray, IntArray, WordArray
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _STEPS = np.arange(1, 513, dtype=np.uint64) * _GOLDEN  # where the first draws of a call stand

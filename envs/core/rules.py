@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from envs.core.drawing import Canvas
-from envs.core.randomness import RandomStream
-from envs.core.state import Outcome, State
-from envs.core.types import FloatArray, IntArray
+from .drawing import Canvas
+from .randomness import RandomStream
+from .state import Outcome, State
+from .types import FloatArray, IntArray
 
 
 class Rules(ABC):
@@ -40,7 +40,7 @@ class Rules(ABC):
         """Return the observation of each game: new float32 and int8 arrays, absent rows zero."""
 
     def shuffle(self, state: State, random: RandomStream) -> None:  # noqa: B027 (nothing is a fine default)
-        """Give the entities new slots, after every ``begin`` and ``advance``; see ``envs.core.slots.reorder``.
+        """Give the entities new slots, after every ``begin`` and ``advance``; see ``reorder`` in ``slots.py``.
 
         Default: they keep their slots.
         """

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from envs.core.batched import BatchedEnv
-from envs.core.types import BoolArray, FloatArray, Info, Observation
+from .batched import BatchedEnv
+from .types import BoolArray, FloatArray, Info, Observation
 
 
 class SingleEnv(gym.Env[Observation, Any]):

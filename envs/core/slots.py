@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import gymnasium as gym
 import numpy as np
 
-from envs.core.state import State
-from envs.core.types import IntArray
+from .state import State
+from .types import IntArray
 
 
 def features(low: Sequence[float], high: Sequence[float], n_slots: int | None = None) -> gym.spaces.Box:

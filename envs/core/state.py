@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.core.types import BoolArray, FloatArray
+from .types import BoolArray, FloatArray
 
 
 class State(SimpleNamespace):

@@ -72,7 +72,7 @@ WRAPPED: dict[type, Callable[[], gym.Env]] = {
     ),
     BoxToEntities: lambda: BoxToEntities(sampler(TABLE), "ships", presence="there", features=("x", "y", "there")),
     ArraysToEntities: lambda: ArraysToEntities(sampler(ARRAYS), "ships", keys=["dx"], presence="here"),
-    ReplayableEnv: lambda: ReplayableEnv(gym.make("envs:AttnRL/Seek-v0", render_mode="rgb_array")),
+    ReplayableEnv: lambda: ReplayableEnv(gym.make("AttnRL/Seek-v0", render_mode="rgb_array")),
 }
 FAMILIES = {
     "minigrid": ("minigrid:MiniGrid-Fetch-8x8-N3-v0", {"capacity": 5}),

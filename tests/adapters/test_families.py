@@ -35,8 +35,8 @@ def crowd(monkeypatch):
 
 
 def test_our_own_environments_are_taken_as_they_are():
-    assert family_of(find_spec("envs:AttnRL/Seek-v0")) is None
-    assert make_env("envs:AttnRL/Seek-v0", capacity=11).observation_space["items"].shape[0] == 11
+    assert family_of(find_spec("AttnRL/Seek-v0")) is None
+    assert make_env("AttnRL/Seek-v0", capacity=11).observation_space["items"].shape[0] == 11
 
 
 def test_a_family_gets_its_wrapper_and_each_its_own_arguments(crowd):

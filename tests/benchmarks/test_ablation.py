@@ -9,7 +9,7 @@ from benchmarks import ablation
 
 @pytest.mark.parametrize("name", ablation.VARIANTS)
 def test_a_variant_learns_with_all_of_its_weights(name):
-    env = make_vec_env("envs:AttnRL/Match-v0", 4, seed=0, env_kwargs={"rule": "odd"})
+    env = make_vec_env("AttnRL/Match-v0", 4, seed=0, env_kwargs={"rule": "odd"})
     variant = ablation.VARIANTS[name]
     agent = ablation.build(env, variant, seed=0)
     before = {key: x.clone() for key, x in agent.policy.named_parameters()}

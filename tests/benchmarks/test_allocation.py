@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from attn_rl.envs.dodge import EGO_RADIUS, RADII, SPEEDS, STRIDE
 
 from attn_rl import make_agent, make_vec_env
 from benchmarks.allocation import Args, binned, main, time_to_contact, watch
 from benchmarks.learning import Cell, append, model_path
 from benchmarks.results import read_csv
-from envs.dodge import EGO_RADIUS, RADII, SPEEDS, STRIDE
 
 
 def observed(dx: float, vx: float, radius: float) -> dict[str, np.ndarray]:
@@ -39,7 +39,7 @@ def test_bins_hold_means_and_empty_ones_are_left_out():
 
 @pytest.mark.parametrize("environment", ["Seek", "Dodge"])
 def test_untrained_attention_is_spread_evenly(environment: str):
-    agent = make_agent(make_vec_env(f"envs:AttnRL/{environment}-v0", 1), seed=0, relations="off")
+    agent = make_agent(make_vec_env(f"AttnRL/{environment}-v0", 1), seed=0, relations="off")
     rows = watch(agent, environment, steps=5)
     assert sum(row["states"] for row in rows) > 100
     for row in rows:
@@ -50,7 +50,7 @@ def test_untrained_attention_is_spread_evenly(environment: str):
 def test_the_agents_of_the_learning_benchmark_are_watched_and_plotted(tmp_path: Path):
     plots = pytest.importorskip("benchmarks.plots", reason="needs an extra: pip install 'attn_rl[bench]'")
     cell = Cell("Seek", "attention", 0, 0.005)
-    make_agent(make_vec_env("envs:AttnRL/Seek-v0", 3), seed=0).save(model_path(tmp_path, cell))
+    make_agent(make_vec_env("AttnRL/Seek-v0", 3), seed=0).save(model_path(tmp_path, cell))
     append(tmp_path / "learning.csv", [vars(cell)])
     main(Args(models=tmp_path, results=tmp_path, steps=5))
     rows = read_csv(tmp_path / "allocation.csv")

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     """Two untrained agents of Match, kept as the learning benchmark keeps them."""
     for policy in ("attention", "flat"):
         cell = Cell("Match", policy, 0, 0.004)
-        env = make_vec_env("envs:AttnRL/Match-v0", 3)
+        env = make_vec_env("AttnRL/Match-v0", 3)
         make_agent(env, policy, seed=0).save(model_path(tmp_path, cell))
         row = {"environment": "Match", "policy": policy, "seed": 0, "learning_rate": 0.004}
         append(tmp_path / "learning.csv", [row])

@@ -6,6 +6,6 @@ from benchmarks.stepping import measure
 
 
 def test_both_sides_are_measured():
-    batch, single = measure("envs:AttnRL/Match-v0", n_envs=3, rounds=1, seconds=0.02)
+    batch, single = measure("AttnRL/Match-v0", n_envs=3, rounds=1, seconds=0.02)
     assert batch > 0
     assert single > 0

@@ -24,11 +24,9 @@ def documented() -> list[re.Pattern]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> set[str]:
     folder = tmp_path_factory.mktemp("run")
-    model = make_ppo(
-        "envs:AttnRL/Seek-v0", {"features_extractor_kwargs": {"n_layers": 2, "relations": "auto"}}, n_steps=26
-    )
+    model = make_ppo("AttnRL/Seek-v0", {"features_extractor_kwargs": {"n_layers": 2, "relations": "auto"}}, n_steps=26)
     model.set_logger(configure(str(folder), ["tensorboard"]))
-    callback = AttentionCallback(single_env("envs:AttnRL/Seek-v0"), n_scenes=7, n_pictures=3, settings={"a": 1})
+    callback = AttentionCallback(single_env("AttnRL/Seek-v0"), n_scenes=7, n_pictures=3, settings={"a": 1})
     model.learn(3 * 7 * 26, callback=callback)
     tags = EventAccumulator(str(folder)).Reload().Tags()
     ours = {tag.removesuffix("/text_summary") for kind in ("scalars", "images", "tensors") for tag in tags[kind]}

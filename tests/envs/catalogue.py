@@ -19,7 +19,7 @@ class Variant(NamedTuple):
 
     @property
     def id(self) -> str:
-        return f"envs:AttnRL/{self.name}-v0"
+        return f"AttnRL/{self.name}-v0"
 
     def __str__(self) -> str:
         return "-".join([self.name, *(f"{k}={v}" for k, v in self.kwargs.items())])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
-
-from envs.boxes import GEM, BoxesVectorEnv
+from attn_rl.envs.boxes import GEM, BoxesVectorEnv
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_truncated_after_three_steps_a_box(env):
 
 
 def test_a_longer_dead_end_goes_on_until_its_key_opens_nothing():
-    env = gym.make_vec("envs:AttnRL/Boxes-v0", num_envs=64, branch_length=2, capacity=17)
+    env = gym.make_vec("AttnRL/Boxes-v0", num_envs=64, branch_length=2, capacity=17)
     obs, _ = env.reset(seed=1)
     rng = np.random.default_rng(0)
     went_on = 0

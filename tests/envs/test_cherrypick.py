@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-ID = "envs:AttnRL/CherryPick-v0"
+ID = "AttnRL/CherryPick-v0"
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 32])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from envs.dodge import EGO_RADIUS, STRIDE, DodgeVectorEnv
+from attn_rl.envs.dodge import EGO_RADIUS, STRIDE, DodgeVectorEnv
 
 NORTH = 3
 

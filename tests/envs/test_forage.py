@@ -3,11 +3,10 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from attn_rl.envs.core.geometry import crosses, way_round
+from attn_rl.envs.forage_motion import Walls, moved, turned
 
-from envs.core.geometry import crosses, way_round
-from envs.forage_motion import Walls, moved, turned
-
-ID = "envs:AttnRL/Forage-v0"
+ID = "AttnRL/Forage-v0"
 EAST, WAIT = 1, 0
 
 

@@ -6,8 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-
-from envs.match import MatchVectorEnv
+from attn_rl.envs.match import MatchVectorEnv
 
 
 def rows(env, seed):

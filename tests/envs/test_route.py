@@ -5,10 +5,9 @@ from itertools import permutations
 import gymnasium as gym
 import numpy as np
 import pytest
+from attn_rl.envs.tours import greedy_length, shortest_way
 
-from envs.tours import greedy_length, shortest_way
-
-ID = "envs:AttnRL/Route-v0"
+ID = "AttnRL/Route-v0"
 
 
 def games(n: int, n_slots: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -49,7 +48,7 @@ def test_solver_agrees_with_dynamic_programming(elsewhere, monkeypatch):
     left = np.ones((11, 11), bool)
     left[:, [0, 4]] = False
     exact, _ = shortest_way(distance, here, start, left)
-    monkeypatch.setattr("envs.tours.MAX_EXACT", 3)
+    monkeypatch.setattr("attn_rl.envs.tours.MAX_EXACT", 3)
     solved, first = shortest_way(distance, here, start, left)
     np.testing.assert_allclose(solved, exact, rtol=1e-4)
     assert left[np.arange(11), first].all()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from envs.seek import MIN_GAP, REACH, STRIDE, TAKE, SeekVectorEnv
+from attn_rl.envs.seek import MIN_GAP, REACH, STRIDE, TAKE, SeekVectorEnv
 
 EAST = 1
 

@@ -5,10 +5,9 @@ from itertools import permutations
 import gymnasium as gym
 import numpy as np
 import pytest
+from attn_rl.envs.triage import least_damage
 
-from envs.triage import least_damage
-
-ID = "envs:AttnRL/Triage-v0"
+ID = "AttnRL/Triage-v0"
 
 
 def damage_in_order(order, hit_points, damage) -> float:

@@ -34,22 +34,22 @@ def single_env(env_id: str, **kwargs) -> gym.Env:
 @pytest.fixture(scope="session")
 def seek_model() -> PPO:
     """Untrained, one layer: the reader's row only."""
-    return make_ppo("envs:AttnRL/Seek-v0")
+    return make_ppo("AttnRL/Seek-v0")
 
 
 @pytest.fixture(scope="session")
 def deep_model() -> PPO:
     """Untrained, two layers, learned query over the ego's token: two leading columns."""
     kwargs = {"features_extractor_kwargs": {"n_layers": 2, "readout": "learned"}}
-    return make_ppo("envs:AttnRL/Seek-v0", kwargs)
+    return make_ppo("AttnRL/Seek-v0", kwargs)
 
 
 @pytest.fixture(scope="session")
 def related_model() -> PPO:
     """Untrained, one layer whose ego compares its cue with the items' colours."""
-    kinds = EntitySpec.from_env(make_vec_env("envs:AttnRL/Seek-v0", 1)).kinds
+    kinds = EntitySpec.from_env(make_vec_env("AttnRL/Seek-v0", 1)).kinds
     return make_ppo(
-        "envs:AttnRL/Seek-v0", {"features_extractor_kwargs": {"relations": "declared", "kinds": kinds, "n_heads": 4}}
+        "AttnRL/Seek-v0", {"features_extractor_kwargs": {"relations": "declared", "kinds": kinds, "n_heads": 4}}
     )
 
 
@@ -57,7 +57,7 @@ def related_model() -> PPO:
 def trained_match() -> PPO:
     """Match, solved in a few seconds."""
     model = make_ppo(
-        "envs:AttnRL/Match-v0",
+        "AttnRL/Match-v0",
         n_envs=64,
         n_steps=16,
         batch_size=512,
@@ -70,12 +70,12 @@ def trained_match() -> PPO:
 
 @pytest.fixture(scope="session")
 def seek_scenes():
-    return probe_scenes(single_env("envs:AttnRL/Seek-v0"), 8, n_scenes=13, n_pictures=2)
+    return probe_scenes(single_env("AttnRL/Seek-v0"), 8, n_scenes=13, n_pictures=2)
 
 
 @pytest.fixture(scope="session")
 def match_scenes():
-    return probe_scenes(single_env("envs:AttnRL/Match-v0"), 9, n_scenes=211, n_pictures=2)
+    return probe_scenes(single_env("AttnRL/Match-v0"), 9, n_scenes=211, n_pictures=2)
 
 
 class TypedBandit(gym.Env):

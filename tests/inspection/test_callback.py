@@ -39,7 +39,7 @@ from attn_rl.inspection.tensorboard.writer import LAYOUT
 from attn_rl.sb3 import extractor
 from tests.inspection.conftest import TypedBandit, make_ppo, single_env
 
-SEEK = "envs:AttnRL/Seek-v0"
+SEEK = "AttnRL/Seek-v0"
 ROLLOUT = 7 * 5
 
 
@@ -271,6 +271,6 @@ def test_what_is_no_single_environment_is_refused_at_construction(what: str):
     with pytest.raises(TypeError) as error:
         AttentionCallback(make())
     assert str(error.value) == (
-        f'probe_env is {got}; expected a single environment that nobody else steps: its id ("envs:AttnRL/Seek-v0"), or '
+        f'probe_env is {got}; expected a single environment that nobody else steps: its id ("AttnRL/Seek-v0"), or '
         'attn_rl.adapters.make_env(id, render_mode="rgb_array")'
     )

@@ -34,7 +34,7 @@ def hits(model, random: np.random.Generator) -> tuple[float, float]:
 
 
 def test_an_untrained_network_is_at_chance_among_norm_matched_decoys():
-    env = make_vec_env("envs:AttnRL/Match-v0", 1, env_kwargs={"min_entities": 6, "max_entities": 6})
+    env = make_vec_env("AttnRL/Match-v0", 1, env_kwargs={"min_entities": 6, "max_entities": 6})
     random = np.random.default_rng(0)
     found = np.array([hits(make_agent(env, seed=seed, relations="off"), random) for seed in range(N_NETWORKS)])
     standard_error = found.std(0, ddof=1) / N_NETWORKS**0.5

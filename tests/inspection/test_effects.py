@@ -72,7 +72,7 @@ def test_measuring_changes_neither_weights_nor_random_streams(deep_model, seek_s
 
 
 def test_a_head_that_writes_nothing_is_free_to_drop(seek_scenes):
-    model = make_ppo("envs:AttnRL/Seek-v0", seed=5)
+    model = make_ppo("AttnRL/Seek-v0", seed=5)
     actor = Actor(model)
     with torch.no_grad():
         model.policy.action_net.weight.mul_(100)  # an untrained policy hardly reacts to anything
@@ -164,7 +164,7 @@ def test_trained_match_attends_to_what_matters(trained_match, match_scenes):
 
 def test_untrained_match_is_at_chance(match_scenes):
     """No entity is larger or brighter than another by construction, so a network that knows nothing finds nothing."""
-    model = make_ppo("envs:AttnRL/Match-v0", seed=11)
+    model = make_ppo("AttnRL/Match-v0", seed=11)
     record = record_attention(model, match_scenes.batch())
     chance = (1 / record.slot_present.sum(-1)).mean()
     spread = 3 * np.sqrt(chance * (1 - chance) / len(record.present))

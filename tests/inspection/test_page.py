@@ -22,7 +22,7 @@ from attn_rl.inspection.tensorboard.page.page import write_page
 from attn_rl.inspection.tensorboard.page.plugin import AttentionPlugin
 from benchmarks.campaign.damaged_records import HARMLESS, KINDS, in_a_process_of_its_own, trial
 
-SEEK = "envs:AttnRL/Seek-v0"
+SEEK = "AttnRL/Seek-v0"
 SLOW = {"300 kB that become 300 MB", "60,000 arrays"}
 """Kinds of damage that take seconds to make: in the campaign only."""
 RISKY = {"a FIFO", "a device", "20 GB, sparse", "4,000 names for one array", "10^9 empty texts", "10^9 empty rows"}

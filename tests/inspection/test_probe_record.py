@@ -88,7 +88,7 @@ def rewritten(path: Path, change: Callable[[dict, dict], None]) -> None:
 
 @pytest.mark.parametrize("readout", ["ego", "mean"])
 def test_an_older_record_that_names_its_reader_shows_the_same_map(readout, seek_scenes, tmp_path):
-    model = make_ppo("envs:AttnRL/Seek-v0", {"features_extractor_kwargs": {"readout": readout}})
+    model = make_ppo("AttnRL/Seek-v0", {"features_extractor_kwargs": {"readout": readout}})
     path = record_path(tmp_path, 35)
     record = record_attention(model, seek_scenes.batch())
     ProbeRecord(35, "", record, seek_scenes, measure(Actor(model), record), ("",) * 13, {}, []).save(path)

@@ -18,7 +18,7 @@ from attn_rl.inspection.record.scenes import PROBE_SEED
 from tests.inspection.conftest import TypedBandit, single_env
 
 contrib = pytest.importorskip("sb3_contrib")
-SEEK = "envs:AttnRL/Seek-v0"
+SEEK = "AttnRL/Seek-v0"
 LSTMS = {
     "as wide as the features": {"lstm_hidden_size": 32},
     "of another width": {"lstm_hidden_size": 17, "n_lstm_layers": 2},

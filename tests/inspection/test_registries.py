@@ -27,7 +27,7 @@ from tests.inspection.conftest import TypedBandit, make_ppo, single_env
 from tests.inspection.test_probe_record import rewritten
 from tests.inspection.test_viewer import in_node, needs_node
 
-SEEK = "envs:AttnRL/Seek-v0"
+SEEK = "AttnRL/Seek-v0"
 
 
 def sharpest_kl(actor, record):

@@ -16,7 +16,7 @@ from tests.inspection.conftest import single_env
 
 def test_the_same_scenes_every_time_without_touching_global_streams(seek_scenes):
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
-    again = probe_scenes(single_env("envs:AttnRL/Seek-v0"), 8, n_scenes=13, n_pictures=2)
+    again = probe_scenes(single_env("AttnRL/Seek-v0"), 8, n_scenes=13, n_pictures=2)
     assert torch.equal(before[0], torch.get_rng_state())
     assert np.array_equal(before[1], np.random.get_state()[1])
     assert before[2] == random.getstate()
@@ -42,7 +42,7 @@ def test_scenes_of_one_step_environments_are_first_states(match_scenes):
 
 
 def test_an_episode_is_every_state_that_was_acted_in():
-    env = single_env("envs:AttnRL/Seek-v0")
+    env = single_env("AttnRL/Seek-v0")
     seen = []
     episode = play_episode(lambda obs: seen.append(obs) or 1, env, 8, scene=4, seed=3, max_steps=7)
     assert len(episode) == len(seen) == 7

@@ -65,7 +65,7 @@ def test_an_effect_too_small_to_count_is_not_drawn_in_full_colour(seek_model, se
 @pytest.mark.parametrize("readout", ["mean", "max", "ego", "learned"])
 def test_the_page_shows_the_same_map_as_the_record(readout, seek_scenes, tmp_path):
     """A pooled readout reads the present rows alone: absent ones hold weights too, which nobody reads."""
-    model = make_ppo("envs:AttnRL/Seek-v0", {"features_extractor_kwargs": {"readout": readout, "n_layers": 2}})
+    model = make_ppo("AttnRL/Seek-v0", {"features_extractor_kwargs": {"readout": readout, "n_layers": 2}})
     with torch.no_grad():
         model.policy.features_extractor.network.encoder.blocks[-1].attention.w_q.weight.mul_(20)  # maps of character
     probe, record = saved(tmp_path, model, seek_scenes)

@@ -14,7 +14,7 @@ from attn_rl import EntityAttentionPolicy, explain, make_agent, make_vec_env
 from attn_rl.backends.kernels import build
 from attn_rl.sb3.ppo import EntityPPO
 
-SEEK = "envs:AttnRL/Seek-v0"
+SEEK = "AttnRL/Seek-v0"
 
 
 def made(algorithm: type[PPO] = EntityPPO, *, n_envs: int = 4, network: dict | None = None, **settings) -> PPO:

@@ -106,7 +106,7 @@ def test_early_stopping_skips_the_step_and_the_rest():
 
 
 def test_files_are_interchangeable_with_plain_ppo(tmp_path):
-    env = make_vec_env("envs:AttnRL/Match-v0", 4, seed=0)
+    env = make_vec_env("AttnRL/Match-v0", 4, seed=0)
     agent = EntityPPO(EntityAttentionPolicy, env, n_steps=8, batch_size=16, n_epochs=1, device="cpu", seed=0)
     agent.learn(64)
     agent.save(tmp_path / "ours.zip")
@@ -205,7 +205,7 @@ def test_the_lean_distribution_has_the_gradient_of_stable_baselines3s():
 
 def rollout_with_cuts(algorithm: type[PPO]) -> tuple[PPO, list[int]]:
     """After a rollout: the agent, and the sizes of all passes but those over all environments."""
-    env, passes = make_vec_env("envs:AttnRL/Seek-v0", 16, seed=3), []
+    env, passes = make_vec_env("AttnRL/Seek-v0", 16, seed=3), []
     agent = algorithm(EntityAttentionPolicy, env, n_steps=70, batch_size=1120, seed=5)
     agent.policy.features_extractor.register_forward_pre_hook(lambda _module, args: passes.append(len(args[0]["ego"])))
     _, callback = agent._setup_learn(1120)

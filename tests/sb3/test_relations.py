@@ -8,7 +8,7 @@ from stable_baselines3 import PPO
 
 from attn_rl import EntityAttentionExtractor, EntityAttentionPolicy, EntitySpec, make_vec_env
 
-BOXES = "envs:AttnRL/Boxes-v0"
+BOXES = "AttnRL/Boxes-v0"
 SPACE = spaces.Dict({"boxes": spaces.Box(0, 1, (5, 5), np.float32), "me": spaces.Box(0, 1, (3,), np.float32)})
 NAMES = {"boxes": ("lock_r", "lock_g", "content_r", "content_g", "size"), "me": ("key_r", "key_g", "size")}
 KINDS = {

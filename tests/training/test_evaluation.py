@@ -12,7 +12,7 @@ from attn_rl.training.evaluation import _TopEntity
 
 @pytest.mark.parametrize("readout", ["ego", "learned", "mean", "max"])
 def test_the_top_entity_is_the_records(readout):
-    env = make_vec_env("envs:AttnRL/Seek-v0", 31)
+    env = make_vec_env("AttnRL/Seek-v0", 31)
     agent = make_agent(env, seed=2, readout=readout, n_layers=2)
     obs = env.reset()
     watch = _TopEntity(agent)
@@ -44,7 +44,7 @@ class OwnExtractor(EntityExtractor):
 
 
 def test_a_network_that_does_not_say_what_it_reads_is_evaluated_but_not_recorded():
-    env = make_vec_env("envs:AttnRL/Seek-v0", 3)
+    env = make_vec_env("AttnRL/Seek-v0", 3)
     agent = PPO(EntityAttentionPolicy, env, policy_kwargs={"features_extractor_class": OwnExtractor}, n_steps=2)
     assert not _TopEntity(agent).active
     with pytest.raises(NotImplementedError, match=r"OwnNetwork does not say which rows it reads; define readout_rows"):

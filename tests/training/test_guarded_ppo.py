@@ -17,7 +17,7 @@ from attn_rl.training.guarded_ppo import keeping_what_is_refused
 from attn_rl.training.run.checkpoint import newest_checkpoint
 from attn_rl.vec_envs.guarded import GuardedVecEnv, GuardError
 
-SEEK = "envs:AttnRL/Seek-v0"
+SEEK = "AttnRL/Seek-v0"
 SMALL = {"n_steps": 11, "batch_size": 31, "n_epochs": 2}
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 

@@ -3,9 +3,9 @@
 import pytest
 
 from attn_rl import make_agent
+from attn_rl.envs import NAMES
 from attn_rl.training.presets import find_preset
 from attn_rl.training.ranges import check_products, check_value
-from envs import NAMES
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_products_are_bounded_too(values: dict, message: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_is_far_below(name: str):
-    preset = find_preset(f"envs:AttnRL/{name}-v0")
+    preset = find_preset(f"AttnRL/{name}-v0")
     for policy in ("attention", "deepsets", "flat"):
         check_products({**vars(preset.settings(policy)), "n_envs": 8 * preset.n_envs})
 
@@ -32,4 +32,4 @@ def test_every_preset_is_far_below(name: str):
 @pytest.mark.parametrize(("name", "value"), [("n_layers", 10**6), ("n_epochs", 10**9), ("d_model", 10**6)])
 def test_make_agent_refuses_before_it_builds(name: str, value: int):
     with pytest.raises(ValueError, match=f"{name}={value}, expected"):
-        make_agent("envs:AttnRL/Seek-v0", **{name: value})
+        make_agent("AttnRL/Seek-v0", **{name: value})

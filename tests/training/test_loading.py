@@ -10,7 +10,7 @@ from attn_rl.training.run.agent_state import capture, restore_weights
 
 
 def seek(capacity: int):
-    return make_vec_env("envs:AttnRL/Seek-v0", 5, seed=0, env_kwargs={"capacity": capacity})
+    return make_vec_env("AttnRL/Seek-v0", 5, seed=0, env_kwargs={"capacity": capacity})
 
 
 @pytest.mark.parametrize("policy", ["attention", "deepsets"])
@@ -59,7 +59,7 @@ def test_a_flat_policy_cannot_take_more_slots():
 
 
 def test_kinds_in_another_order_are_refused_though_every_shape_fits():
-    env = make_vec_env("envs:AttnRL/Seek-v0", 2, seed=0)
+    env = make_vec_env("AttnRL/Seek-v0", 2, seed=0)
     agent, other = make_agent(env, seed=0, n_steps=8), make_agent(env, seed=1, n_steps=8)
     agent.learn(16)
     checkpoint = capture(agent)

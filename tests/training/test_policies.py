@@ -41,7 +41,7 @@ class Narrow(EntityAttentionExtractor):
 def test_one_call_gives_an_extractor_a_name():
     register_policy("slim", Narrow, defaults={"d_model": 16})
     register_policy("slim", Narrow, defaults={"d_model": 12})
-    agent = make_agent(make_vec_env("envs:AttnRL/Seek-v0", 2), "slim", n_layers=2)
+    agent = make_agent(make_vec_env("AttnRL/Seek-v0", 2), "slim", n_layers=2)
     assert type(agent.policy.features_extractor) is Narrow
     assert agent.policy.features_extractor.network.d_model == 12
     assert agent.gamma == 0.95  # the environment's preset

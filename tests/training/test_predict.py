@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from attn_rl import load, make_agent, make_vec_env
 from tests.toys import Toy
 
-SEEK = "envs:AttnRL/Seek-v0"
+SEEK = "AttnRL/Seek-v0"
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-import envs
-from attn_rl import make_agent, make_vec_env
+from attn_rl import envs, make_agent, make_vec_env
 from attn_rl.adapters import find_spec
 from attn_rl.training.presets import Preset, Settings, find_preset, override, register_preset
 from attn_rl.training.run.resume import settings_of
@@ -61,7 +60,7 @@ CHANGES = {  # environment, variant -> steps, environments, settings of all poli
 @pytest.mark.parametrize(("name", "variant"), CHANGES)
 def test_the_presets_are_what_the_published_figures_were_made_with(name: str, variant: tuple[str, ...]):
     steps, n_envs, shared, policies, transfer = CHANGES[name, variant]
-    preset = find_preset(f"envs:AttnRL/{name}-v0", dict([variant]) if variant else {})
+    preset = find_preset(f"AttnRL/{name}-v0", dict([variant]) if variant else {})
     assert (preset.total_timesteps, preset.n_envs) == (steps, n_envs)
     counts = ("min_entities", "max_entities", "capacity")
     assert list(preset.transfer) == [dict.fromkeys(counts, n) if isinstance(n, int) else n for n in transfer]
@@ -84,7 +83,7 @@ def register(env_id: str, monkeypatch: pytest.MonkeyPatch, table: type[gym.Env])
     "env_id", ["Stranger/Match-v0", "Match-v0", "Stranger/Boxes-v0", "highway-v0", "AttnRL/Seek-v0"]
 )
 def test_a_strangers_environment_of_the_same_name_gets_neither_settings_nor_transfer(env_id, monkeypatch):
-    find_spec("envs:AttnRL/Seek-v0")
+    find_spec("AttnRL/Seek-v0")
     register(env_id, monkeypatch, Table)
     assert find_preset(env_id) == Preset()
     agent = make_agent(make_vec_env(env_id, 2), presence=0)
@@ -143,7 +142,7 @@ def test_make_agent_says_what_it_takes():
 
 
 def test_make_agent_takes_the_preset_of_its_environment_and_lets_settings_overrule_it():
-    env = make_vec_env("envs:AttnRL/Seek-v0", 3)
+    env = make_vec_env("AttnRL/Seek-v0", 3)
     agent = make_agent(env, d_model=16, n_heads=2)
     assert agent.gamma == 0.95
     assert agent.policy.features_extractor.network.d_model == 16
@@ -155,7 +154,7 @@ def test_make_agent_takes_the_preset_of_its_environment_and_lets_settings_overru
     [("auto", "items.colour"), ("declared", "items.colour"), ("features", "items.r"), ("off", None)],
 )
 def test_relations_use_what_is_declared_or_every_feature(mode, compared):
-    env = make_vec_env("envs:AttnRL/Match-v0", 3, env_kwargs={"rule": "odd"})
+    env = make_vec_env("AttnRL/Match-v0", 3, env_kwargs={"rule": "odd"})
     relations = make_agent(env, relations=mode, n_layers=3).policy.features_extractor.network.relations
     names = [] if relations is None else [strength.name for strength in relations.strengths() if strength.head == 0]
     assert names[:1] == ([] if compared is None else [f"{compared} = {compared}"])
@@ -163,11 +162,11 @@ def test_relations_use_what_is_declared_or_every_feature(mode, compared):
 
 def test_make_agent_refuses_an_unknown_policy():
     with pytest.raises(ValueError, match="policy='transformer' is unknown"):
-        make_agent(make_vec_env("envs:AttnRL/Seek-v0", 1), "transformer")
+        make_agent(make_vec_env("AttnRL/Seek-v0", 1), "transformer")
 
 
 def test_flat_sorts_by_a_feature_or_says_which_there_are():
-    env = make_vec_env("envs:AttnRL/Seek-v0", 3)
+    env = make_vec_env("AttnRL/Seek-v0", 3)
     network = make_agent(env, "flat", sort_by="distance").policy.features_extractor.network
     assert network.sort_by == {"items": 2}
     with pytest.raises(ValueError, match=r"sort_by='speed': no entity type has this feature; .*'distance'"):
@@ -207,7 +206,7 @@ def test_a_presence_column_may_have_any_name(table: type[Table], presence: str |
 
 def test_a_wrong_name_of_relations_is_refused_in_the_words_of_the_setting():
     with pytest.raises(ValueError, match="relations='declare' is unknown; did you mean 'declared'"):
-        make_agent(make_vec_env("envs:AttnRL/Match-v0", 2), relations="declare")
+        make_agent(make_vec_env("AttnRL/Match-v0", 2), relations="declare")
 
 
 @pytest.mark.parametrize(("old", "new"), [("on", "auto"), ("learned", "features"), ("off", "off")])

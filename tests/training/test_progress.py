@@ -31,7 +31,7 @@ def test_a_line_holds_whole_fields_and_leaves_the_last_column_free(width: int, l
 
 
 def lines_of(console: Console | None) -> None:
-    env = make_vec_env("envs:AttnRL/Match-v0", 4, seed=0)
+    env = make_vec_env("AttnRL/Match-v0", 4, seed=0)
     progress = ProgressCallback(console)
     agent = make_agent(env, seed=0, n_steps=8, batch_size=32, n_epochs=1, d_model=8, n_heads=2)
     agent.learn(32 * 20, callback=progress)

@@ -13,7 +13,7 @@ from attn_rl.training.loading import DoesNotFit
 from tests.toys import Toy
 
 SMALL = {"seed": 0, "n_steps": 8, "batch_size": 16, "n_epochs": 1}
-SEEK, TRIAGE, FORAGE = (f"envs:AttnRL/{name}-v0" for name in ("Seek", "Triage", "Forage"))
+SEEK, TRIAGE, FORAGE = (f"AttnRL/{name}-v0" for name in ("Seek", "Triage", "Forage"))
 
 
 def saved(tmp_path, env_id, policy="attention", **settings):

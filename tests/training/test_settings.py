@@ -18,7 +18,7 @@ SMALL = {"n_steps": 8, "batch_size": 16, "n_epochs": 1, "d_model": 8, "n_heads":
 
 
 def small(**settings: Any):
-    return make_agent(make_vec_env("envs:AttnRL/Match-v0", 4, seed=0), seed=0, **{**SMALL, **settings})
+    return make_agent(make_vec_env("AttnRL/Match-v0", 4, seed=0), seed=0, **{**SMALL, **settings})
 
 
 @pytest.mark.parametrize("net_arch", [[8], (8, 4), [], {"pi": [8], "vf": [4, 4]}, {"vf": [4]}])
@@ -99,7 +99,7 @@ def test_anything_else_is_refused_by_name_with_what_was_expected(settings: dict[
 @pytest.mark.parametrize("seed", [-1, 10**400, "a", 1.5])
 def test_a_seed_that_no_generator_takes_is_refused_by_name(seed: Any):
     with pytest.raises(ValueError, match=r"seed=.*, expected a whole number from 0 to 4,294,967,295"):
-        make_agent("envs:AttnRL/Seek-v0", seed=seed)
+        make_agent("AttnRL/Seek-v0", seed=seed)
 
 
 def test_infinity_switches_clipping_off():

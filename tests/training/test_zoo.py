@@ -32,7 +32,7 @@ def agent_of(entry: dict, env_id: str) -> PPO:
     ("name", "env_kwargs"), [("Seek", {}), ("Boxes", {}), ("Forage", {}), ("Match", {"rule": "odd"})]
 )
 def test_ppo_built_from_the_file_is_the_agent_of_make_agent(name: str, env_kwargs: dict):
-    env_id = f"envs:AttnRL/{name}-v0"
+    env_id = f"AttnRL/{name}-v0"
     entries = yaml.safe_load(zoo_yaml([env_id], env_kwargs))
     entry = entries[f"AttnRL/{name}-v0"]
     preset = find_preset(env_id, env_kwargs)

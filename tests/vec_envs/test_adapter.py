@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from attn_rl import EntityAttentionPolicy
 from attn_rl.vec_envs.adapter import VectorEnvAdapter, make_vec_env
 
-SEEK, MATCH = "envs:AttnRL/Seek-v0", "envs:AttnRL/Match-v0"
+SEEK, MATCH = "AttnRL/Seek-v0", "AttnRL/Match-v0"
 
 
 class Countdown(gym.Env):

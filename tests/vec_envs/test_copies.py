@@ -20,7 +20,7 @@ from attn_rl.wrappers import BoxToEntities, SequenceToEntities
 from tests.toys import Toy
 from tests.wrappers.scripted import Scripted
 
-SEEK = "envs:AttnRL/Seek-v0"
+SEEK = "AttnRL/Seek-v0"
 POINT = spaces.Box(-1, 1, (2,), np.float32)
 
 

@@ -61,7 +61,7 @@ def play(env, steps: int, rng) -> list:
 
 
 @pytest.mark.parametrize("steps", [0, 3, 7, 16])  # before the first step, in the first episode, at a reset, later
-@pytest.mark.parametrize("env_id", ["TestWander-v0", "envs:AttnRL/Seek-v0"])
+@pytest.mark.parametrize("env_id", ["TestWander-v0", "AttnRL/Seek-v0"])
 def test_a_fresh_environment_goes_on_exactly(env_id: str, steps: int):
     env = make_vec_env(env_id, 3, seed=5, vec_env_cls=DummyVecEnv)
     env.reset()

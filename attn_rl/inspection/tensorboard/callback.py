@@ -193,5 +193,5 @@ def _single(env: Any) -> gym.Env:
     got = f"vector environment ({name})" if many else f"class ({env.__name__})" if isinstance(env, type) else name
     raise TypeError(
         f"probe_env is a {got}; expected a single environment that nobody else steps: its id "
-        '("envs:AttnRL/Seek-v0"), or attn_rl.adapters.make_env(id, render_mode="rgb_array")'
+        '("AttnRL/Seek-v0"), or attn_rl.adapters.make_env(id, render_mode="rgb_array")'
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from attn_rl.adapters import plain_id
 from attn_rl.regular_files import read_regular, refuse_irregular
 from attn_rl.training.run.agent_state import needed_bytes, restore
 from attn_rl.training.run.checkpoint import Checkpoint, list_checkpoints, newest_checkpoint, parse_json
@@ -65,7 +66,7 @@ def read_args(folder: Path) -> dict[str, Any]:
         if not isinstance(args, dict):
             raise WrongForm(f"it is a {type(args).__name__}; expected an object")
         refuse_wrong_config(args)
-        return args | {"settings": settings_of(args)}
+        return args | {"env": plain_id(args["env"]), "settings": settings_of(args)}
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not hold the arguments of a run: {error}") from error
 

@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from attn_rl.adapters.families import FAMILIES, family_of, find_spec
+from attn_rl.adapters.families import FAMILIES, family_of, find_spec, plain_id
 
-TRUSTED_MODULES = ("envs", *FAMILIES)
+TRUSTED_MODULES = ("attn_rl", *FAMILIES)
 """Modules that an environment id in a file may import; others must have been imported by the user."""
 
 MAX_NUMBER = 4096
@@ -80,7 +80,7 @@ def refuse_foreign_module(env_id: str) -> None:
     Raises:
         ValueError: with what to do.
     """
-    module = env_id.rpartition(":")[0]
+    module = plain_id(env_id).rpartition(":")[0]
     if module and module not in TRUSTED_MODULES and module not in sys.modules:
         raise ValueError(
             f"the file names the environment {env_id!r}: making it imports {module!r}, which runs that module's code. "

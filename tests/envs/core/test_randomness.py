@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from envs.core.randomness import EpisodeStreams, RandomStream, key_of_seed
+from attn_rl.envs.core.randomness import EpisodeStreams, RandomStream, key_of_seed
 
 
 def stream(n: int, seed: int = 0) -> RandomStream:

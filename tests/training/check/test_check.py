@@ -14,9 +14,9 @@ from gymnasium.wrappers import NormalizeObservation, TransformObservation
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import check, cli
+from attn_rl.envs import NAMES
 from attn_rl.training.check.report import CheckReport, Finding
 from attn_rl.training.check.speed import advise
-from envs import NAMES
 from tests.training.check import environments as broken
 from tests.training.check.environments import Healthy, Masked, MaskedInParts, NanWhereAbsent
 
@@ -83,7 +83,7 @@ def test_what_is_broken_is_found_by_name(environment):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_our_environments_are_silent(name: str):
-    assert check(f"envs:AttnRL/{name}-v0", steps=400).findings == ()
+    assert check(f"AttnRL/{name}-v0", steps=400).findings == ()
 
 
 def test_an_environment_is_checked_as_it_is_and_stays_open():
@@ -96,7 +96,7 @@ def test_an_environment_is_checked_as_it_is_and_stays_open():
 
 
 def test_arguments_reach_the_environment():
-    found = check("envs:AttnRL/Seek-v0", {"max_entities": 11, "capacity": 13}, steps=50)
+    found = check("AttnRL/Seek-v0", {"max_entities": 11, "capacity": 13}, steps=50)
     assert found.schema["items"].startswith(
         "13 slots of 6 features: dx, dy, distance, r, g, b; presence: items_present"
     )
@@ -107,10 +107,10 @@ def test_arguments_reach_the_environment():
     ("given", "error", "message"),
     [
         (DummyVecEnv([Healthy]), TypeError, "a vector environment.*pass one of the environments in it"),
-        (gym.make_vec("envs:AttnRL/Seek-v0", 2), TypeError, "a vector environment"),
+        (gym.make_vec("AttnRL/Seek-v0", 2), TypeError, "a vector environment"),
         (lambda: 3, TypeError, "env returned a int; expected a gymnasium.Env"),
         (3, TypeError, "env is a int; expected a gymnasium.Env"),
-        ("envs:AttnRL/Sek-v0", ValueError, "did you mean envs:AttnRL/Seek-v0"),
+        ("AttnRL/Sek-v0", ValueError, "did you mean AttnRL/Seek-v0"),
     ],
 )
 def test_what_is_no_environment_is_refused(given, error, message):
@@ -239,11 +239,11 @@ def test_an_environment_of_a_known_family_is_told_of_its_wrapper():
 
 
 def test_the_schema_names_types_kinds_masks_and_what_a_pointer_could_choose():
-    schema = check("envs:AttnRL/Route-v0", steps=100).schema
+    schema = check("AttnRL/Route-v0", steps=100).schema
     assert "cities" in "".join(schema)
     assert schema["mask"] == "action_mask"
     assert "if choice i means slot i of cities, train with pointer='cities'" in schema["actions"]
-    assert "position, by position: " in check("envs:AttnRL/Seek-v0", steps=50).schema["kinds"]
+    assert "position, by position: " in check("AttnRL/Seek-v0", steps=50).schema["kinds"]
 
 
 def test_a_sequence_of_seeds_that_changes_nothing_is_noted():
@@ -286,7 +286,7 @@ def test_notes_never_fail_and_warnings_only_where_asked():
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["envs:AttnRL/Seek-v0", "--env-kwargs", "capacity", "9"], None, "It fits: no findings."),
+        (["AttnRL/Seek-v0", "--env-kwargs", "capacity", "9"], None, "It fits: no findings."),
         (["CartPole-v1"], 1, "ERROR        entities: the observation is one vector of 4 numbers."),
         (["Test/NeverEnds-v0"], None, "It fits: 1 warning."),
         (["Test/NeverEnds-v0", "--strict"], 1, "It fits: 1 warning."),
@@ -307,7 +307,7 @@ def test_the_command_ends_with_a_code_for_continuous_integration(arguments, code
 
 
 def test_the_command_refuses_in_one_line(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["attn-rl", "check", "envs:AttnRL/Seek-v0", "--steps", "0"])
+    monkeypatch.setattr(sys, "argv", ["attn-rl", "check", "AttnRL/Seek-v0", "--steps", "0"])
     with pytest.raises(SystemExit, match="error: steps=0, expected a whole number from 1 to 1,000,000"):
         cli.main()
 

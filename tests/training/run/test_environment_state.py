@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from attn_rl.envs.seek import SeekVectorEnv
 from stable_baselines3.common.logger import Logger
 
 import tests.vec_envs.test_replayable  # noqa: F401 - registers TestWander-v0
@@ -15,7 +16,6 @@ from attn_rl.training.run.checkpoint import Checkpoint
 from attn_rl.training.run.environment_state import environment_state
 from attn_rl.training.run.optimizer_state import DoesNotFit
 from attn_rl.vec_envs.adapter import VectorEnvAdapter
-from envs.seek import SeekVectorEnv
 
 Spoil = Callable[[Checkpoint], object]
 CODE = {"config": {"other_vehicles_type": "runs.stranger.evil.Vehicle"}}
@@ -85,7 +85,7 @@ COPIES: dict[str, tuple[Spoil, str]] = {
 }
 
 
-SEEK, WANDER = "envs:AttnRL/Seek-v0", "TestWander-v0"
+SEEK, WANDER = "AttnRL/Seek-v0", "TestWander-v0"
 CASES = [
     *((SEEK, kind, *case) for kind, case in (EITHER | NATIVE).items()),
     *((WANDER, kind, *case) for kind, case in (EITHER | COPIES).items()),

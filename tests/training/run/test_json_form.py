@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import pytest
 
+from attn_rl.envs import NAMES
 from attn_rl.training.presets import FAMILY_PRESETS, Preset, Settings, find_preset, read_preset
 from attn_rl.training.run.json_form import WrongForm, fields_from_json, from_json
-from envs import NAMES
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_long_value_is_shortened():
     assert len(str(refusal.value)) < 200
 
 
-OURS = [find_preset(f"envs:AttnRL/{name}-v0") for name in NAMES]
+OURS = [find_preset(f"AttnRL/{name}-v0") for name in NAMES]
 PRESETS = OURS + [read_preset(data, name) for (_, name), data in FAMILY_PRESETS.items()]
 
 

@@ -17,7 +17,7 @@ Spoil = Callable[[Checkpoint], object]
 
 @pytest.fixture
 def agent() -> EntityPPO:
-    agent = make_agent(make_vec_env("envs:AttnRL/Seek-v0", 2, seed=0), seed=0, n_steps=8, batch_size=16)
+    agent = make_agent(make_vec_env("AttnRL/Seek-v0", 2, seed=0), seed=0, n_steps=8, batch_size=16)
     agent.learn(16)
     return agent
 

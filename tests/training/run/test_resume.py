@@ -247,7 +247,7 @@ def test_resuming_nothing_says_so(tmp_path: Path):
 
 
 def test_a_killed_run_and_a_single_checkpoint_can_be_loaded(uninterrupted: Path, tmp_path: Path):
-    obs = make_vec_env("envs:AttnRL/Seek-v0", 5, seed=1).reset()
+    obs = make_vec_env("AttnRL/Seek-v0", 5, seed=1).reset()
     whole = load(uninterrupted).predict(obs, deterministic=True)[0]
     assert np.array_equal(load(list_checkpoints(uninterrupted)[0]).predict(obs, deterministic=True)[0], whole)
     zipped = load(uninterrupted / "model.zip", trust=True)

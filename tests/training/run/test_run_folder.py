@@ -243,7 +243,7 @@ def test_a_disk_that_is_full_from_the_start_is_not_said_to_hold_checkpoints(tmp_
 
 def test_runs_that_begin_in_the_same_second_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(time, "strftime", lambda *args: "20200101-000000")
-    names = [create_run_folder(tmp_path, "envs:AttnRL/Seek-v0", "flat", 3).name for _ in range(3)]
+    names = [create_run_folder(tmp_path, "AttnRL/Seek-v0", "flat", 3).name for _ in range(3)]
     first = "Seek-v0__flat__3__20200101-000000"
     assert names == [first, f"{first}-2", f"{first}-3"]
     create_run_folder(tmp_path, "x", "flat", 3, "mine")

@@ -1,5 +1,6 @@
 """Arguments of environments out of a file: data of known forms for known names, or refused."""
 
+import sys
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -8,7 +9,7 @@ import pytest
 from attn_rl.training.run.stored_environment import MAX_NUMBER, refuse_foreign_module, refuse_stored_arguments
 from tests.toys import Toy
 
-SEEK, MATCH, FORAGE = (f"envs:AttnRL/{name}-v0" for name in ("Seek", "Match", "Forage"))
+SEEK, MATCH, FORAGE = (f"AttnRL/{name}-v0" for name in ("Seek", "Match", "Forage"))
 HIGHWAY, INTERSECTION = "highway_env:highway-fast-v0", "highway_env:intersection-v2"
 FETCH = "minigrid:MiniGrid-Fetch-5x5-N2-v0"
 EVIL = "runs.stranger.evil.Vehicle"
@@ -101,9 +102,12 @@ def test_a_file_starts_no_thousands_of_processes():
         refuse_stored_arguments(HIGHWAY, {}, 5000)
 
 
-@pytest.mark.parametrize("module", ["their_module", "envs.their_module", "envs.seek.x", "envs:other", "minigrid.evil"])
-def test_only_modules_of_ours_or_of_the_users_are_imported(module: str):
+@pytest.mark.parametrize(
+    "module", ["their_module", "envs", "envs.seek.x", "envs:other", "attn_rl.other", "attn_rl:other", "minigrid.evil"]
+)
+def test_only_modules_of_ours_or_of_the_users_are_imported(module: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "envs", raising=False)  # it may be a user's own, and then it is not ours to import
     with pytest.raises(ValueError, match="which runs that module's code"):
         refuse_foreign_module(f"{module}:Evil-v0")
-    for trusted in (SEEK, HIGHWAY, FETCH, OWN, f"{__name__}:{OWN}"):
+    for trusted in (SEEK, f"envs:{SEEK}", f"attn_rl:{SEEK}", HIGHWAY, FETCH, OWN, f"{__name__}:{OWN}"):
         refuse_foreign_module(trusted)
