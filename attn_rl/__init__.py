@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from attn_rl.training.agent import make_agent
     from attn_rl.training.check.check import check
     from attn_rl.training.loading import load
+    from attn_rl.training.train import train
     from attn_rl.vec_envs.adapter import make_vec_env
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ _HOMES = {
     "make_agent": "attn_rl.training.agent",
     "make_vec_env": "attn_rl.vec_envs.adapter",
     "record_attention": "attn_rl.inspection.record.recorder",
+    "train": "attn_rl.training.train",
     "using": "attn_rl.backends.choose",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "make_agent",
     "make_vec_env",
     "record_attention",
+    "train",
     "using",
 ]
 

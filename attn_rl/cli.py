@@ -1,8 +1,7 @@
-"""attn-rl: what to do before and after a run is trained. ``train.py`` is the script that trains one."""
+"""attn-rl: train an agent, and what to do before and after. ``train.py`` is ``attn-rl train`` as a script."""
 
 from __future__ import annotations
 
-import ast
 import json
 import sys
 from collections.abc import Callable
@@ -14,6 +13,11 @@ import tyro
 from tyro.conf import Positional
 
 from attn_rl.console import one_line_errors
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent, evaluate it, and show where it looks; attn-rl train --help has its options."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class Check:
 
 
 Command = (
-    Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Record, tyro.conf.subcommand("record")]
     | Annotated[Check, tyro.conf.subcommand("check")]
@@ -104,9 +109,33 @@ def main() -> None:
         Check: check,
         Presets: presets,
     }
+    if sys.argv[1:2] == ["train"]:  # the defaults of its options depend on the environment
+        train(sys.argv[2:])
+        return
     with one_line_errors():
         command: Any = tyro.cli(Command, prog="attn-rl", description=__doc__)
         actions[type(command)](command)
+
+
+TRAINING = """Train an agent that attends over entities, evaluate it, and show where it looks.
+
+attn-rl train                                            # attention on Seek, about half a minute
+
+attn-rl train --env my_module:My-v0                      # my_module.py may lie in this folder
+
+attn-rl train --env AttnRL/Dodge-v0 --seeds 0-4 --jobs 2 # five runs, and a table over them
+
+attn-rl train --resume runs/NAME                         # killed or interrupted: go on as if nothing had happened
+
+tensorboard --logdir runs                                # and look at it
+"""
+
+
+def train(argv: list[str]) -> None:
+    """Train; its errors are one line each."""
+    with one_line_errors():  # Ctrl-C while torch is imported
+        from attn_rl.training.train import main
+    main(argv, "attn-rl train", TRAINING)
 
 
 def inspect(command: Inspect) -> None:
@@ -154,8 +183,11 @@ def record(command: Record) -> None:
 
 def check(command: Check) -> None:
     """Print the report."""
+    from attn_rl.adapters.beside import look_beside
+    from attn_rl.training.arguments import literal
     from attn_rl.training.check.check import check
 
+    look_beside(command.env)
     env_kwargs = {name: literal(value) for name, value in command.env_kwargs.items()}
     presence = None if command.presence is None else literal(command.presence)
     report = check(command.env, env_kwargs, presence=presence, steps=command.steps)
@@ -168,22 +200,17 @@ def presets(command: Presets) -> None:
     """Print YAML."""
     import gymnasium as gym
 
+    from attn_rl.adapters.beside import look_beside
+    from attn_rl.training.arguments import literal
     from attn_rl.training.environment_check import check_environment
     from attn_rl.training.zoo import zoo_yaml
 
     ids = command.envs or tuple(name for name in gym.registry if name.startswith("AttnRL/"))
+    look_beside(*ids)
     env_kwargs = {name: literal(value) for name, value in command.env_kwargs.items()}
     for env_id in ids:
         check_environment(env_id, env_kwargs)
     print(zoo_yaml(ids, env_kwargs), end="")
-
-
-def literal(text: str) -> Any:
-    """Read a number, a bool or None where the text is one: "8" -> 8, "odd" -> "odd"."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # {[1]: 2}; nested too deep
-        return text
 
 
 def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
@@ -193,12 +220,15 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
         ValueError: no run folder, another environment, or one whose module nobody asked for.
     """
     from attn_rl.adapters import plain_id
+    from attn_rl.adapters.beside import look_beside
+    from attn_rl.training.arguments import literal
     from attn_rl.training.environment_check import check_environment
     from attn_rl.training.policies import import_policy
     from attn_rl.training.run.resume import read_args
     from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 
     args = read_args(command.run)
+    look_beside(command.env, command.policy)
     if command.policy is not None and import_policy(command.policy) != args["policy"]:
         raise ValueError(f"--policy {command.policy}: the run's is {args['policy']}")
     if command.env is not None and plain_id(command.env) != args["env"]:

@@ -1,4 +1,4 @@
-"""Statistics over few seeds: interquartile means, stratified bootstrap, probability of improvement, profiles.
+"""Statistics over few seeds, beside :mod:`attn_rl.training.intervals`: probability of improvement, profiles, bands.
 
 Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice". Scores come as one array
 of seeds for each environment (a stratum): a bootstrap draw resamples the seeds of each environment by themselves, so
@@ -7,40 +7,13 @@ that no draw lacks an environment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-N_BOOTSTRAP = 5000
-LEVEL = 95
+from attn_rl.training.intervals import Strata, interquartile_mean, interval, percentiles, resampled
 
-Strata = Sequence[np.ndarray]
-
-
-def interquartile_mean(scores: np.ndarray) -> np.ndarray:
-    """Mean of the middle half along the last axis; a quarter is cut from either end: (..., R) -> (...)."""
-    ordered = np.sort(scores, axis=-1)
-    cut = int(0.25 * ordered.shape[-1])
-    return ordered[..., cut : ordered.shape[-1] - cut].mean(-1)
-
-
-def resampled(strata: Strata, random: np.random.Generator, draws: int = N_BOOTSTRAP) -> list[np.ndarray]:
-    """Bootstrap draws of every stratum: (R_s,) each -> (draws, R_s) each."""
-    return [stratum[random.integers(len(stratum), size=(draws, len(stratum)))] for stratum in strata]
-
-
-def percentiles(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper end of the 95% interval along the first axis: (draws, ...) -> (...), (...)."""
-    tail = (100 - LEVEL) / 2
-    low, high = np.percentile(draws, [tail, 100 - tail], axis=0)
-    return low, high
-
-
-def interval(strata: Strata, seed: int = 0) -> tuple[float, float]:
-    """95% interval of the interquartile mean over the seeds of all environments."""
-    draws = np.concatenate(resampled(strata, np.random.default_rng(seed)), axis=-1)
-    low, high = percentiles(interquartile_mean(draws))
-    return float(low), float(high)
+__all__ = ["interquartile_mean", "interval", "percentiles", "resampled"]
 
 
 def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:

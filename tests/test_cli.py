@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import train
 from attn_rl import cli
+from attn_rl.training import train
 
 MODULE = """
 import gymnasium as gym
@@ -28,7 +28,7 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "their_module.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     short = ["--total-timesteps", "32", "--n-envs", "4", "--n-steps", "8", "--eval-episodes", "0"]
-    folder = train.train(train.parse(["--env", ID, "--runs-dir", str(tmp_path / "runs"), *short]))
+    folder = train.run(train.parse(["--env", ID, "--runs-dir", str(tmp_path / "runs"), *short]))
     monkeypatch.delitem(sys.modules, "their_module")
     return folder
 

@@ -11,9 +11,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import train
 from attn_rl import cli
 from attn_rl.console import Output, explain_error, one_line_errors
+from attn_rl.training import train
 from tests.toys import Toy
 
 SHORT = ["--total-timesteps", "64", "--n-envs", "4", "--n-steps", "8", "--eval-episodes", "0"]

@@ -10,18 +10,19 @@ import pytest
 from stable_baselines3 import PPO
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train
 from attn_rl import load, make_vec_env
+from attn_rl.training import train
 from attn_rl.training.evaluation import Row, evaluate
 from attn_rl.training.report import print_table
 
+ROOT = Path(__file__).resolve().parent.parent
 SHORT = ["--total-timesteps", "4000", "--n-envs", "16", "--eval-episodes", "100"]
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    return train.train(train.parse(["--env", "AttnRL/Match-v0", "--runs-dir", str(runs), *SHORT]))
+    return train.run(train.parse(["--env", "AttnRL/Match-v0", "--runs-dir", str(runs), *SHORT]))
 
 
 def test_a_run_leaves_its_files_one_level_below_the_runs_folder(run_folder: Path):
@@ -80,12 +81,12 @@ def test_training_can_start_from_a_run_with_fewer_slots(run_folder: Path, tmp_pa
     more = ["--env-kwargs", "max_entities", "12", "capacity", "20", "--load", str(run_folder)]
     args = train.parse(["--env", "AttnRL/Match-v0", "--runs-dir", str(tmp_path), *SHORT, *more])
     assert args.env_kwargs == {"max_entities": 12, "capacity": 20}
-    assert (train.train(args) / "model.zip").is_file()
+    assert (train.run(args) / "model.zip").is_file()
 
 
 def test_a_flat_policy_writes_null_where_it_cannot_take_more_entities(tmp_path: Path):
     argv = ["--env", "AttnRL/Match-v0", "--policy", "flat", "--runs-dir", str(tmp_path), *SHORT]
-    folder = train.train(train.parse(argv))
+    folder = train.run(train.parse(argv))
     rows = json.loads((folder / "evaluation.json").read_text())["results"]
     assert rows[0]["success_rate"] is not None
     assert rows[0]["top1_relevant"] is None
@@ -94,7 +95,7 @@ def test_a_flat_policy_writes_null_where_it_cannot_take_more_entities(tmp_path: 
 
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(tmp_path: Path):
     command = [sys.executable, "train.py", "--n-heads", "5", "--runs-dir", str(tmp_path), *SHORT]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(train.__file__).parent, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: d_model=32 is not divisible by n_heads=5; try d_model=30 or 35")
     assert not list(tmp_path.iterdir())

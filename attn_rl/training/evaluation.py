@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from torch import Tensor
 
 from attn_rl.adapters import family_of, find_spec
@@ -52,6 +52,7 @@ def evaluate(
     episodes: int = 1000,
     n_envs: int | None = None,
     seed: int = EVALUATION_SEED,
+    processes: bool = False,
 ) -> Row:
     """Play the deterministic policy on held-out seeds.
 
@@ -64,6 +65,7 @@ def evaluate(
         episodes: how many to play, rounded up to a multiple of ``n_envs``.
         n_envs: sub-environments side by side; None: 100, or 8 where each is a process of its own.
         seed: of the first sub-environment; the others follow.
+        processes: give each a process of its own, as slow families get anyway.
 
     Raises:
         DoesNotFit: the policy cannot take the environment's observations.
@@ -72,8 +74,9 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"episodes={episodes}, expected at least 1")
     family = family_of(find_spec(env_id))
-    n_envs = n_envs or (8 if family is not None and family.slow else 100)
-    env = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=dict(env_kwargs or {}))
+    n_envs = n_envs or (8 if processes or (family is not None and family.slow) else 100)
+    in_processes = SubprocVecEnv if processes else None
+    env = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=dict(env_kwargs or {}), vec_env_cls=in_processes)
     try:
         row = Row(_attribute(env, "min_entities"), _attribute(env, "max_entities"))
         agent = adapt(model, env)

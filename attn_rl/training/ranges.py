@@ -69,6 +69,7 @@ RANGES = {
     "total_timesteps": Range(1, 10**12, whole=True),
     "seed": Range(0, 2**32 - 1, whole=True),
     "n_envs": Range(1, 1 << 16, whole=True),
+    "jobs": Range(1, 256, whole=True),
     "threads": Range(1, 1024, whole=True),
     "save_every": Range(1, whole=True),
     "keep": Range(1, whole=True),

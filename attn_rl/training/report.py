@@ -23,7 +23,8 @@ def report(agent: BaseAlgorithm, config: Mapping[str, Any], folder: Path, second
 
     Args:
         agent: trained.
-        config: ``env``, ``env_kwargs``, ``policy``, ``seed``, ``eval_episodes`` (per row; 0 skips the table).
+        config: ``env``, ``env_kwargs``, ``policy``, ``seed``, ``eval_episodes`` (per row; 0 skips the table), and
+            ``processes`` where each environment gets one.
         folder: the run folder.
         seconds: of training.
     """
@@ -50,7 +51,8 @@ def report(agent: BaseAlgorithm, config: Mapping[str, Any], folder: Path, second
 def evaluate_or_null(agent: BaseAlgorithm, config: Mapping[str, Any], env_kwargs: Mapping[str, Any]) -> Row:
     """One row of the table; an empty one where the policy cannot take so many entities (a flat one cannot)."""
     try:
-        return evaluate(agent, config["env"], env_kwargs, episodes=config["eval_episodes"])
+        processes = config.get("processes", False)
+        return evaluate(agent, config["env"], env_kwargs, episodes=config["eval_episodes"], processes=processes)
     except DoesNotFit:
         return Row(env_kwargs.get("min_entities"), env_kwargs.get("max_entities"))
 
@@ -62,11 +64,16 @@ def print_table(rows: list[Row], config: Mapping[str, Any]) -> None:
     for heading in ("entities", "success", "mean return", "looks at the right one"):
         table.add_column(heading, justify="right")
     for i, row in enumerate(rows):
-        counts = f"{row.min_entities}-{row.max_entities}" if row.min_entities != row.max_entities else row.max_entities
-        kind = "trained" if i == 0 else "zero-shot"
-        name = kind if counts is None else f"{counts} ({kind})"
+        name = name_row(row.min_entities, row.max_entities, i)
         table.add_row(name, *map(show, (row.success_rate, row.mean_return, row.top1_relevant)))
     Console().print(table)
+
+
+def name_row(least: int | None, most: int | None, index: int) -> str:
+    """The first column: how many entities, and whether that was trained (the first row)."""
+    kind = "trained" if index == 0 else "zero-shot"
+    counts = f"{least}-{most}" if least != most else most
+    return kind if counts is None else f"{counts} ({kind})"
 
 
 def print_where_to_look(folder: Path) -> None:

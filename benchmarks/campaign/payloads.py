@@ -20,8 +20,8 @@ import cloudpickle
 import torch
 from stable_baselines3.common.logger import Logger
 
-import train
 from attn_rl import load, make_agent, make_vec_env
+from attn_rl.training import train
 from attn_rl.training.run import checkpoint as layout
 from attn_rl.training.run.checkpoint import list_checkpoints
 from attn_rl.training.run.save_callback import SaveCallback
@@ -182,7 +182,7 @@ def refused(path: Path, words: str) -> str | None:
     """Load, and resume where it is a run folder; None = both were refused in the right words."""
     attempts = [lambda: load(path)]
     if path.is_dir():
-        attempts.append(lambda: train.train(train.parse(["--resume", str(path)])))
+        attempts.append(lambda: train.run(train.parse(["--resume", str(path)])))
     for attempt in attempts:
         try:
             attempt()

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import train
 from attn_rl import AttentionCallback, cli, load
+from attn_rl.training import train
 from attn_rl.training.run.checkpoint import FOLDER
 from benchmarks.campaign import Outcome
 from benchmarks.campaign.payloads import MARKER, change_state, forge_config, sb3_zip
@@ -168,7 +168,7 @@ KINDS: dict[str, tuple[Prepare, str]] = {
 def honest_run(folder: Path) -> Path:
     """A whole run of two rollouts."""
     with short_records(), contextlib.redirect_stdout(io.StringIO()):
-        return train.train(train.parse(["--runs-dir", str(folder), "--run-name", "honest", *SMALL]))
+        return train.run(train.parse(["--runs-dir", str(folder), "--run-name", "honest", *SMALL]))
 
 
 @contextlib.contextmanager
@@ -185,7 +185,7 @@ def short_records() -> Iterator[None]:
 def attempts(run: Path) -> dict[str, Callable[[], object]]:
     """Every way in which a run folder is read."""
     return {
-        "resume": lambda: train.train(train.parse(["--resume", str(run), "--total-timesteps", "72"])),
+        "resume": lambda: train.run(train.parse(["--resume", str(run), "--total-timesteps", "72"])),
         "load": lambda: load(run),
         "evaluate": lambda: cli.evaluate(cli.Evaluate(run, episodes=1)),
         "record": lambda: cli.record(cli.Record(run, out=run.parent / "new.npz", n_scenes=2)),

@@ -293,7 +293,7 @@ def test_the_tab_in_tensorboard(browser, logdir: Path, tmp_path: Path):
 def test_the_tab_over_a_foreign_log_directory_says_what_to_do(browser, tmp_path: Path):
     browser.get(f"{launch(tmp_path)}data/plugin_entry.html?name=attention")
     wait(browser, lambda b: "No attention recorded here" in b.page_source)
-    assert "python train.py" in browser.page_source
+    assert "attn-rl train" in browser.page_source
 
 
 @pytest.mark.browser

@@ -10,9 +10,9 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
-import train
 from attn_rl import make_agent, make_vec_env
 from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.training import train
 from attn_rl.training.guarded_ppo import keeping_what_is_refused
 from attn_rl.training.run.checkpoint import newest_checkpoint
 from attn_rl.vec_envs.guarded import GuardedVecEnv, GuardError
@@ -200,7 +200,7 @@ def test_a_fault_in_train_py_keeps_the_checkpoint_and_the_batch(tmp_path: Path, 
     argv = ["--runs-dir", str(tmp_path), "--run-name", "bad", "--n-envs", "7", "--n-steps", "11", "--save-every", "1"]
     monkeypatch.setattr(train, "make_vec_env", make)
     with pytest.raises(GuardError, match=r"step 20: .*'items'\[0, 1\] is nan.* the batch is in .*refused\.npz"):
-        train.train(train.parse(argv))
+        train.run(train.parse(argv))
     path, checkpoint, skipped = newest_checkpoint(tmp_path / "bad")
     assert path.name == "step-000000000077"
     assert skipped == []

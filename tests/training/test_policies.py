@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import train
 from attn_rl import EntityAttentionExtractor, cli, load, make_agent, make_vec_env
+from attn_rl.training import train
 from attn_rl.training.policies import POLICIES, register_policy
 
 MODULE = """
@@ -51,7 +51,7 @@ def test_train_takes_a_policy_by_module_and_name_and_its_run_needs_the_module_ag
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     own = ["--runs-dir", str(tmp_path / "runs"), "--policy", f"{module}:mine"]
-    folder = train.train(train.parse([*own, *SHORT]))
+    folder = train.run(train.parse([*own, *SHORT]))
     assert folder.name.split("__")[1] == "mine"
     assert type(load(folder).policy.features_extractor).__name__ == "Mine"
     monkeypatch.setattr("attn_rl.training.policies.POLICIES", dict(POLICIES))
@@ -69,7 +69,7 @@ def test_train_takes_a_policy_by_module_and_name_and_its_run_needs_the_module_ag
         monkeypatch.setattr(sys, "argv", ["attn-rl", *argv, "--policy", f"{module}:mine"])
         cli.main()
     resumed = train.parse(["--resume", str(folder), "--policy", f"{module}:mine", "--total-timesteps", "64"])
-    assert (resumed.policy, train.train(resumed)) == ("mine", folder)
+    assert (resumed.policy, train.run(resumed)) == ("mine", folder)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,7 @@ def create_run_folder(runs_dir: Path, env_id: str, policy: str, seed: int, name:
     Raises:
         ValueError: a name that is not one plain folder name, or is taken.
     """
-    short = env_id.split(":")[-1].split("/")[-1]
-    folder_name = name or f"{short}__{policy}__{seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    folder_name = name or compose_name(env_id, policy, seed)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._\-\[\]=]*", folder_name):
         raise ValueError(
             f"run name {folder_name!r} would not be one plain folder inside {runs_dir}; "
@@ -53,6 +52,12 @@ def create_run_folder(runs_dir: Path, env_id: str, policy: str, seed: int, name:
             if name is not None:
                 break
     raise ValueError(f"{folder} exists already; choose another --run-name (nothing is overwritten)")
+
+
+def compose_name(env_id: str, policy: str, seed: int) -> str:
+    """Name of a run's folder; module and namespace of the id are dropped."""
+    short = env_id.split(":")[-1].split("/")[-1]
+    return f"{short}__{policy}__{seed}__{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from attn_rl.training.run.checkpoint import (
 )
 from attn_rl.training.run.interrupts import Interrupted, InterruptRequest
 from attn_rl.training.run.random_state import set_generators
+from attn_rl.training.run.stored_environment import TRUSTED_MODULES
 from attn_rl.training.run.written_files import event_sizes, record_sizes
 
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -36,8 +37,12 @@ class DiskTrouble(ValueError):
 
 
 @contextmanager
-def explaining_disk_trouble(folder: Path) -> Iterator[None]:
+def explaining_disk_trouble(folder: Path, env_id: str) -> Iterator[None]:
     """Say what a disk that takes no more means for the run in ``folder``, and how to go on.
+
+    Args:
+        folder: of the run.
+        env_id: its environment.
 
     Raises:
         DiskTrouble: in place of such an OSError; others pass.
@@ -48,16 +53,25 @@ def explaining_disk_trouble(folder: Path) -> Iterator[None]:
         if error.errno not in DISK_TROUBLE:
             raise
         kept = (
-            f"The checkpoints in it are intact; make room, then: {resume_command(folder)}"
+            f"The checkpoints in it are intact; make room, then: {resume_command(folder, env_id)}"
             if list_checkpoints(folder)
             else "Nothing was saved yet; make room, then start again"
         )
         raise DiskTrouble(f"cannot write in {folder}: {error.strerror}. {kept}") from error
 
 
-def resume_command(folder: Path) -> str:
-    """What to type to go on with a run."""
-    return f"python train.py --resume {shlex.quote(str(folder))}"
+def resume_command(folder: Path, env_id: str) -> str:
+    """What to type to go on with a run.
+
+    Args:
+        folder: of the run.
+        env_id: its environment; a module that it names is imported only where the user repeats it.
+    """
+    program = {"train.py": "python train.py", "__main__.py": "python -m attn_rl train"}
+    command = program.get(Path(sys.argv[0]).name, "attn-rl train")
+    module = env_id.rpartition(":")[0]
+    repeated = f" --env {env_id}" if module and module not in TRUSTED_MODULES else ""
+    return f"{command} --resume {shlex.quote(str(folder))}{repeated}"
 
 
 class SaveCallback(BaseCallback):
@@ -136,7 +150,7 @@ class SaveCallback(BaseCallback):
         """
         path = self.folder / FOLDER / checkpoint_name(self.num_timesteps)
         checkpoint = capture(self.model)  # type: ignore[arg-type]
-        with explaining_disk_trouble(self.folder):
+        with explaining_disk_trouble(self.folder, self.config.get("env", "")):
             checkpoint.state |= {
                 "config": self.config,
                 "rollouts": self._rollouts,
@@ -150,7 +164,7 @@ class SaveCallback(BaseCallback):
         return path
 
     def _leave(self, signum: int) -> None:
-        print(f"Saved. Go on with: {resume_command(self.folder)}", file=sys.stderr)
+        print(f"Saved. Go on with: {resume_command(self.folder, self.config.get('env', ''))}", file=sys.stderr)
         raise Interrupted(signum)
 
 

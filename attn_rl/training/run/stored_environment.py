@@ -31,7 +31,7 @@ MAX_SLOTS = 1 << 22
 """Environments times the largest whole number of their arguments."""
 
 MAX_PROCESSES = 256
-"""Environments of a slow family, each of which gets a process."""
+"""Environments that get a process each: of a slow family, or on request."""
 
 GYMNASIUM = ("max_episode_steps",)
 """Arguments of ``gymnasium.make`` that are data."""
@@ -41,7 +41,11 @@ NOT_DATA = ("self", "env", "num_envs", "render_mode", "mission_space")
 
 
 def refuse_stored_arguments(
-    env_id: str, env_kwargs: Mapping[str, Any], n_envs: int = 1, repeated: Collection[str] = ()
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    n_envs: int = 1,
+    repeated: Collection[str] = (),
+    processes: bool = False,
 ) -> None:
     """Raise where building an environment out of a file would do more than fill known parameters with data.
 
@@ -50,6 +54,7 @@ def refuse_stored_arguments(
         env_kwargs: its arguments out of the file.
         n_envs: how many the file asks for.
         repeated: names of arguments that the user repeated.
+        processes: whether the file asks for a process each, as slow families get anyway.
 
     Raises:
         ValueError: naming what is refused and how to allow it.
@@ -66,7 +71,8 @@ def refuse_stored_arguments(
             if why is not None:
                 _refuse(name, value, why, env_id)
     largest = max([1, *(x for _, x in _leaves(given, "") if type(x) is int)])
-    most = MAX_PROCESSES if family is not None and family.slow else MAX_SLOTS // largest
+    slow = processes or (family is not None and family.slow)
+    most = MAX_PROCESSES if slow else MAX_SLOTS // largest
     if not 1 <= n_envs <= most:
         raise ValueError(
             f"the file asks for n_envs={n_envs:,} environments {env_id!r}; expected 1 to {most:,}. If you trust it, "

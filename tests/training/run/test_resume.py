@@ -14,9 +14,9 @@ import pytest
 from stable_baselines3.common.callbacks import ConvertCallback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import train
 from attn_rl import AttentionCallback, load, make_vec_env
 from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.training import train
 from attn_rl.training.run import checkpoint
 from attn_rl.training.run.checkpoint import list_checkpoints, read_checkpoint
 from attn_rl.training.run.interrupts import InterruptRequest
@@ -47,11 +47,11 @@ def _unwatched():
 
 
 def run(runs: Path, name: str, *more: str) -> Path:
-    return train.train(train.parse(["--runs-dir", str(runs), "--run-name", name, *SHORT, *more]))
+    return train.run(train.parse(["--runs-dir", str(runs), "--run-name", name, *SHORT, *more]))
 
 
 def resume(folder: Path, *more: str) -> Path:
-    return train.train(train.parse(["--resume", str(folder), *more]))
+    return train.run(train.parse(["--resume", str(folder), *more]))
 
 
 def killed(update: int, begin: Callable[[], Path], owner=EntityPPO, name: str = "train") -> None:
@@ -177,7 +177,7 @@ def test_a_signal_finishes_the_rollout_saves_and_leaves(number, code, update, un
             run(tmp_path, "stopped")
     assert left.value.code == code
     assert signal.getsignal(number) is before
-    assert f"python train.py --resume {tmp_path / 'stopped'}" in capsys.readouterr().err
+    assert f"attn-rl train --resume {tmp_path / 'stopped'}" in capsys.readouterr().err
     assert final(tmp_path / "stopped").state["counters"]["num_timesteps"] == update * 77
     resume(tmp_path / "stopped")
     assert_same_run(tmp_path / "stopped", uninterrupted)
@@ -194,7 +194,7 @@ def test_a_signal_after_training_leaves_at_once_and_the_rest_can_be_made_up(
             run(tmp_path, "stopped")
     assert left.value.code == code
     assert signal.getsignal(number) is before
-    assert f"Go on with: python train.py --resume {tmp_path / 'stopped'}" in capsys.readouterr().err
+    assert f"Go on with: attn-rl train --resume {tmp_path / 'stopped'}" in capsys.readouterr().err
     resume(tmp_path / "stopped")
     assert (tmp_path / "stopped" / "evaluation.json").is_file()
     assert_same_run(tmp_path / "stopped", uninterrupted)
@@ -213,7 +213,7 @@ def test_a_full_disk_is_told_in_plain_words_and_the_run_goes_on_later(owner, nam
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, write)
         with pytest.raises(
-            DiskTrouble, match=f"No space left .*make room, then: python train.py --resume {tmp_path}/full"
+            DiskTrouble, match=f"No space left .*make room, then: attn-rl train --resume {tmp_path}/full"
         ):
             run(tmp_path, "full")
     resume(tmp_path / "full")

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal
 import gymnasium as gym
 import pytest
 
-import train
 from attn_rl import AttentionCallback, load, make_vec_env
+from attn_rl.training import train
 from attn_rl.training.run import checkpoint
 from attn_rl.training.run.checkpoint import list_checkpoints
 from attn_rl.training.run.folder import create_run_folder

@@ -397,7 +397,7 @@ function showEmpty(where) {
   page.append(element("h2", {}, "No attention recorded here"));
   page.append(element("p", {}, `There are no records (attention/*.npz of a run) below ${where}.`));
   const how = element("p", {}, "Train with ");
-  how.append(element("code", {}, "python train.py"), " or pass ",
+  how.append(element("code", {}, "attn-rl train"), " or pass ",
     element("code", {}, "AttentionCallback(probe_env, run_dir=...)"), " to learn(), and point tensorboard --logdir at the ",
     "folder that holds the runs.");
   page.append(how);
