@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional
 
+from attn_rl.adapters.beside import look_beside
 from attn_rl.console import one_line_errors
 
 
@@ -114,6 +115,7 @@ def main() -> None:
         return
     with one_line_errors():
         command: Any = tyro.cli(Command, prog="attn-rl", description=__doc__)
+        look_beside(getattr(command, "env", None), getattr(command, "policy", None), *getattr(command, "envs", ()))
         actions[type(command)](command)
 
 
@@ -183,11 +185,9 @@ def record(command: Record) -> None:
 
 def check(command: Check) -> None:
     """Print the report."""
-    from attn_rl.adapters.beside import look_beside
     from attn_rl.training.arguments import literal
     from attn_rl.training.check.check import check
 
-    look_beside(command.env)
     env_kwargs = {name: literal(value) for name, value in command.env_kwargs.items()}
     presence = None if command.presence is None else literal(command.presence)
     report = check(command.env, env_kwargs, presence=presence, steps=command.steps)
@@ -200,13 +200,11 @@ def presets(command: Presets) -> None:
     """Print YAML."""
     import gymnasium as gym
 
-    from attn_rl.adapters.beside import look_beside
     from attn_rl.training.arguments import literal
     from attn_rl.training.environment_check import check_environment
     from attn_rl.training.zoo import zoo_yaml
 
     ids = command.envs or tuple(name for name in gym.registry if name.startswith("AttnRL/"))
-    look_beside(*ids)
     env_kwargs = {name: literal(value) for name, value in command.env_kwargs.items()}
     for env_id in ids:
         check_environment(env_id, env_kwargs)
@@ -220,7 +218,6 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
         ValueError: no run folder, another environment, or one whose module nobody asked for.
     """
     from attn_rl.adapters import plain_id
-    from attn_rl.adapters.beside import look_beside
     from attn_rl.training.arguments import literal
     from attn_rl.training.environment_check import check_environment
     from attn_rl.training.policies import import_policy
@@ -228,7 +225,6 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
     from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 
     args = read_args(command.run)
-    look_beside(command.env, command.policy)
     if command.policy is not None and import_policy(command.policy) != args["policy"]:
         raise ValueError(f"--policy {command.policy}: the run's is {args['policy']}")
     if command.env is not None and plain_id(command.env) != args["env"]:

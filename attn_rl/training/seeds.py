@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from attn_rl.training.intervals import interquartile_mean, interval
@@ -131,26 +132,24 @@ class _Runs:
 
 
 def print_seeds(evaluations: Sequence[dict[str, Any]]) -> None:
-    """A row for each number of entities: over seeds, the mean of success, its interquartile mean with 95% interval."""
+    """A row for each number of entities: over seeds, means, and interquartile means with their 95% intervals."""
     first = evaluations[0]
     seeds = ", ".join(str(evaluation["seed"]) for evaluation in evaluations)
     table = Table(title=f"{first['policy']} on {first['env']}, seeds {seeds}")
-    for heading in ("entities", "success", "IQM [95% interval]", "mean return", "IQM [95% interval]"):
+    for heading in ("entities", "success", "mean return"):
         table.add_column(heading, justify="right")
     for i, row in enumerate(first["results"]):
-        figures = [
-            figure
-            for name in ("success_rate", "mean_return")
-            for figure in over_seeds([evaluation["results"][i][name] for evaluation in evaluations])
-        ]
-        table.add_row(name_row(row["min_entities"], row["max_entities"], i), *figures)
+        results = [evaluation["results"][i] for evaluation in evaluations]
+        figures = [over_seeds([result[name] for result in results]) for name in ("success_rate", "mean_return")]
+        table.add_row(name_row(row["min_entities"], row["max_entities"], i), *map(escape, figures))
     Console().print(table)
 
 
-def over_seeds(values: Sequence[float | None]) -> tuple[str, str]:
-    """The mean, and the interquartile mean with its 95% bootstrap interval; dashes where there are no figures."""
+def over_seeds(values: Sequence[float | None]) -> str:
+    """The mean, and the interquartile mean with its 95% bootstrap interval; a dash where there are no figures."""
     found = np.array([value for value in values if value is not None], np.float64)
     if not len(found):
-        return show(None), show(None)
+        return show(None)
     low, high = interval([found])
-    return show(float(found.mean())), f"{float(interquartile_mean(found)):.3f} [{low:.3f}, {high:.3f}]"
+    middle = float(interquartile_mean(found))
+    return f"mean {found.mean():.3f}\nIQM {middle:.3f} [{low:.3f}, {high:.3f}]"

@@ -8,6 +8,7 @@ from operator import index
 from typing import Any, SupportsIndex
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
@@ -68,10 +69,12 @@ def make_copies(
         limits: of :class:`SupervisedVecEnv`, where each copy gets a process of its own.
     """
     if isinstance(env_id, str):
-        family = family_of(find_spec(env_id))
+        spec = find_spec(env_id)
+        family = family_of(spec)
         if vec_env_cls is None and family is not None and family.slow and n_envs > 1:
             vec_env_cls = SubprocVecEnv
-        make: Callable[..., gym.Env] = partial(make_env, env_id, render_mode="rgb_array")
+        told = None if ":" in env_id else spec
+        make: Callable[..., gym.Env] = partial(_make_registered, env_id, told, render_mode="rgb_array")
     else:
         make = env_id
     supervised = vec_env_cls is SubprocVecEnv
@@ -87,6 +90,13 @@ def make_copies(
     for i in range(n_envs):
         copies.set_attr("index", i, indices=[i])
     return copies
+
+
+def _make_registered(env_id: str, spec: EnvSpec | None, **kwargs: Any) -> gym.Env:
+    """``make_env``, also in a process that did not run the script or notebook that registered the id."""
+    if spec is not None:
+        gym.registry.setdefault(spec.id, spec)
+    return make_env(env_id, **kwargs)
 
 
 def _make_one(make: Callable[..., gym.Env], **env_kwargs: Any) -> gym.Env:

@@ -26,9 +26,9 @@ def test_other_texts_and_too_many_are_refused(text: str):
 
 
 def test_figures_over_seeds_are_the_mean_and_the_interquartile_mean_in_its_interval():
-    assert over_seeds([0.0, 0.5, 0.7, 1.0]) == ("0.550", "0.600 [0.250, 0.850]")  # of the middle two
-    assert over_seeds([0.5, 0.5]) == ("0.500", "0.500 [0.500, 0.500]")
-    assert over_seeds([None, None]) == ("-", "-")
+    assert over_seeds([0.0, 0.5, 0.7, 1.0]) == "mean 0.550\nIQM 0.600 [0.000, 1.000]"  # of the middle two
+    assert over_seeds([0.5, 0.5, None]) == "mean 0.500\nIQM 0.500 [0.500, 0.500]"
+    assert over_seeds([None, None]) == "-"
 
 
 def test_the_table_has_a_row_for_each_number_of_entities(capsys: pytest.CaptureFixture[str]):

@@ -26,7 +26,7 @@ def test_it_trains_in_a_run_folder_and_goes_on_there(tmp_path: Path):
     )
     assert attn_rl.load(folder).num_timesteps == 32
     assert stored(folder)["env_kwargs"] == {"capacity": 11}
-    assert stored(folder)["settings"]["learning_rate"] == 5e-3  # the preset's
+    assert stored(folder)["settings"]["learning_rate"] == 8e-3  # the preset's
     assert attn_rl.train(resume=folder, total_timesteps=64) == folder
     assert attn_rl.load(folder).num_timesteps == 64
     assert len(list_checkpoints(folder)) == 3

@@ -176,3 +176,15 @@ def test_the_wrapper_named_helps():
     sequence = UNFIT["a sequence"][0]
     env = make_vec_env(lambda: SequenceToEntities(of_points(sequence), "items", capacity=40), 2, seed=0)
     assert env.reset()["items"].shape == (2, 40, 2)
+
+
+def test_an_id_that_only_the_main_process_registered_is_known_in_its_workers():
+    class Local(Toy):  # as in a notebook: no module holds it
+        def __init__(self, render_mode=None):
+            super().__init__()
+
+    gym.register("TestLocal-v0", Local)
+    env = make_vec_env("TestLocal-v0", 2, seed=0, vec_env_cls=SubprocVecEnv)
+    assert isinstance(env.reset(), dict)
+    env.close()
+    del gym.registry["TestLocal-v0"]
