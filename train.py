@@ -35,7 +35,7 @@ from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.environment_check import check_environment
 from attn_rl.training.guarded_ppo import keeping_what_is_refused
 from attn_rl.training.loading import find_checkpoint
-from attn_rl.training.policies import import_policy
+from attn_rl.training.policies import import_policy, used_settings
 from attn_rl.training.presets import Settings, find_preset
 from attn_rl.training.progress import ProgressCallback
 from attn_rl.training.ranges import check_fields, check_products
@@ -166,7 +166,10 @@ def train(args: Args) -> Path:
     workers = {"worker_timeout": args.worker_timeout, "worker_restarts": args.worker_restarts}
     env = make_vec_env(args.env, args.n_envs, args.seed, args.env_kwargs, **workers)
     limits = {"max_abs_reward": args.max_abs_reward}
-    agent = make_agent(env, args.policy, seed=args.seed, device=args.device, **limits, **asdict(args.settings))
+    settings = asdict(args.settings)
+    if args.resume is not None:
+        settings = used_settings(args.policy, settings)
+    agent = make_agent(env, args.policy, seed=args.seed, device=args.device, **limits, **settings)
     if args.load is not None and args.resume is None:  # a resumed run has its weights, wherever they began
         restore_weights(agent, find_checkpoint(args.load, needed_bytes(agent)))
 

@@ -104,6 +104,9 @@ MISTAKES = [
     (["--device", "gpu"], "device='gpu' is not there; choose one of cpu"),
     (["--policy", "atention"], "(on the command line: --policy module:name), or did you mean 'attention'?"),
     (["--pointer", "itms"], "pointer='itms' is no entity type; choose one of ['items']"),
+    (["--sort-by", "foo"], "sort_by='foo': policy 'attention' takes no sort_by; leave it out, or policy='flat' does"),
+    (["--policy", "deepsets", "--n-heads", "2"], "n_heads=2: policy 'deepsets' takes no n_heads; leave it out, or"),
+    (["--policy", "flat", "--pointer", "items"], "pointer='items': policy 'flat' takes no pointer"),
     (["--run-name", "../outside"], "run name '../outside' would not be one plain folder"),
     # folders
     (["--load", "nowhere"], "nowhere"),
