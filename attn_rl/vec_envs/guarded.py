@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from attn_rl.entities import ACTION_MASK, EntitySpec
+from attn_rl.sb3.action_head import MaskWatch, nothing_allowed
 from attn_rl.vec_envs.observation_form import GuardError, check_form, fits
 from attn_rl.vec_envs.policy_input import MAX_ABS_OBSERVATION
 from attn_rl.vec_envs.shown import show_copies
@@ -76,6 +77,9 @@ class GuardedVecEnv(VecEnvWrapper):
         env: any SB3 vector environment.
         spec: which keys hold entities, and where their presence is; None: read off the environment.
         max_abs_reward: largest reward, either sign.
+
+    Attributes:
+        mask_watch: of the policy that acts here, which need not say again what was said of a mask.
     """
 
     def __init__(self, env: VecEnv, spec: EntitySpec | None = None, *, max_abs_reward: float = MAX_ABS_REWARD) -> None:
@@ -91,6 +95,7 @@ class GuardedVecEnv(VecEnvWrapper):
         self._actions: np.ndarray | None = None
         self._when = "reset"
         self._choices = choices_of(env.action_space) if spec.action_mask else []
+        self.mask_watch: MaskWatch | None = None
         self._keeps_dtypes = show_copies(env, self._check_one)
 
     def reset(self) -> VecEnvObs:
@@ -177,12 +182,10 @@ class GuardedVecEnv(VecEnvWrapper):
         for part, columns in enumerate(self._choices):
             allowed = obs[ACTION_MASK][:, columns].any(1)
             if not allowed.all():
-                nothing = "no action" if len(self._choices) == 1 else f"no choice in part {part} of the action"
-                warnings.warn(
-                    f"environment {int(allowed.argmin())}, {self._when}: action_mask allows {nothing}; choice 0 is "
-                    "taken with certainty. Allow at least one, or end the episode before (this is said once)",
-                    stacklevel=4,
-                )
+                where = f"environment {int(allowed.argmin())}, {self._when}"
+                warnings.warn(f"{where}: {nothing_allowed(part, len(self._choices))}", stacklevel=4)
+                if self.mask_watch is not None:
+                    self.mask_watch.said = True
                 self._choices = []
                 return
 
