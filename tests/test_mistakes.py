@@ -77,6 +77,8 @@ MISTAKES = [
     (["--env-kwargs", "max_entities", "many"], f"{SEEK} cannot be made with max_entities='many': "),
     (["--env-kwargs", "max_entities", "1"], "min_entities=4 exceeds max_entities=1"),
     (["--env-kwargs", "capacity", "9.5"], f"{SEEK} cannot be made with capacity=9.5: "),
+    (["--env-kwargs", "capacity", "100000000"], "capacity=100,000,000; expected at most 1,048,576"),
+    (["--env-kwargs", "max_entities", "100000000"], "max_entities=100,000,000; expected at most 1,048,576"),
     (["--env-kwargs", "max_entities", "{[1]: 2}"], f"{SEEK} cannot be made with max_entities='{{[1]: 2}}': "),
     (["--env-kwargs", "max_entities", "{(1, 2): 2}"], "--env-kwargs max_entities: {(1, 2): 2} has no form in JSON"),
     (["--env-kwargs", "render_mode", "human"], "--env-kwargs render_mode: it is set for you; leave it out"),
@@ -137,6 +139,7 @@ def test_a_file_where_runs_should_go_is_named(tmp_path: Path):
         (["inspect", "nowhere"], "nowhere holds no attention records"),
         (["presets", "envs:AttnRL/Sek-v0"], "did you mean envs:AttnRL/Seek-v0?"),
         (["presets", MATCH, "--env-kwargs", "rul", "odd"], "takes no argument 'rul'; did you mean 'rule'?"),
+        (["presets", MATCH, "--env-kwargs", "capacity", "100000000"], "capacity=100,000,000; expected at most"),
         (["presets", "nowhere:X-v0"], "there is no module 'nowhere'"),
     ],
 )

@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped
 
 from attn_rl.entities import EntitySpec, env_metadata
+from attn_rl.observation_size import check_rollout
 from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.training.guarded_ppo import GuardedPPO
 from attn_rl.training.policies import NETWORK_SETTINGS, find_policy, refuse_unused
@@ -75,6 +76,7 @@ def make_agent(
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
     check_actions(env.action_space)
+    check_rollout(env.observation_space, env.num_envs, chosen.n_steps)
     check_wrappers(env, chosen.presence)
     spec = EntitySpec.from_env(env, chosen.presence)
     if not is_vecenv_wrapped(env, GuardedVecEnv):
