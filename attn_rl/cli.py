@@ -143,7 +143,11 @@ def train(argv: list[str]) -> None:
 def inspect(command: Inspect) -> None:
     """Write the page."""
     from attn_rl.inspection.tensorboard.page.page import write_page
+    from attn_rl.regular_files import refuse_irregular, refuse_missing_folder
 
+    refuse_missing_folder(command.html)
+    if command.run.is_dir():
+        refuse_irregular(command.run)
     print(f"wrote {write_page(command.run, command.html, lambda reason: print(reason, file=sys.stderr))}")
 
 
@@ -167,11 +171,14 @@ def record(command: Record) -> None:
     from attn_rl.inspection.measure.probe import make_probe
     from attn_rl.inspection.record.actor import Actor
     from attn_rl.inspection.record.scenes import probe_scenes
+    from attn_rl.regular_files import refuse_missing_folder, refuse_to_replace
     from attn_rl.training.loading import load
     from attn_rl.training.ranges import check_value
     from attn_rl.vec_envs.adapter import make_vec_env
 
     check_value("n_scenes", command.n_scenes)
+    refuse_missing_folder(command.out)
+    refuse_to_replace(command.out)
     env_id, env_kwargs = _environment(command)
     model = load(command.run, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
     actor = Actor(model, detached=True)

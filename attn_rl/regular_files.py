@@ -5,6 +5,7 @@ Imports the standard library only, so that every reader may use it, TensorBoard'
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -83,6 +84,17 @@ def refuse_to_replace(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = KINDS.get(stat.S_IFMT(mode), "no regular file")
         raise IrregularFile(f"{path} is {kind}; expected a new file, or a regular one to replace: choose another name")
+
+
+def refuse_missing_folder(path: Path) -> None:
+    """Raise where the folder that a new file is to lie in does not exist: nobody asked for one.
+
+    Raises:
+        FileNotFoundError: naming the folder and what makes it.
+    """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"no such folder; make it first: mkdir -p {folder}", str(folder))
 
 
 def _irregular(path: Path, mode: int) -> str:

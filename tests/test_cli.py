@@ -20,6 +20,7 @@ class Mine(Toy):
 gym.register("Mine-v0", Mine)
 """
 ID = "their_module:Mine-v0"
+SHORT = ["--total-timesteps", "32", "--n-envs", "4", "--n-steps", "8", "--eval-episodes", "0"]
 
 
 @pytest.fixture
@@ -27,10 +28,43 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run in an environment whose module this process does not know any more."""
     (tmp_path / "their_module.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    short = ["--total-timesteps", "32", "--n-envs", "4", "--n-steps", "8", "--eval-episodes", "0"]
-    folder = train.run(train.parse(["--env", ID, "--runs-dir", str(tmp_path / "runs"), *short]))
+    folder = train.run(train.parse(["--env", ID, "--runs-dir", str(tmp_path / "runs"), *SHORT]))
     monkeypatch.delitem(sys.modules, "their_module")
     return folder
+
+
+@pytest.mark.parametrize(("command", "name"), [("record", "--out"), ("inspect", "--html")], ids=["record", "inspect"])
+def test_no_folder_is_made_for_a_file_unasked(
+    command: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    run = train.run(train.parse(["--runs-dir", str(tmp_path / "runs"), *SHORT]))
+    own = ["--n-scenes", "2"] if command == "record" else []
+    monkeypatch.setattr(
+        sys, "argv", ["attn-rl", command, str(run), *own, name, str(tmp_path / "new" / "deep" / "file")]
+    )
+    with pytest.raises(SystemExit, match=r"new/deep: no such folder; make it first: mkdir -p .*/new/deep"):
+        cli.main()
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(sys, "argv", ["attn-rl", command, str(run), *own, name, str(tmp_path / "file")])
+    cli.main()
+    assert (tmp_path / "file").is_file()
+
+
+@pytest.mark.parametrize("command", ["inspect", "evaluate", "record"])
+@pytest.mark.parametrize("where", ["link", "checkpoints/link", "attention/000000000007.npz"])
+def test_every_command_refuses_links_wherever_in_a_run_folder_they_are(
+    command: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = tmp_path / "runs" / "Seek-v0__attention__0__x"
+    for folder in ("checkpoints", "attention"):
+        (run / folder).mkdir(parents=True)
+    (run / "args.json").write_text('{"env": "AttnRL/Seek-v0", "env_kwargs": {}, "policy": "attention"}')
+    (run / where).symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["attn-rl", command, str(run)])
+    with pytest.raises(SystemExit, match=f"{where} is a link; expected a regular file"):
+        cli.main()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "record"])

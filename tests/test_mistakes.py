@@ -80,6 +80,8 @@ MISTAKES = [
     (["--env-kwargs", "max_entities", "many"], f"{SEEK} cannot be made with max_entities='many': "),
     (["--env-kwargs", "max_entities", "1"], "min_entities=4 exceeds max_entities=1"),
     (["--env-kwargs", "capacity", "9.5"], f"{SEEK} cannot be made with capacity=9.5: "),
+    (["--env-kwargs", "capacity", "100000000"], "capacity=100,000,000; expected at most 1,048,576"),
+    (["--env-kwargs", "max_entities", "100000000"], "max_entities=100,000,000; expected at most 1,048,576"),
     (["--env-kwargs", "max_entities", "{[1]: 2}"], f"{SEEK} cannot be made with max_entities='{{[1]: 2}}': "),
     (["--env-kwargs", "max_entities", "{(1, 2): 2}"], "--env-kwargs max_entities: {(1, 2): 2} has no form in JSON"),
     (["--env-kwargs", "render_mode", "human"], "--env-kwargs render_mode: it is set for you; leave it out"),
@@ -107,6 +109,9 @@ MISTAKES = [
     (["--device", "gpu"], "device='gpu' is not there; choose one of cpu"),
     (["--policy", "atention"], "(on the command line: --policy module:name), or did you mean 'attention'?"),
     (["--pointer", "itms"], "pointer='itms' is no entity type; choose one of ['items']"),
+    (["--sort-by", "foo"], "sort_by='foo': policy 'attention' takes no sort_by; leave it out, or policy='flat' does"),
+    (["--policy", "deepsets", "--n-heads", "2"], "n_heads=2: policy 'deepsets' takes no n_heads; leave it out, or"),
+    (["--policy", "flat", "--pointer", "items"], "pointer='items': policy 'flat' takes no pointer"),
     (["--run-name", "../outside"], "run name '../outside' would not be one plain folder"),
     # folders
     (["--load", "nowhere"], "nowhere"),
@@ -137,6 +142,7 @@ def test_a_file_where_runs_should_go_is_named(tmp_path: Path):
         (["inspect", "nowhere"], "nowhere holds no attention records"),
         (["presets", "AttnRL/Sek-v0"], "did you mean AttnRL/Seek-v0?"),
         (["presets", MATCH, "--env-kwargs", "rul", "odd"], "takes no argument 'rul'; did you mean 'rule'?"),
+        (["presets", MATCH, "--env-kwargs", "capacity", "100000000"], "capacity=100,000,000; expected at most"),
         (["presets", "nowhere:X-v0"], "there is no module 'nowhere'"),
     ],
 )

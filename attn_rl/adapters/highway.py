@@ -16,6 +16,7 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from highway_env.envs.common.observation import KinematicObservation
 
+from attn_rl.observation_size import check_slots
 from attn_rl.wrappers import EntityBlock
 from attn_rl.wrappers.base import Info
 
@@ -82,6 +83,7 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         observed = _observation_config(self.unwrapped)
         self.max_entities = max(CAPACITY, observed["vehicles_count"] - 1) if capacity is None else capacity
         features = tuple(name for name in observed["features"] if name != "presence")
+        check_slots("vehicles", self.max_entities, len(features) + 1)
         self._config = {**observed, "vehicles_count": self.max_entities + 1, "features": ["presence", *features]}
         self._road_env.configure({"observation": self._config})
         self._road_env.define_spaces()

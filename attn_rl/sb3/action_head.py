@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -96,6 +98,36 @@ class PointerHead(nn.Module):
         return logits
 
 
+class MaskWatch:
+    """Says, the first time, that an action mask allows nothing while a policy acts; the answer stays as it is."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes, self.batches, self.said = tuple(sizes), 0, False
+
+    def look(self, mask: Tensor) -> None:
+        """Look at a mask (B, sum of sizes), boolean; not while gradients are asked for: those rows were acted on."""
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        if self.said or traced or torch.is_grad_enabled():
+            return
+        self.batches += 1
+        for part, flags in enumerate(mask.split(self.sizes, -1)):
+            allowed = flags.any(-1)
+            if not bool(allowed.all()):
+                self.said = True
+                where = f"environment {int(allowed.int().argmin())} of {len(mask)}, batch {self.batches} acted on"
+                warnings.warn(f"{where}: {nothing_allowed(part, len(self.sizes))}", stacklevel=2)
+                return
+
+
+def nothing_allowed(part: int, n_parts: int) -> str:
+    """What a warning says of an action mask that allows nothing in one part of the action."""
+    nothing = "no action" if n_parts == 1 else f"no choice in part {part} of the action"
+    return (
+        f"action_mask allows {nothing}; choice 0 is taken with certainty. Allow at least one, or end the episode "
+        "before (this is said once)"
+    )
+
+
 class EntityActionHead(nn.Module):
     """Logits of all action dimensions; invalid choices get probability exactly zero.
 
@@ -115,6 +147,7 @@ class EntityActionHead(nn.Module):
                 "give one flag per choice, the dimensions of a MultiDiscrete concatenated"
             )
         self.layout, self.actions, self.d_latent = layout, actions, d_latent
+        self.mask_watch = MaskWatch(actions.sizes)
         self.flat = nn.Linear(d_latent, actions.n_flat) if actions.n_flat else None
         self.point = PointerHead(layout.d_token, d_latent) if actions.pointer is not None else None
         if self.flat is not None:
@@ -135,7 +168,10 @@ class EntityActionHead(nn.Module):
                 logits.append(flat[:, used : used + size])
                 valid.append(torch.ones_like(logits[-1], dtype=torch.bool))
                 used += size
-        masks = mask.split(self.actions.sizes, -1) if self.layout.n_mask else [None] * len(logits)
+        masks: Sequence[Tensor | None] = [None] * len(logits)
+        if self.layout.n_mask:
+            self.mask_watch.look(mask)
+            masks = mask.split(self.actions.sizes, -1)
         return torch.cat([forbid(*parts) for parts in zip(logits, valid, masks, strict=True)], -1)
 
 

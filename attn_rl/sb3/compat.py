@@ -16,7 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from stable_baselines3.common.vec_env.subproc_vec_env import _stack_obs, _worker
 from torch import Tensor
@@ -57,6 +57,52 @@ def look_before_saving(env: DummyVecEnv, look: Callable[[int, Any], None]) -> No
 def _look_and_save(env: DummyVecEnv, look: Callable[[int, Any], None], index: int, observation: VecEnvObs) -> None:
     look(index, observation)
     type(env)._save_obs(env, index, observation)
+
+
+def look_before_stacking(env: SubprocVecEnv, look: Callable[[int, Any, dict[str, Any]], None]) -> None:
+    """Show what each process answered to ``reset`` or ``step``, once all have answered and before it is stacked.
+
+    Args:
+        env: to change; a second call replaces the first.
+        look: is given the index of the environment, its observation and its info (empty after ``reset``); what it
+            raises stops the step.
+    """
+    env.remotes = tuple(_Kept(remote.pipe if isinstance(remote, _Kept) else remote) for remote in env.remotes)
+    for method in ("reset", "step_wait"):
+        setattr(env, method, partial(_look_and_stack, env, method, look))
+
+
+class _Kept:
+    """A process's pipe that keeps its last answer to ``reset`` or ``step``."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe, self.asked = pipe, ""
+        self.answer: tuple[Any, dict[str, Any]] | None = None
+
+    def send(self, message: tuple[str, Any]) -> None:
+        self.asked = message[0]
+        self.pipe.send(message)
+
+    def recv(self) -> Any:
+        answer = self.pipe.recv()
+        if self.asked in ("reset", "step"):
+            self.answer = (answer[0], answer[3] if self.asked == "step" else {})
+        return answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pipe, name)
+
+
+def _look_and_stack(env: SubprocVecEnv, method: str, look: Callable[[int, Any, dict[str, Any]], None]) -> Any:
+    kept: Any = env.remotes
+    for remote in kept:
+        remote.answer = None
+    try:
+        return getattr(type(env), method)(env)
+    finally:  # its own error, of arrays that cannot be stacked, says less
+        for index, remote in enumerate(kept):
+            if remote.answer is not None:
+                look(index, *remote.answer)
 
 
 def set_up(agent: BaseAlgorithm) -> None:

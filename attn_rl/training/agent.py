@@ -12,9 +12,10 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped
 
 from attn_rl.entities import EntitySpec, env_metadata
+from attn_rl.observation_size import check_rollout
 from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.training.guarded_ppo import GuardedPPO
-from attn_rl.training.policies import NETWORK_SETTINGS, find_policy
+from attn_rl.training.policies import NETWORK_SETTINGS, find_policy, refuse_unused
 from attn_rl.training.presets import PPO_SETTINGS, Preset, Settings, find_preset, override, preset_of, read_preset
 from attn_rl.training.ranges import check_products, check_value
 from attn_rl.vec_envs.adapter import make_vec_env
@@ -53,8 +54,8 @@ def make_agent(
             tenth) and ``clip_range`` may also be SB3's schedules, ``net_arch`` SB3's ``dict(pi=[...], vf=[...])``.
 
     Raises:
-        ValueError: an unknown policy or setting, a value out of its range, a device that is not there, actions that PPO
-            cannot take, or an observation that holds no entities.
+        ValueError: an unknown policy or setting, a setting that the policy does not take, a value out of its range, a
+            device that is not there, actions that PPO cannot take, or an observation that holds no entities.
         TypeError: an environment that is not an SB3 vector environment.
     """
     if not isinstance(env, str | VecEnv):
@@ -70,10 +71,12 @@ def make_agent(
     preset = find_preset(env) if isinstance(env, str) else preset_of_env(env)
     schedules = {name: settings.pop(name) for name in SCHEDULES if callable(settings.get(name))}
     chosen = override(preset.settings(policy), settings)
+    refuse_unused(policy, vars(chosen), (vars(preset.settings(policy)), vars(Settings())))
     check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
     check_actions(env.action_space)
+    check_rollout(env.observation_space, env.num_envs, chosen.n_steps)
     check_wrappers(env, chosen.presence)
     spec = EntitySpec.from_env(env, chosen.presence)
     if not is_vecenv_wrapped(env, GuardedVecEnv):

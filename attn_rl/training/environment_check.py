@@ -10,6 +10,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from attn_rl.adapters import family_of, find_spec, make_env
+from attn_rl.observation_size import check_observations
 from attn_rl.training.agent import check_actions
 from attn_rl.training.ranges import did_you_mean
 
@@ -35,8 +36,8 @@ def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
             PPO cannot take.
     """
     env = make_checked(env_id, env_kwargs)
-    check_actions(env.action_space)
     env.close()
+    check_actions(env.action_space)
 
 
 def make_checked(env_id: str, env_kwargs: Mapping[str, Any], **gymnasium: Any) -> gym.Env:
@@ -58,7 +59,7 @@ def make_checked(env_id: str, env_kwargs: Mapping[str, Any], **gymnasium: Any) -
         if known is not None and name not in known:
             raise ValueError(f"{env_id} takes no argument {name!r}; {did_you_mean(name, known)}")
     try:
-        return make_env(env_id, **gymnasium, **env_kwargs)
+        env = make_env(env_id, **gymnasium, **env_kwargs)
     except WRONG_ARGUMENT as error:
         if not env_kwargs:
             raise
@@ -67,6 +68,8 @@ def make_checked(env_id: str, env_kwargs: Mapping[str, Any], **gymnasium: Any) -
             raise
         given = ", ".join(f"{name}={value!r}" for name, value in env_kwargs.items())
         raise ValueError(f"{env_id} cannot be made with {given}: {reason or type(error).__name__}") from error
+    check_observations(env.observation_space, 1)
+    return env
 
 
 def arguments(spec: EnvSpec) -> list[str] | None:

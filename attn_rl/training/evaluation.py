@@ -56,7 +56,8 @@ def evaluate(
 ) -> Row:
     """Play the deterministic policy on held-out seeds.
 
-    Every sub-environment plays equally many episodes, so that short ones are not over-counted.
+    Every sub-environment plays equally many episodes, so that short ones are not over-counted. A recurrent policy keeps
+    its state within an episode and begins each without one.
 
     Args:
         model: a trained agent; the environment may hold more entities than it was trained on.
@@ -93,17 +94,17 @@ def _play(agent: BaseAlgorithm, env: VecEnv, per_env: int) -> tuple[list[float],
     returns, successes, hits = [], [], []
     left = np.full(env.num_envs, per_env)
     watch = _TopEntity(agent)
-    obs = env.reset()
+    obs, state, starts = env.reset(), None, np.ones(env.num_envs, bool)
     running = np.zeros(env.num_envs)
     while left.any():
         relevant = _relevant(env) if watch.active else None
-        actions, _ = agent.predict(obs, deterministic=True)  # type: ignore[arg-type]
+        actions, state = agent.predict(obs, state, starts, deterministic=True)  # type: ignore[arg-type]
         if relevant is not None:
             counted = (relevant >= 0) & (left > 0)
             hits.extend((watch.top() == relevant)[counted])
-        obs, rewards, dones, infos = env.step(actions)
+        obs, rewards, starts, infos = env.step(actions)
         running += rewards
-        for i in np.flatnonzero(dones):
+        for i in np.flatnonzero(starts):
             if left[i]:
                 left[i] -= 1
                 returns.append(float(running[i]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from stable_baselines3.common.vec_env import unwrap_vec_wrapper
 from torch import Tensor
 
 from attn_rl.compat import sum_of_norms
@@ -18,6 +19,7 @@ from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.sb3.losses import Losses, UpdateLog
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.sb3.samples import Samples
+from attn_rl.vec_envs.guarded import GuardedVecEnv
 from attn_rl.vec_envs.observation_form import GuardError
 from attn_rl.vec_envs.policy_input import check_policy_input
 
@@ -56,6 +58,12 @@ class GuardedPPO(EntityPPO):
     """
 
     check_observations = True
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        guard = None if self.env is None else unwrap_vec_wrapper(self.env, GuardedVecEnv)
+        if isinstance(guard, GuardedVecEnv):  # what it says of an empty mask, the policy does not say again
+            guard.mask_watch = getattr(getattr(self.policy, "action_net", None), "mask_watch", None)
 
     def predict(
         self,

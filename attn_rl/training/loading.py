@@ -15,6 +15,7 @@ from attn_rl.sb3.compat import ENVIRONMENT_BOUND, set_up, unsaved_names
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
 from attn_rl.training.guarded_ppo import GuardedPPO
+from attn_rl.training.policies import used_settings
 from attn_rl.training.resizing import Capacity, with_capacity
 from attn_rl.training.run.agent_state import needed_bytes, restore_weights
 from attn_rl.training.run.checkpoint import STATE, Checkpoint, Sizes, newest_checkpoint, read_checkpoint
@@ -115,7 +116,7 @@ def _rebuild(path: Path, env: VecEnv | None, device: str) -> EntityPPO:
                 _stored_env(config) if env is None else env,
                 config["policy"],
                 device=device,
-                **vars(settings_of(config)),
+                **used_settings(config["policy"], vars(settings_of(config))),
             )
         ]
         return needed_bytes(agents[0])

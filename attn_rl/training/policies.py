@@ -103,6 +103,35 @@ def find_policy(name: str) -> NamedPolicy:
     return POLICIES[name]
 
 
+def refuse_unused(policy: str, chosen: Mapping[str, Any], silent: Iterable[Mapping[str, Any]]) -> None:
+    """Raise where a setting was chosen that the policy does not take: it would change nothing, without a word.
+
+    Args:
+        policy: its name.
+        chosen: settings by name.
+        silent: settings that nobody chose, defaults and presets: values among them pass.
+
+    Raises:
+        ValueError: naming the setting and the policies that take it.
+    """
+    for name in sorted(find_policy(policy).without & set(chosen)):
+        if all(chosen[name] != values[name] for values in silent):
+            takes = [other for other, named in POLICIES.items() if name not in named.without]
+            hint = f"policy={' or '.join(map(repr, takes))} does" if takes else "no policy does"
+            raise ValueError(f"{name}={chosen[name]!r}: policy {policy!r} takes no {name}; leave it out, or {hint}")
+
+
+def used_settings(policy: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a policy takes: those of a stored run, whose presets may have been others.
+
+    Args:
+        policy: its name.
+        settings: by name.
+    """
+    without = find_policy(policy).without
+    return {name: value for name, value in settings.items() if name not in without}
+
+
 def import_policy(name: str) -> str:
     """Import the module of a policy that the user names as ``module:name``; returns the name alone.
 

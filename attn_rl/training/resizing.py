@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from attn_rl.entities import ACTION_MASK, EntitySpec
+from attn_rl.observation_size import check_slots
 from attn_rl.sb3.action_head import ActionLayout
 from attn_rl.sb3.extractor import EntityExtractor
 
@@ -78,6 +79,8 @@ def with_capacity(model: BaseAlgorithm, capacity: Capacity) -> SpacesOnly:
             f"the policy looks through {type(extractor).__name__}, which knows no entities: leave capacity= out"
         )
     spec, slots = extractor.spec, _slots(extractor.spec, capacity)
+    for name, n in slots.items():
+        check_slots(name, n, spec.widths[name] + 1)
     pointer = getattr(policy, "pointer", None)
     actions: spaces.Space[object] = model.action_space
     if pointer is not None:

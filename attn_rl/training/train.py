@@ -22,6 +22,7 @@ from attn_rl.training.arguments import Args, from_keywords, parse, to_json
 from attn_rl.training.environment_check import check_environment
 from attn_rl.training.guarded_ppo import keeping_what_is_refused
 from attn_rl.training.loading import find_checkpoint
+from attn_rl.training.policies import used_settings
 from attn_rl.training.progress import ProgressCallback
 from attn_rl.training.ranges import check_fields, check_products
 from attn_rl.training.report import report
@@ -90,7 +91,10 @@ def run(args: Args) -> Path:
     in_processes = SubprocVecEnv if args.processes else None
     with closing(make_vec_env(args.env, args.n_envs, args.seed, args.env_kwargs, in_processes, **workers)) as env:
         limits: dict[str, Any] = {"max_abs_reward": args.max_abs_reward}
-        agent = make_agent(env, args.policy, seed=args.seed, device=args.device, **limits, **asdict(args.settings))
+        settings = asdict(args.settings)
+        if args.resume is not None:
+            settings = used_settings(args.policy, settings)
+        agent = make_agent(env, args.policy, seed=args.seed, device=args.device, **limits, **settings)
         if args.load is not None and args.resume is None:  # a resumed run has its weights, wherever they began
             restore_weights(agent, find_checkpoint(args.load, needed_bytes(agent)))
         return run_agent(agent, args)

@@ -17,15 +17,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from attn_rl.adapters import find_spec
+from attn_rl.observation_size import check_observations
 from attn_rl.vec_envs.copies import check_request, make_copies
 from attn_rl.vec_envs.infos import infos_by_row
 from attn_rl.vec_envs.replayable import Resumable
 from attn_rl.wrappers.base import Info
 
-_SINGLE_SPACES = {
-    "observation_space": "single_observation_space",
-    "action_space": "single_action_space",
-}
+_SINGLE_SPACES = {"observation_space": "single_observation_space", "action_space": "single_action_space"}
 
 
 def make_vec_env(
@@ -122,6 +120,7 @@ class VectorEnvAdapter(VecEnv):
                 "AutoresetMode.SAME_STEP, or NEXT_STEP in a SyncVectorEnv or AsyncVectorEnv; "
                 "use SB3's DummyVecEnv with single environments instead"
             )
+        check_observations(env.single_observation_space, env.num_envs)
         self.env = env
         self._same_step = mode is AutoresetMode.SAME_STEP
         self._actions: np.ndarray | None = None

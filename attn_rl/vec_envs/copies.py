@@ -13,6 +13,7 @@ from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from attn_rl.adapters import family_of, find_spec, make_env
+from attn_rl.observation_size import check_observations
 from attn_rl.vec_envs.replayable import ReplayableEnv
 from attn_rl.vec_envs.supervised import SupervisedVecEnv
 from attn_rl.wrappers.advice import require_fixed_shapes
@@ -79,7 +80,7 @@ def make_copies(
         make = env_id
     supervised = vec_env_cls is SubprocVecEnv
     copies = sb3_make_vec_env(
-        partial(_make_one, make),
+        partial(_make_one, make, n_envs),
         n_envs,
         seed,
         env_kwargs=env_kwargs,
@@ -99,10 +100,11 @@ def _make_registered(env_id: str, spec: EnvSpec | None, **kwargs: Any) -> gym.En
     return make_env(env_id, **kwargs)
 
 
-def _make_one(make: Callable[..., gym.Env], **env_kwargs: Any) -> gym.Env:
-    """A single environment, checked before anything is built around it."""
+def _make_one(make: Callable[..., gym.Env], n_envs: int, **env_kwargs: Any) -> gym.Env:
+    """A single environment, checked before anything is built around it, and before its copies are made."""
     env = make(**env_kwargs)
     if not isinstance(env, gym.Env):
         raise TypeError(f"{make} returned a {type(env).__name__}; expected a new gymnasium.Env at every call")
     require_fixed_shapes(env.observation_space)
+    check_observations(env.observation_space, n_envs)
     return env

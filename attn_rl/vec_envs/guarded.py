@@ -5,18 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from attn_rl.entities import ACTION_MASK, EntitySpec
-from attn_rl.sb3.compat import look_before_saving
-from attn_rl.vec_envs.observation_form import GuardError, check_form
+from attn_rl.sb3.action_head import MaskWatch, nothing_allowed
+from attn_rl.vec_envs.observation_form import GuardError, check_form, fits
 from attn_rl.vec_envs.policy_input import MAX_ABS_OBSERVATION
+from attn_rl.vec_envs.shown import show_copies
 
 MAX_ABS_REWARD = 1e6
 """Rewards beyond this are refused unless the run declares more."""
@@ -67,16 +67,19 @@ class Block:
 class GuardedVecEnv(VecEnvWrapper):
     """Stop at the first impossible observation or reward, before anything is learned from it.
 
-    Checked at every reset and step: keys, shapes, dtypes (of a ``DummyVecEnv`` before it casts and broadcasts them);
-    presence flags and action masks in {0, 1}; the ego and present rows finite and inside the bounds of their space
-    (absent rows may hold anything; what ``VecNormalize`` scales has no bounds); rewards finite and no larger than
-    ``max_abs_reward``. An action mask that allows nothing is no error; it is warned of once. Costs two reductions per
-    key and step.
+    Checked at every reset and step: keys, shapes, dtypes (of separate copies before they are cast, broadcast or
+    stacked, see :mod:`attn_rl.vec_envs.shown`); presence flags and action masks in {0, 1}; the ego and present rows
+    finite and inside the bounds of their space (absent rows may hold anything; what ``VecNormalize`` scales has no
+    bounds); rewards finite and no larger than ``max_abs_reward``. An action mask that allows nothing is no error; it is
+    warned of once. Costs two reductions per key and step.
 
     Args:
         env: any SB3 vector environment.
         spec: which keys hold entities, and where their presence is; None: read off the environment.
         max_abs_reward: largest reward, either sign.
+
+    Attributes:
+        mask_watch: of the policy that acts here, which need not say again what was said of a mask.
     """
 
     def __init__(self, env: VecEnv, spec: EntitySpec | None = None, *, max_abs_reward: float = MAX_ABS_REWARD) -> None:
@@ -92,12 +95,13 @@ class GuardedVecEnv(VecEnvWrapper):
         self._actions: np.ndarray | None = None
         self._when = "reset"
         self._choices = choices_of(env.action_space) if spec.action_mask else []
-        self._look_before_casting()
+        self.mask_watch: MaskWatch | None = None
+        self._keeps_dtypes = show_copies(env, self._check_one)
 
     def reset(self) -> VecEnvObs:
         """Reset and check."""
         self._when = "reset"
-        obs = self.venv.reset()
+        obs = self._cast(self.venv.reset())
         self.check_observation(obs, "reset", range(self.num_envs))
         self._warn_of_empty_masks(obs)
         return obs
@@ -115,6 +119,7 @@ class GuardedVecEnv(VecEnvWrapper):
         """
         self._when = f"step {self.steps + 1}"
         obs, rewards, dones, infos = self.venv.step_wait()
+        obs = self._cast(obs)
         self.steps += 1
         self.check_observation(obs, self._when, range(self.num_envs))
         self._check_rewards(rewards, obs)
@@ -125,20 +130,19 @@ class GuardedVecEnv(VecEnvWrapper):
         self._warn_of_empty_masks(obs)
         return obs, rewards, dones, infos
 
-    def _look_before_casting(self) -> None:
-        """Have a DummyVecEnv show each observation before it copies it into its own arrays; the last guard looks."""
-        base = self.venv
-        while isinstance(base, VecEnvWrapper):
-            base = base.venv
-        if isinstance(base, DummyVecEnv):
-            look_before_saving(base, partial(self._check_one, base))
-
-    def _check_one(self, base: DummyVecEnv, index: int, obs: Any) -> None:
+    def _check_one(self, space: spaces.Space[object], index: int, obs: Any, *last: Any) -> None:
         where = f"environment {index}, {self._when}"
-        if self._when != "reset" and base.buf_dones[index]:
-            last = base.buf_infos[index]["terminal_observation"]
-            check_form(last, base.observation_space, f"{where} {LAST}")
-        check_form(obs, base.observation_space, where)
+        for final in last:
+            check_form(final, space, f"{where} {LAST}")
+        check_form(obs, space, where)
+
+    def _cast(self, obs: VecEnvObs) -> VecEnvObs:
+        """In the dtypes of the space, where copies in processes of their own handed out others that lose nothing."""
+        if not self._keeps_dtypes or isinstance(obs, tuple):
+            return obs
+        if isinstance(obs, dict):
+            return {key: _in_dtype(block, self._blocks.get(key)) for key, block in obs.items()}
+        return _in_dtype(obs, self._blocks.get(""))
 
     def check_observation(self, obs: Any, when: str, rows: Sequence[int]) -> None:
         """Raise where a batch of observations is impossible.
@@ -178,12 +182,10 @@ class GuardedVecEnv(VecEnvWrapper):
         for part, columns in enumerate(self._choices):
             allowed = obs[ACTION_MASK][:, columns].any(1)
             if not allowed.all():
-                nothing = "no action" if len(self._choices) == 1 else f"no choice in part {part} of the action"
-                warnings.warn(
-                    f"environment {int(allowed.argmin())}, {self._when}: action_mask allows {nothing}; choice 0 is "
-                    "taken with certainty. Allow at least one, or end the episode before (this is said once)",
-                    stacklevel=4,
-                )
+                where = f"environment {int(allowed.argmin())}, {self._when}"
+                warnings.warn(f"{where}: {nothing_allowed(part, len(self._choices))}", stacklevel=4)
+                if self.mask_watch is not None:
+                    self.mask_watch.said = True
                 self._choices = []
                 return
 
@@ -204,6 +206,10 @@ class GuardedVecEnv(VecEnvWrapper):
         if self._actions is not None:
             batch["actions"] = np.asarray(self._actions)
         raise GuardError(message, batch)
+
+
+def _in_dtype(block: np.ndarray, expected: Block | None) -> np.ndarray:
+    return block.astype(expected.dtype) if expected is not None and fits(block, expected.dtype) else block
 
 
 def expected_blocks(space: spaces.Space[object], spec: EntitySpec) -> dict[str, Block]:

@@ -82,9 +82,15 @@ class SupervisedVecEnv(SubprocVecEnv):
         max_restarts: how many failures, over all workers, to survive. The failed worker's episode counts as truncated,
             and a new process begins another one with a new seed. :attr:`restarts` counts them.
 
+    Attributes:
+        look: called with index, observation and info (empty after a reset) of every environment before observations
+            are stacked; what it raises stops the step. None: nobody looks.
+
     Raises:
         WorkerFailed: from any method, with the worker's index.
     """
+
+    look: Callable[[int, Any, dict[str, Any]], None] | None = None
 
     def __init__(
         self,
@@ -125,7 +131,7 @@ class SupervisedVecEnv(SubprocVecEnv):
         self._latest, self.reset_infos = map(list, zip(*(link.recv() for link in self.remotes), strict=True))
         self._reset_seeds()
         self._reset_options()
-        return stack_observations(self._latest, self.observation_space)
+        return self._stack([{}] * self.num_envs)
 
     def step_wait(self) -> VecEnvStepReturn:
         """Collect one step of every worker; restart those that failed, if allowed."""
@@ -133,7 +139,7 @@ class SupervisedVecEnv(SubprocVecEnv):
         self.waiting = False
         obs, rewards, dones, infos, self.reset_infos = map(list, zip(*results, strict=True))
         self._latest = obs
-        return stack_observations(obs, self.observation_space), np.stack(rewards), np.stack(dones), infos
+        return self._stack(infos), np.stack(rewards), np.stack(dones), infos
 
     def close(self) -> None:
         """End all workers; those that do not answer are killed."""
@@ -145,6 +151,12 @@ class SupervisedVecEnv(SubprocVecEnv):
             link.process.join(min(self.timeout, CLOSE_SECONDS))
             link.end()
         self.closed = True
+
+    def _stack(self, infos: list[dict[str, Any]]) -> VecEnvObs:
+        if self.look is not None:
+            for i, (obs, info) in enumerate(zip(self._latest, infos, strict=True)):
+                self.look(i, obs, info)
+        return stack_observations(self._latest, self.observation_space)
 
     def _spawn(self, index: int) -> _Link:
         ours, theirs = self._context.Pipe()

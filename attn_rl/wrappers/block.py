@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
+from attn_rl.observation_size import check_slots
+
 Overflow = Literal["error", "nearest"]
 
 
@@ -61,6 +63,7 @@ class EntityBlock:
                 f"{name!r} has no features; give entities that merely exist one constant feature (a column of ones), "
                 "or leave them out of the observation"
             )
+        check_slots(name, int(capacity), len(features))
         if len(set(features)) != len(features):
             raise ValueError(f"{name!r}: features={tuple(features)}; expected one distinct name per feature")
         self.name, self.features, self.capacity = name, tuple(features), int(capacity)

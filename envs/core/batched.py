@@ -6,6 +6,7 @@ single environment with a two-line subclass of :class:`attn_rl.envs.core.single.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from gymnasium.vector.utils import batch_space
 from .drawing import Canvas
 from .randomness import EpisodeStreams, RandomStream
 from .rules import Rules
+from .slots import MOST_BYTES
 from .state import Outcome, State
 from .types import BoolArray, FloatArray, Info, IntArray, Observation
 
@@ -68,6 +70,7 @@ class BatchedEnv(Rules, VectorEnv):
         self.num_envs = num_envs
         self.single_observation_space = observation_space
         self.single_action_space = action_space
+        _check_bytes(observation_space, num_envs)
         self.observation_space = batch_space(observation_space, num_envs)
         self.action_space = batch_space(action_space, num_envs)
         self.max_episode_steps = max_episode_steps
@@ -279,3 +282,12 @@ class BatchedEnv(Rules, VectorEnv):
         canvas = Canvas(size)
         self.draw(self._require_state().row(i), canvas)
         return canvas.pixels()
+
+
+def _check_bytes(space: gym.spaces.Dict, num_envs: int) -> None:
+    one = sum(math.prod(part.shape or ()) * np.dtype(part.dtype).itemsize for part in space.spaces.values())
+    if one * num_envs > MOST_BYTES:
+        raise ValueError(
+            f"num_envs={num_envs:,} observations of {one:,} bytes are {one * num_envs:,}; expected at most "
+            f"{MOST_BYTES:,}: fewer environments or slots (capacity)"
+        )

@@ -10,6 +10,11 @@ import numpy as np
 from .state import State
 from .types import IntArray
 
+MOST_SLOTS = 1 << 20
+"""Slots of one type of entity."""
+MOST_BYTES = 1 << 32
+"""Of the observations of all games side by side."""
+
 
 def features(low: Sequence[float], high: Sequence[float], n_slots: int | None = None) -> gym.spaces.Box:
     """Return the float32 Box of one vector (F,), or of ``n_slots`` rows of it (n_slots, F).
@@ -51,6 +56,9 @@ def check_counts(
         raise ValueError(
             f"{where}max_entities={max_entities} exceeds capacity={capacity}; pass capacity={max_entities} or more"
         )
+    if capacity > MOST_SLOTS:
+        given = "max_entities" if capacity == max_entities else "capacity"
+        raise ValueError(f"{where}{given}={capacity:,}; expected at most {MOST_SLOTS:,}: more only fill the memory")
     if capacity < 1:
         raise ValueError(f"{where}capacity={capacity}; a block needs at least one slot, filled or not")
     return capacity

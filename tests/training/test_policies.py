@@ -1,5 +1,6 @@
 """Policies of one's own, by name."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from attn_rl import EntityAttentionExtractor, cli, load, make_agent, make_vec_env
 from attn_rl.training import train
 from attn_rl.training.policies import POLICIES, register_policy
+from attn_rl.training.presets import REGISTERED
 
 MODULE = """
 from attn_rl import DeepSetsExtractor
@@ -101,3 +103,43 @@ def test_what_cannot_be_registered_is_refused(arguments, kind, message):
         register_policy(*arguments)
     with pytest.raises(ValueError, match="without='n_head' is no setting of a network; did you mean 'n_heads'"):
         register_policy("mine", Narrow, without=["n_head"])
+
+
+OTHER = {  # a value that is neither the default nor any preset's
+    "sort_by": "dx",
+    "n_heads": 1,
+    "n_layers": 3,
+    "readout": "max",
+    "similarity": "cosine",
+    "log_count": False,
+    "ego_conditioning": False,
+    "relations": "features",
+    "attention": "other",
+    "block": "other",
+    "embedding": "other",
+    "pointer": "items",
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "name"), [(p, n) for p in ("attention", "deepsets", "flat") for n in sorted(POLICIES[p].without)]
+)
+def test_a_setting_that_a_policy_does_not_take_is_refused(policy: str, name: str):
+    with pytest.raises(ValueError, match=f"^{name}=.*: policy '{policy}' takes no {name}; leave it out, or policy="):
+        make_agent("envs:AttnRL/Seek-v0", policy, **{name: OTHER[name]})
+
+
+def test_what_a_preset_says_to_all_policies_is_no_choice_of_anybodys(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(REGISTERED, "AttnRL/Seek-v0", {"settings": {"n_heads": 2, "sort_by": "dx"}})
+    assert make_agent("envs:AttnRL/Seek-v0", "deepsets").policy is not None
+    assert make_agent("envs:AttnRL/Seek-v0", "deepsets", n_heads=4).policy is not None  # the default, said aloud
+
+
+def test_a_stored_run_is_rebuilt_though_its_preset_has_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    with monkeypatch.context() as before:
+        before.setitem(REGISTERED, "AttnRL/Seek-v0", {"settings": {"n_heads": 2, "sort_by": "dx"}})
+        folder = train.run(train.parse(["--policy", "deepsets", "--runs-dir", str(tmp_path), *SHORT]))
+    assert json.loads((folder / "args.json").read_text())["settings"]["n_heads"] == 2
+    assert load(folder).num_timesteps == 32
+    train.run(train.parse(["--resume", str(folder), "--total-timesteps", "64"]))
+    assert load(folder).num_timesteps == 64

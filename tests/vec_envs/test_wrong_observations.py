@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+from gymnasium.vector import SyncVectorEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 
 from attn_rl import make_agent, make_vec_env
+from attn_rl.vec_envs.adapter import VectorEnvAdapter
 from attn_rl.vec_envs.guarded import GuardedVecEnv
 from attn_rl.vec_envs.observation_form import GuardError
+from attn_rl.vec_envs.supervised import SupervisedVecEnv
 
 N, F, A = 5, 4, 3
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
@@ -106,6 +110,7 @@ MOMENTS = {
     "the first of a later episode": (2, 0),
 }
 WAYS = {
+    "Gymnasium's SyncVectorEnv": lambda liar: VectorEnvAdapter(SyncVectorEnv([Honest, liar, Honest])),
     "DummyVecEnv in make_agent": lambda liar: DummyVecEnv([Honest, liar, Honest]),
     "DummyVecEnv in a wrapper": lambda liar: VecMonitor(DummyVecEnv([Honest, liar, Honest])),
     "make_vec_env": lambda liar: copies(iter([Honest, liar, Honest])),
@@ -197,3 +202,37 @@ def test_a_second_agent_on_the_same_environment_counts_its_own_steps():
     make_agent(env, **small).learn(5)
     with pytest.raises(GuardError, match="environment 0, step 1: the observation is a ndarray"):
         make_agent(env, **small).learn(5)
+
+
+PROCESSES = {
+    "SubprocVecEnv": lambda liar: SubprocVecEnv([Honest, liar], start_method="fork"),
+    "SupervisedVecEnv": lambda liar: SupervisedVecEnv([Honest, liar], start_method="fork"),
+    "SubprocVecEnv in a wrapper": lambda liar: VecMonitor(SubprocVecEnv([Honest, liar], start_method="fork")),
+}
+
+
+@pytest.mark.parametrize(("wrong", "way", "moment"), list(zip(WRONG, cycle(PROCESSES), cycle(MOMENTS), strict=False)))
+def test_so_is_one_from_a_process_of_its_own(wrong: str, way: str, moment: str):
+    lie, message = WRONG[wrong]
+    env = PROCESSES[way](lambda: Liar(lie, MOMENTS[moment]))
+    try:
+        with pytest.raises(GuardError, match=rf"^environment 1, (reset|step \d).*: .*{message}"):
+            play(env)
+    finally:
+        env.close()  # nobody waits for an answer that was read already
+
+
+@pytest.mark.parametrize(("form", "way", "moment"), list(zip(HARMLESS, cycle(PROCESSES), cycle(MOMENTS), strict=False)))
+def test_what_loses_nothing_passes_from_a_process_of_its_own_too(form: str, way: str, moment: str):
+    env = PROCESSES[way](lambda: Liar(HARMLESS[form], MOMENTS[moment]))
+    play(env)
+    env.close()
+
+
+def test_a_second_guard_takes_the_place_of_the_first_over_processes():
+    env = SubprocVecEnv([lambda: Liar(WRONG["a key too many"][0], (3, 1))], start_method="fork")
+    for _ in range(2):
+        GuardedVecEnv(env).reset()
+    with pytest.raises(GuardError, match="environment 0, step 1: the observation has keys"):
+        play(env)  # the first two began episodes 1 and 2
+    env.close()
