@@ -120,6 +120,10 @@ class Encoder(Described):
         **keywords: Any,
     ) -> None:
         super().__init__()
+        if n_layers < 1:
+            raise ValueError(
+                f"n_layers={n_layers}, expected at least 1; use DeepSetsExtractor for a set without attention"
+            )
         made = look_up("block", block, BLOCKS)
         self.blocks = nn.ModuleList(
             made(d_model, n_heads, d_feedforward, scale_products=i == n_layers - 1, **keywords) for i in range(n_layers)
