@@ -117,7 +117,7 @@ def family_of(spec: EnvSpec) -> Family | None:
     return FAMILIES.get(module.split(".")[0].split(":")[0])
 
 
-def make_env(env_id: str, **kwargs: Any) -> gym.Env:
+def make_env(env_id: str, **kwargs: object) -> gym.Env:
     """Make an environment; one of a known family gets the family's wrapper.
 
     Args:

@@ -55,7 +55,7 @@ class Block(Described):
     """
 
     def __init__(
-        self, d_model: int, n_heads: int, d_feedforward: int, *, attention: str = "multihead", **keywords: Any
+        self, d_model: int, n_heads: int, d_feedforward: int, *, attention: str = "multihead", **keywords: object
     ) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(d_model)
@@ -117,7 +117,7 @@ class Encoder(Described):
         d_feedforward: int,
         *,
         block: str = "pre_norm",
-        **keywords: Any,
+        **keywords: object,
     ) -> None:
         super().__init__()
         if n_layers < 1:

@@ -61,7 +61,7 @@ def register_policy(
     extractor: type[EntityExtractor],
     *,
     without: Iterable[str] = ("sort_by",),
-    defaults: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, object] | None = None,
 ) -> None:
     """Give a features extractor a name that ``make_agent`` and ``train.py`` know.
 

@@ -159,7 +159,7 @@ class VectorEnvAdapter(VecEnv):
                 infos[row] = info
         return obs, np.asarray(rewards, np.float32), dones, infos
 
-    def _finish(self, obs: Any, gym_infos: Info, rows: np.ndarray, dones: np.ndarray) -> tuple[Any, list[Info]]:
+    def _finish(self, obs: object, gym_infos: Info, rows: np.ndarray, dones: np.ndarray) -> tuple[object, list[Info]]:
         """Return the observation after resets, and the info of each episode that ended."""
         if self._same_step:
             ends = infos_by_row(gym_infos["final_info"], rows)
@@ -196,7 +196,7 @@ class VectorEnvAdapter(VecEnv):
         if hasattr(self.env, "envs"):
             return [env.get_wrapper_attr(attr_name) for env in self._chosen(indices)]
         if attr_name in _SINGLE_SPACES:
-            values: Sequence[Any] = [getattr(self.env, _SINGLE_SPACES[attr_name])] * self.num_envs
+            values: Sequence[object] = [getattr(self.env, _SINGLE_SPACES[attr_name])] * self.num_envs
         elif hasattr(self.env, "get_attr"):
             values = self.env.get_attr(attr_name)
         else:
@@ -287,7 +287,7 @@ class VectorEnvAdapter(VecEnv):
         return dict(self._options[0]) or None
 
 
-def _row(batch: Any, row: int) -> Any:
+def _row(batch: Any, row: int) -> object:
     """Return one environment's part of a batched observation, as a copy."""
     if isinstance(batch, Mapping):
         return {key: _row(value, row) for key, value in batch.items()}

@@ -20,7 +20,7 @@ MOST_ENVS = 1 << 16
 """Copies of an environment: beyond that they would only fill the memory."""
 
 
-def check_request(env_id: Any, n_envs: Any, seed: Any, env_kwargs: Any) -> None:
+def check_request(env_id: object, n_envs: object, seed: object, env_kwargs: object) -> None:
     """Raise where the arguments of :func:`attn_rl.make_vec_env` cannot be meant.
 
     Raises:
@@ -58,9 +58,9 @@ def make_copies(
     env_id: str | Callable[..., gym.Env],
     n_envs: int,
     seed: int | None,
-    env_kwargs: dict[str, Any],
+    env_kwargs: dict[str, object],
     vec_env_cls: type[DummyVecEnv] | type[SubprocVecEnv] | None,
-    limits: Mapping[str, Any],
+    limits: Mapping[str, object],
 ) -> VecEnv:
     """Make copies whose running episodes can be restored; the parameters are those of :func:`attn_rl.make_vec_env`.
 
@@ -89,7 +89,7 @@ def make_copies(
     return copies
 
 
-def _make_one(make: Callable[..., gym.Env], **env_kwargs: Any) -> gym.Env:
+def _make_one(make: Callable[..., gym.Env], **env_kwargs: object) -> gym.Env:
     """A single environment, checked before anything is built around it."""
     env = make(**env_kwargs)
     if not isinstance(env, gym.Env):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, VectorizeMode
@@ -16,7 +17,7 @@ def make_native(spec: EnvSpec, n_envs: int, env_kwargs: Mapping[str, object]) ->
     """
     if spec.vector_entry_point is None or spec.additional_wrappers:
         return None
-    kwargs = {"render_mode": "rgb_array", **env_kwargs}
+    kwargs: dict[str, Any] = {"render_mode": "rgb_array", **env_kwargs}
     env = gym.make_vec(spec, num_envs=n_envs, vectorization_mode=VectorizeMode.VECTOR_ENTRY_POINT, **kwargs)
     if env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
         return env

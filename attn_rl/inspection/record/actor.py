@@ -95,7 +95,7 @@ class Actor:
 
     def to_env(self, action: np.ndarray) -> Any:
         """One deterministic action of a record as ``predict`` would hand it to the environment."""
-        space: Any = self.policy.action_space
+        space: object = self.policy.action_space
         if not isinstance(space, spaces.Box):
             return action
         if not self.policy.squash_output:

@@ -63,7 +63,7 @@ def add_image(writer: SummaryWriter, tag: str, file: bytes, size: Sequence[int],
 
 
 def add_about(
-    logger: Logger, *, schema: Mapping[str, Any], command: str, backends: str, settings: Mapping[str, Any]
+    logger: Logger, *, schema: Mapping[str, object], command: str, backends: str, settings: Mapping[str, object]
 ) -> None:
     """Log, once per run, the layout of custom scalars, the HParams, and the rest as text.
 
