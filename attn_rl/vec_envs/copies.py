@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import index
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import gymnasium as gym
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env

@@ -74,7 +74,7 @@ def probe_scenes(
 
 
 def play_episode(
-    act: Callable[[object], object],
+    act: Callable[[Any], Any],
     env: gym.Env,
     n_slots: int,
     scene: int,
