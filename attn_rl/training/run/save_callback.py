@@ -79,7 +79,7 @@ class SaveCallback(BaseCallback):
     def __init__(
         self,
         folder: Path,
-        config: Mapping[str, Any],
+        config: Mapping[str, object],
         every: int = 10,
         keep: int = 3,
         others: Sequence[BaseCallback] = (),
@@ -154,7 +154,7 @@ class SaveCallback(BaseCallback):
         raise Interrupted(signum)
 
 
-def _give_back(callback: Any, name: str, state: Any) -> None:
+def _give_back(callback: Any, name: str, state: object) -> None:
     """Let a callback have its state out of a file.
 
     Raises:
