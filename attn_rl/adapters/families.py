@@ -28,7 +28,7 @@ class Family:
     extra: str
     wrapper: str
     slow: bool = False
-    words: Mapping[str, Collection[Any]] = field(default_factory=dict)
+    words: Mapping[str, Collection[object]] = field(default_factory=dict)
 
     def load(self) -> type[gym.Wrapper]:
         """Import the wrapper."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -236,9 +235,10 @@ class AttentionNetwork(SetNetwork):
         embeddings = iter(stage_of(self.tokenizer, "tokenizer", tuple))
         tokens: list[TokenStage] = []
         for owner in self.order.lead:
-            role: Any = owner
-            scaling, query = (scalings.get(EGO), None) if owner == EGO else (None, self.query)
-            tokens.append(TokenStage(role, scaling, next(embeddings), query))
+            if owner == EGO:
+                tokens.append(TokenStage("ego", scalings.get(EGO), next(embeddings), None))
+            else:
+                tokens.append(TokenStage("query", None, next(embeddings), self.query))
         tokens += [TokenStage("type", scalings[f"types.{i}"], part) for i, part in enumerate(embeddings)]
         encoder = stage_of(self.encoder, "encoder", EncoderStage)
         kinds, relations = ((), (None,) * len(encoder.blocks))

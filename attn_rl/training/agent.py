@@ -110,7 +110,7 @@ def ppo_settings(settings: Settings, n_envs: int, schedules: Mapping[str, Schedu
     return chosen | {"learning_rate": LinearSchedule(rate, 0.1 * rate, 1.0)} | dict(schedules)
 
 
-def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str, Any]:
+def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str, object]:
     """What ``EntityAttentionPolicy`` is built with: plain data, saved with the model."""
     named = find_policy(policy)
     extractor = {name: getattr(settings, name) for name in NETWORK_SETTINGS if name not in named.without}

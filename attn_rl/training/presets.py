@@ -109,9 +109,9 @@ class Preset:
 
     total_timesteps: int = 200_000
     n_envs: int = 128
-    all_policies: Mapping[str, Any] = field(default_factory=dict)
-    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    transfer: tuple[Mapping[str, Any], ...] = ()
+    all_policies: Mapping[str, object] = field(default_factory=dict)
+    policies: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    transfer: tuple[Mapping[str, object], ...] = ()
 
     def settings(self, policy: str) -> Settings:
         """The settings of one policy."""
@@ -122,7 +122,7 @@ class Preset:
 
 KEYS = ("total_timesteps", "n_envs", "settings", "policies", "transfer", "variants")
 """What the plain data of a preset may hold."""
-REGISTERED: dict[str, Mapping[str, Any]] = {}
+REGISTERED: dict[str, Mapping[str, object]] = {}
 """Environment id -> plain data, from :func:`register_preset`."""
 # Steps are dear here (20 to 60 a second), so few environments, short rollouts and many passes over each; untuned.
 _DRIVING = {
@@ -130,7 +130,7 @@ _DRIVING = {
     "n_envs": 8,
     "settings": {"batch_size": 64, "n_epochs": 10, "gamma": 0.9, "learning_rate": 2e-3},
 }
-FAMILY_PRESETS: dict[tuple[str, str], Mapping[str, Any]] = {
+FAMILY_PRESETS: dict[tuple[str, str], Mapping[str, object]] = {
     ("minigrid", "MiniGrid-Fetch-8x8-N3-v0"): {
         "n_envs": 32,
         "settings": {"gamma": 0.95, "learning_rate": 2e-3, "batch_size": 256},

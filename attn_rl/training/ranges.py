@@ -82,7 +82,7 @@ RANGES = {
     "n_scenes": Range(1, 10_000, whole=True),
     "steps": Range(1, 1_000_000, whole=True),
 }
-CHOICES: dict[str, tuple[Any, ...]] = {
+CHOICES: dict[str, tuple[object, ...]] = {
     "relations": get_args(RelationsMode),
     "similarity": ("dot", "cosine"),
     **dict.fromkeys(("log_count", "ego_conditioning", "normalize", "normalize_advantage"), (True, False)),

@@ -7,7 +7,6 @@ many left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -48,7 +47,7 @@ def parts_of(space: spaces.Space[object]) -> Mapping[str, spaces.Space[object]]:
     return space.spaces if isinstance(space, spaces.Dict) else {"": space}
 
 
-def blocks_of(obs: object, space: spaces.Space[object], where: str) -> Mapping[str, Any]:
+def blocks_of(obs: object, space: spaces.Space[object], where: str) -> Mapping[str, object]:
     """What an observation holds by key, where its keys are those of ``space``.
 
     Raises:

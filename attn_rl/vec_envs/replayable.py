@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
 from attn_rl.vec_envs.observation_form import check_form
+from attn_rl.wrappers.base import Info
 
 
 @runtime_checkable
@@ -44,7 +45,7 @@ class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
         self._actions: list[np.ndarray] = []
         self._obs: object = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[Any, Info]:
         """Begin an episode and remember how."""
         begun = {"options": options} | ({"source": self._source()} if seed is None else {"seed": int(seed)})
         obs, info = self.env.reset(seed=seed, options=options)
@@ -52,7 +53,7 @@ class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
         self._obs = self._checked(obs)
         return obs, info
 
-    def step(self, action: object) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: object) -> tuple[Any, SupportsFloat, bool, bool, Info]:
         """Step and remember the action."""
         obs, *rest = self.env.step(action)
         self._actions.append(np.array(action))

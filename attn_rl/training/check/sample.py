@@ -203,13 +203,13 @@ def find_mask(env: gym.Env, obs: object) -> np.ndarray | None:
     return None
 
 
-def random_action(space: spaces.Space[object], mask: np.ndarray | None, random: np.random.Generator) -> Any:
+def random_action(space: spaces.Space[object], mask: np.ndarray | None, random: np.random.Generator) -> object:
     """Any action, or one that a mask allows; where it allows none, choice 0, as the policy does."""
     allowed = _allowed(space, mask)
     return _action(space, [random.choice(each) for each in allowed]) if allowed else space.sample()
 
 
-def allowed_action(space: spaces.Space[object], mask: np.ndarray | None, action: Any) -> Any:
+def allowed_action(space: spaces.Space[object], mask: np.ndarray | None, action: Any) -> object:
     """The action itself where a mask allows it; else, in each part, the first choice that it allows."""
     allowed = _allowed(space, mask)
     if not allowed:
