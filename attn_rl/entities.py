@@ -210,7 +210,7 @@ class EntitySpec:
         return asdict(self)
 
 
-def env_metadata(env: Any) -> dict[str, Any]:
+def env_metadata(env: object) -> dict[str, Any]:
     """The metadata an environment declares, through wrappers and vectorisation; empty where it cannot be asked."""
     if hasattr(env, "get_attr") and not isinstance(env, gym.Env):  # SB3 VecEnv
         try:

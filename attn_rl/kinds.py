@@ -28,7 +28,7 @@ def check_kinds(types: Mapping[str, tuple[str, ...]], ego: tuple[str, ...], kind
     if not isinstance(kinds, Mapping):
         raise ValueError(f"kinds is {kinds!r}; {HOW_KINDS}")
     features = {**types, "ego": ego}
-    checked: dict[str, dict[str, Any]] = {}
+    checked: dict[str, dict[str, object]] = {}
     for kind, owners in kinds.items():
         if not isinstance(owners, Mapping):
             raise ValueError(f"kinds[{kind!r}] is {owners!r}; {HOW_KINDS}")
@@ -47,7 +47,7 @@ def check_kinds(types: Mapping[str, tuple[str, ...]], ego: tuple[str, ...], kind
 
 
 def _check_groups(
-    where: str, given: Any, features: Sequence[str] | None, known: Mapping[str, Any]
+    where: str, given: Any, features: Sequence[str] | None, known: Mapping[str, object]
 ) -> tuple[tuple[str, ...], ...]:
     if features is None:
         raise ValueError(f"{where}: there is no such entity type; expected one of {sorted(known)}")
@@ -70,5 +70,5 @@ def _is_group(given: Any) -> bool:
     return _is_list(given) and all(isinstance(name, str) for name in given)
 
 
-def _is_list(given: Any) -> bool:
+def _is_list(given: object) -> bool:
     return isinstance(given, Sequence) and not isinstance(given, str) and len(given) > 0

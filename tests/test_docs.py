@@ -1,7 +1,7 @@
 """What the README and the pages in docs/ say is true: snippets run, links lead somewhere, names and files exist.
 
 Snippets run in the order in which their page shows them. One that needs an extra says so: its fence opens with
-``python requires=PACKAGE``.
+``python requires=PACKAGE``. Trainings are cut short: they must run, not succeed.
 """
 
 import importlib
@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from attn_rl.adapters.families import FAMILIES
 
@@ -21,6 +22,21 @@ COMMANDS = (  # continuous integration copies them out of the README
     'python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e ".[test]" && pytest',
 )
 SNIPPET = re.compile(r"^```python(?: requires=(\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+LONGEST = 1024
+"""Steps of a snippet's training, rounded up to a whole rollout."""
+
+
+@pytest.fixture
+def short_trainings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    learn = OnPolicyAlgorithm.learn
+
+    def shortened(self, total_timesteps: int, **others):
+        return learn(self, min(total_timesteps, LONGEST), **others)
+
+    monkeypatch.setattr(OnPolicyAlgorithm, "learn", shortened)
+    monkeypatch.chdir(tmp_path)
 
 
 def needs(page: Path) -> set[str]:
@@ -39,8 +55,8 @@ def run(page: Path, requires: str = "") -> None:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "" in needs(page)], ids=lambda p: p.name)
-def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("short_trainings")
+def test_the_snippets_of_a_page_run(page: Path):
     run(page)
 
 
@@ -48,9 +64,9 @@ def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pyt
     ("page", "package"),
     [pytest.param(p, package, id=f"{p.name}-{package}") for p in PAGES for package in sorted(needs(p) - {""})],
 )
-def test_the_snippets_of_an_extra_run(page: Path, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("short_trainings")
+def test_the_snippets_of_an_extra_run(page: Path, package: str):
     pytest.importorskip(package, reason=f"needs an extra: pip install 'attn_rl[{FAMILIES[package].extra}]'")
-    monkeypatch.chdir(tmp_path)
     run(page, requires=package)
 
 

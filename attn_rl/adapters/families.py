@@ -28,7 +28,7 @@ class Family:
     extra: str
     wrapper: str
     slow: bool = False
-    words: Mapping[str, Collection[Any]] = field(default_factory=dict)
+    words: Mapping[str, Collection[object]] = field(default_factory=dict)
 
     def load(self) -> type[gym.Wrapper]:
         """Import the wrapper."""
@@ -128,7 +128,7 @@ def family_of(spec: EnvSpec) -> Family | None:
     return FAMILIES.get(module.split(".")[0].split(":")[0])
 
 
-def make_env(env_id: str, **kwargs: Any) -> gym.Env:
+def make_env(env_id: str, **kwargs: object) -> gym.Env:
     """Make an environment; one of a known family gets the family's wrapper.
 
     Args:

@@ -89,7 +89,7 @@ class HighwayEntities(gym.Wrapper, RecordConstructorArgs):
         self._road_env.define_spaces()
         self.action_space = self.unwrapped.action_space  # HighwayEnv's is replaced at every reset, unseeded
         self._shuffled = order == "shuffled"
-        self._in_slot: list[Any] = []
+        self._in_slot: list[object] = []
         bound = np.array([_bound(name, self._config) for name in features])
         self._block = EntityBlock("vehicles", features, self.max_entities, -bound, bound)
         ego = spaces.Box(-self._block.high, self._block.high, dtype=np.float32)

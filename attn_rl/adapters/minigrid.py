@@ -112,7 +112,7 @@ class MiniGridEntities(gym.Wrapper, RecordConstructorArgs):
         self._dropped = padded.dropped
         return {"ego": self._ego(), "objects": padded.x, "objects_present": padded.present}
 
-    def _objects(self) -> Iterable[tuple[Any, np.ndarray]]:
+    def _objects(self) -> Iterable[tuple[object, np.ndarray]]:
         """Every object and its cell, in the grid's order."""
         grid = self._grid_env.grid
         for i, thing in enumerate(grid.grid):

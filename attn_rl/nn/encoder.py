@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +54,7 @@ class Block(Described):
     """
 
     def __init__(
-        self, d_model: int, n_heads: int, d_feedforward: int, *, attention: str = "multihead", **keywords: Any
+        self, d_model: int, n_heads: int, d_feedforward: int, *, attention: str = "multihead", **keywords: object
     ) -> None:
         super().__init__()
         self.norm_attention = nn.LayerNorm(d_model)
@@ -117,9 +116,13 @@ class Encoder(Described):
         d_feedforward: int,
         *,
         block: str = "pre_norm",
-        **keywords: Any,
+        **keywords: object,
     ) -> None:
         super().__init__()
+        if n_layers < 1:
+            raise ValueError(
+                f"n_layers={n_layers}, expected at least 1; use DeepSetsExtractor for a set without attention"
+            )
         made = look_up("block", block, BLOCKS)
         self.blocks = nn.ModuleList(
             made(d_model, n_heads, d_feedforward, scale_products=i == n_layers - 1, **keywords) for i in range(n_layers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from attn_rl.nn.relations.groups import Group
 from attn_rl.nn.relations.layers import MODES, Relations
 from attn_rl.nn.stages import Described, EncoderStage, NetworkStage, TokenStage, listeners, stage_of
 from attn_rl.nn.tap import Tap
-from attn_rl.nn.token_order import EGO, QUERY
+from attn_rl.nn.token_order import EGO, QUERY, TokenOrder
 from attn_rl.nn.tokenizer import Tokenizer
 
 QUERY_KEY_GAIN = 0.5
@@ -132,10 +131,6 @@ class AttentionNetwork(SetNetwork):
         super().__init__()
         check_heads(d_model, n_heads)
         read = _find_readout(readout, ego_width)
-        if n_layers < 1:
-            raise ValueError(
-                f"n_layers={n_layers}, expected at least 1; use DeepSetsExtractor for a set without attention"
-            )
         self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize)
         self.tokenizer = Tokenizer(
             widths,
@@ -146,8 +141,6 @@ class AttentionNetwork(SetNetwork):
             embedding=embedding,
         )
         self.query = nn.Parameter(torch.zeros(d_model)) if read.needs == QUERY else None
-        self.order = self.tokenizer.order
-        self.n_lead = len(self.order.lead)
         self.encoder = Encoder(
             d_model,
             n_heads,
@@ -242,15 +235,26 @@ class AttentionNetwork(SetNetwork):
         embeddings = iter(stage_of(self.tokenizer, "tokenizer", tuple))
         tokens: list[TokenStage] = []
         for owner in self.order.lead:
-            role: Any = owner
-            scaling, query = (scalings.get(EGO), None) if owner == EGO else (None, self.query)
-            tokens.append(TokenStage(role, scaling, next(embeddings), query))
+            if owner == EGO:
+                tokens.append(TokenStage("ego", scalings.get(EGO), next(embeddings), None))
+            else:
+                tokens.append(TokenStage("query", None, next(embeddings), self.query))
         tokens += [TokenStage("type", scalings[f"types.{i}"], part) for i, part in enumerate(embeddings)]
         encoder = stage_of(self.encoder, "encoder", EncoderStage)
         kinds, relations = ((), (None,) * len(encoder.blocks))
         if self.relations is not None:
             kinds, relations = stage_of(self.relations, "relations", tuple)
         return NetworkStage(tuple(tokens), encoder, kinds, relations, self.reads_first)
+
+    @property
+    def order(self) -> TokenOrder:
+        """Which token stands where."""
+        return self.tokenizer.order
+
+    @property
+    def n_lead(self) -> int:
+        """Tokens before the entities."""
+        return len(self.tokenizer.order.lead)
 
     @property
     def reads_first(self) -> bool:

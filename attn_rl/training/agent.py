@@ -58,29 +58,18 @@ def make_agent(
             device that is not there, actions that PPO cannot take, or an observation that holds no entities.
         TypeError: an environment that is not an SB3 vector environment.
     """
-    if not isinstance(env, str | VecEnv):
-        raise TypeError(
-            f"env is a {type(env).__name__}, expected an SB3 VecEnv or an id: "
-            "make_vec_env(id, n_envs), or make_vec_env(a class or function that makes it, n_envs)"
-        )
-    find_policy(policy)
+    preset = preset_of_env(env)
     check_device(device)
-    check_value("max_abs_reward", max_abs_reward)
     if seed is not None:
         check_value("seed", seed)
-    preset = find_preset(env) if isinstance(env, str) else preset_of_env(env)
     schedules = {name: settings.pop(name) for name in SCHEDULES if callable(settings.get(name))}
     chosen = override(preset.settings(policy), settings)
     refuse_unused(policy, vars(chosen), (vars(preset.settings(policy)), vars(Settings())))
     check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
-    check_actions(env.action_space)
     check_rollout(env.observation_space, env.num_envs, chosen.n_steps)
-    check_wrappers(env, chosen.presence)
-    spec = EntitySpec.from_env(env, chosen.presence)
-    if not is_vecenv_wrapped(env, GuardedVecEnv):
-        env = GuardedVecEnv(env, spec, max_abs_reward=max_abs_reward)
+    env, spec = guard(env, chosen.presence, max_abs_reward)
     return GuardedPPO(
         EntityAttentionPolicy,
         env,
@@ -90,6 +79,21 @@ def make_agent(
         verbose=verbose,
         **ppo_settings(chosen, env.num_envs, schedules),
     )
+
+
+def guard(env: VecEnv, presence: int | str | None, max_abs_reward: float) -> tuple[VecEnv, EntitySpec]:
+    """The environment under guard, where it is not yet, and what its observation holds.
+
+    Raises:
+        ValueError: a bound that is none, actions that PPO cannot take, wrappers that spoil what the policy sees, no
+            entities.
+    """
+    check_value("max_abs_reward", max_abs_reward)
+    check_actions(env.action_space)
+    check_wrappers(env, presence)
+    spec = EntitySpec.from_env(env, presence)
+    guarded = env if is_vecenv_wrapped(env, GuardedVecEnv) else GuardedVecEnv(env, spec, max_abs_reward=max_abs_reward)
+    return guarded, spec
 
 
 def ppo_settings(settings: Settings, n_envs: int, schedules: Mapping[str, Schedule]) -> dict[str, Any]:
@@ -109,7 +113,7 @@ def ppo_settings(settings: Settings, n_envs: int, schedules: Mapping[str, Schedu
     return chosen | {"learning_rate": LinearSchedule(rate, 0.1 * rate, 1.0)} | dict(schedules)
 
 
-def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str, Any]:
+def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str, object]:
     """What ``EntityAttentionPolicy`` is built with: plain data, saved with the model."""
     named = find_policy(policy)
     extractor = {name: getattr(settings, name) for name in NETWORK_SETTINGS if name not in named.without}
@@ -134,8 +138,19 @@ def _sorted_types(spec: EntitySpec, feature: str) -> dict[str, str]:
     return found
 
 
-def preset_of_env(env: VecEnv) -> Preset:
-    """The preset of the environment in a VecEnv, by its specification, or by its metadata where it has none."""
+def preset_of_env(env: VecEnv | str) -> Preset:
+    """The preset of an id, or of the environment in a VecEnv: by its specification, or its metadata where it has none.
+
+    Raises:
+        TypeError: neither.
+    """
+    if isinstance(env, str):
+        return find_preset(env)
+    if not isinstance(env, VecEnv):
+        raise TypeError(
+            f"env is a {type(env).__name__}, expected an SB3 VecEnv or an id: "
+            "make_vec_env(id, n_envs), or make_vec_env(a class or function that makes it, n_envs)"
+        )
     try:
         spec = env.get_attr("spec")[0]
     except AttributeError:  # a vector environment that cannot be asked

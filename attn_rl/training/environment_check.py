@@ -28,7 +28,7 @@ WRONG_ARGUMENT = (
 )
 
 
-def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
+def check_environment(env_id: str, env_kwargs: Mapping[str, object]) -> None:
     """Make one environment and close it again.
 
     Raises:
@@ -40,7 +40,7 @@ def check_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
     check_actions(env.action_space)
 
 
-def make_checked(env_id: str, env_kwargs: Mapping[str, Any], **gymnasium: Any) -> gym.Env:
+def make_checked(env_id: str, env_kwargs: Mapping[str, object], **gymnasium: object) -> gym.Env:
     """Make one environment, with its family's wrapper.
 
     Args:
@@ -85,6 +85,6 @@ def arguments(spec: EnvSpec) -> list[str] | None:
     return None
 
 
-def _parameters(made_by: Callable[..., Any]) -> list[str]:
+def _parameters(made_by: Callable[..., object]) -> list[str]:
     parameters = inspect.signature(made_by).parameters.values()
     return ["**" if p.kind is p.VAR_KEYWORD else p.name for p in parameters]

@@ -47,7 +47,7 @@ class Row:
 def evaluate(
     model: BaseAlgorithm,
     env_id: str,
-    env_kwargs: Mapping[str, Any] | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
     *,
     episodes: int = 1000,
     n_envs: int | None = None,

@@ -78,7 +78,7 @@ def load(
     return model if env is None else adapt(model, env)
 
 
-def find_checkpoint(path: Path, needed: Sizes | Callable[[dict[str, Any]], Sizes]) -> Checkpoint:
+def find_checkpoint(path: Path, needed: Sizes | Callable[[dict[str, object]], Sizes]) -> Checkpoint:
     """Read a checkpoint, or the newest valid one of a run folder; warn of damaged ones.
 
     Args:
@@ -91,7 +91,7 @@ def find_checkpoint(path: Path, needed: Sizes | Callable[[dict[str, Any]], Sizes
         IrregularFile: something in the folder is a link, a FIFO or a device.
     """
 
-    def admit(state: dict[str, Any]) -> Sizes:
+    def admit(state: dict[str, object]) -> Sizes:
         refuse_wrong_state(state)
         return needed(state) if callable(needed) else needed
 

@@ -41,7 +41,7 @@ class NamedPolicy:
 
     extractor: type[EntityExtractor]
     without: frozenset[str] = frozenset()
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, object] = field(default_factory=dict)
 
 
 POLICIES: dict[str, NamedPolicy] = {
@@ -61,7 +61,7 @@ def register_policy(
     extractor: type[EntityExtractor],
     *,
     without: Iterable[str] = ("sort_by",),
-    defaults: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, object] | None = None,
 ) -> None:
     """Give a features extractor a name that ``make_agent`` and ``train.py`` know.
 
@@ -103,7 +103,7 @@ def find_policy(name: str) -> NamedPolicy:
     return POLICIES[name]
 
 
-def refuse_unused(policy: str, chosen: Mapping[str, Any], silent: Iterable[Mapping[str, Any]]) -> None:
+def refuse_unused(policy: str, chosen: Mapping[str, object], silent: Iterable[Mapping[str, object]]) -> None:
     """Raise where a setting was chosen that the policy does not take: it would change nothing, without a word.
 
     Args:

@@ -109,9 +109,9 @@ class Preset:
 
     total_timesteps: int = 200_000
     n_envs: int = 128
-    all_policies: Mapping[str, Any] = field(default_factory=dict)
-    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    transfer: tuple[Mapping[str, Any], ...] = ()
+    all_policies: Mapping[str, object] = field(default_factory=dict)
+    policies: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    transfer: tuple[Mapping[str, object], ...] = ()
 
     def settings(self, policy: str) -> Settings:
         """The settings of one policy."""
@@ -122,7 +122,7 @@ class Preset:
 
 KEYS = ("total_timesteps", "n_envs", "settings", "policies", "transfer", "variants")
 """What the plain data of a preset may hold."""
-REGISTERED: dict[str, Mapping[str, Any]] = {}
+REGISTERED: dict[str, Mapping[str, object]] = {}
 """Environment id -> plain data, from :func:`register_preset`."""
 # Steps are dear here (20 to 60 a second), so few environments, short rollouts and many passes over each; untuned.
 _DRIVING = {
@@ -130,7 +130,7 @@ _DRIVING = {
     "n_envs": 8,
     "settings": {"batch_size": 64, "n_epochs": 10, "gamma": 0.9, "learning_rate": 2e-3},
 }
-FAMILY_PRESETS: dict[tuple[str, str], Mapping[str, Any]] = {
+FAMILY_PRESETS: dict[tuple[str, str], Mapping[str, object]] = {
     ("minigrid", "MiniGrid-Fetch-8x8-N3-v0"): {
         "n_envs": 32,
         "settings": {"gamma": 0.95, "learning_rate": 2e-3, "batch_size": 256},
@@ -145,7 +145,7 @@ FAMILY_PRESETS: dict[tuple[str, str], Mapping[str, Any]] = {
 """(Package that holds the environment's class, id) -> plain data: of projects that cannot carry ours."""
 
 
-def register_preset(env_id: str, preset: Mapping[str, Any]) -> None:
+def register_preset(env_id: str, preset: Mapping[str, object]) -> None:
     """Give an environment that you cannot edit a preset; one of your own carries it as ``metadata["preset"]``.
 
     Args:
@@ -161,7 +161,7 @@ def register_preset(env_id: str, preset: Mapping[str, Any]) -> None:
     REGISTERED[env_id.rpartition(":")[2]] = preset
 
 
-def find_preset(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Preset:
+def find_preset(env_id: str, env_kwargs: Mapping[str, object] | None = None) -> Preset:
     """The preset of an environment, or the general one.
 
     Args:
@@ -174,7 +174,7 @@ def find_preset(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Pre
     return preset_of(find_spec(env_id), env_kwargs)
 
 
-def preset_of(spec: EnvSpec, env_kwargs: Mapping[str, Any] | None = None) -> Preset:
+def preset_of(spec: EnvSpec, env_kwargs: Mapping[str, object] | None = None) -> Preset:
     """As :func:`find_preset`, of an environment's specification.
 
     What was registered for the id comes first, then what the environment's class declares in its metadata: a name alone
@@ -184,7 +184,7 @@ def preset_of(spec: EnvSpec, env_kwargs: Mapping[str, Any] | None = None) -> Pre
     return read_preset(data, spec.id, env_kwargs)
 
 
-def read_preset(data: Mapping[str, Any], env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> Preset:
+def read_preset(data: Mapping[str, Any], env_id: str, env_kwargs: Mapping[str, object] | None = None) -> Preset:
     """A preset from the plain data that :func:`register_preset` describes.
 
     Raises:
@@ -211,7 +211,7 @@ def read_preset(data: Mapping[str, Any], env_id: str, env_kwargs: Mapping[str, A
     return Preset(steps, n_envs, shared, policies, tuple(map(_transfer, data.get("transfer", ()))))
 
 
-def _transfer(change: int | Mapping[str, Any]) -> Mapping[str, Any]:
+def _transfer(change: int | Mapping[str, object]) -> Mapping[str, object]:
     return dict.fromkeys(("min_entities", "max_entities", "capacity"), change) if isinstance(change, int) else change
 
 
@@ -222,13 +222,13 @@ def _package(spec: EnvSpec) -> str:
     return module.split(":")[0].split(".")[0]
 
 
-def _declared(spec: EnvSpec) -> Mapping[str, Any]:
+def _declared(spec: EnvSpec) -> Mapping[str, object]:
     """``metadata["preset"]`` of the environment's class, single or batched; empty where there is none."""
     for entry in (spec.entry_point, spec.vector_entry_point):
-        made_by: Any = load_env_creator(entry) if isinstance(entry, str) else entry
+        made_by: object = load_env_creator(entry) if isinstance(entry, str) else entry
         metadata = getattr(made_by, "metadata", None)
         if isinstance(metadata, Mapping) and "preset" in metadata:
-            declared: Mapping[str, Any] = metadata["preset"]
+            declared: Mapping[str, object] = metadata["preset"]
             return declared
     return {}
 
@@ -248,13 +248,13 @@ def override(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     return changed
 
 
-def from_json(stored: Mapping[str, Any]) -> Settings:
+def from_json(stored: Mapping[str, object]) -> Settings:
     """Settings as they were stored: JSON has lists for tuples, and runs of before have other words for relations.
 
     Raises:
         ValueError: a name that does not exist or a value out of its range.
     """
-    changes: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+    changes: dict[str, object] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
     if "relations" in changes:
         changes["relations"] = OLD_RELATIONS.get(str(changes["relations"]), changes["relations"])
     return override(Settings(), changes)

@@ -83,7 +83,7 @@ RANGES = {
     "n_scenes": Range(1, 10_000, whole=True),
     "steps": Range(1, 1_000_000, whole=True),
 }
-CHOICES: dict[str, tuple[Any, ...]] = {
+CHOICES: dict[str, tuple[object, ...]] = {
     "relations": get_args(RelationsMode),
     "similarity": ("dot", "cosine"),
     **dict.fromkeys(("log_count", "ego_conditioning", "normalize", "normalize_advantage"), (True, False)),
@@ -102,7 +102,7 @@ def check_fields(settings: Any) -> None:
         check_value(name, getattr(settings, name))
 
 
-def check_value(name: str, value: Any) -> None:
+def check_value(name: str, value: object) -> None:
     """Check one value by the name of its field; names that are not known here pass.
 
     Raises:
@@ -118,7 +118,7 @@ def check_value(name: str, value: Any) -> None:
         _check_net_arch(value)
 
 
-def check_products(values: Mapping[str, Any]) -> None:
+def check_products(values: Mapping[str, object]) -> None:
     """Check what would fill the memory together, though each value is in its range.
 
     Args:
@@ -139,13 +139,13 @@ def _check_product(values: Mapping[str, Any], powers: Mapping[str, int], most: i
         raise ValueError(f"{got} are too large together; expected {rule} of at most {most:,}, got {total:,}")
 
 
-def did_you_mean(name: Any, known: Sequence[Any]) -> str:
+def did_you_mean(name: object, known: Sequence[object]) -> str:
     """The end of a message about an unknown name: the nearest one that there is, or all."""
     near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
     return f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(map(repr, known))}"
 
 
-def _hint(name: str, value: Any) -> str:
+def _hint(name: str, value: object) -> str:
     if callable(value):
         return "; only learning_rate and clip_range may be schedules"
     if value is None and name == "max_grad_norm":
@@ -153,7 +153,7 @@ def _hint(name: str, value: Any) -> str:
     return "; 'auto' is SAC's" if name == "ent_coef" and value == "auto" else ""
 
 
-def _check_net_arch(value: Any) -> None:
+def _check_net_arch(value: object) -> None:
     towers = list(value.values()) if isinstance(value, Mapping) and set(value) <= {"pi", "vf"} else [value]
     widths = Range(1, MAX_WIDTH, whole=True)
     for layers in towers:

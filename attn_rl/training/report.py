@@ -57,7 +57,7 @@ def evaluate_or_null(agent: BaseAlgorithm, config: Mapping[str, Any], env_kwargs
         return Row(env_kwargs.get("min_entities"), env_kwargs.get("max_entities"))
 
 
-def print_table(rows: list[Row], config: Mapping[str, Any]) -> None:
+def print_table(rows: list[Row], config: Mapping[str, object]) -> None:
     """The table that a run ends with."""
     episodes = max((row.episodes for row in rows), default=0)
     table = Table(title=f"{config['policy']} on {config['env']}, {episodes} episodes a row, deterministic")

@@ -72,7 +72,7 @@ def with_capacity(model: BaseAlgorithm, capacity: Capacity) -> SpacesOnly:
     Raises:
         ValueError: no such type, no slots, or a policy that knows no entities.
     """
-    policy: Any = model.policy
+    policy: object = model.policy
     extractor = getattr(policy, "features_extractor", None)
     if not isinstance(extractor, EntityExtractor):
         raise ValueError(

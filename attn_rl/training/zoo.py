@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from attn_rl.entities import EntitySpec
 from attn_rl.training.agent import policy_kwargs
@@ -14,7 +13,7 @@ from attn_rl.vec_envs.adapter import make_vec_env
 POLICY = "attn_rl.EntityAttentionPolicy"
 
 
-def zoo_entry(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def zoo_entry(env_id: str, env_kwargs: Mapping[str, object] | None = None) -> dict[str, object]:
     """What RL Zoo needs to train the attention preset of an environment with Stable-Baselines3's PPO.
 
     Plain data. ``lin_`` is the Zoo's schedule, which falls to zero; ``train.py`` stops at a tenth.
@@ -42,7 +41,7 @@ def zoo_entry(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> dict[
     }
 
 
-def zoo_yaml(env_ids: Iterable[str], env_kwargs: Mapping[str, Any] | None = None) -> str:
+def zoo_yaml(env_ids: Iterable[str], env_kwargs: Mapping[str, object] | None = None) -> str:
     """A hyperparameter file: one entry per environment, keyed by the id without its module, as the Zoo looks it up."""
     return "\n".join(
         f"{env_id.split(':')[-1]}:\n"

@@ -8,7 +8,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import VectorizeMode
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.env_util import is_wrapped
@@ -20,6 +19,7 @@ from attn_rl.adapters import find_spec
 from attn_rl.observation_size import check_observations
 from attn_rl.vec_envs.copies import check_request, make_copies
 from attn_rl.vec_envs.infos import infos_by_row
+from attn_rl.vec_envs.native import make_native
 from attn_rl.vec_envs.replayable import Resumable
 from attn_rl.wrappers.base import Info
 
@@ -38,11 +38,9 @@ def make_vec_env(
 ) -> VecEnv:
     """Make environments for SB3: one native batch where the id has one, else separate copies.
 
-    A native batch is an id registered with a ``vector_entry_point`` that resets its sub-environments
-    in the step that ends their episode. ``gym.make_vec`` itself cannot be asked: without an entry
-    point it silently loops over single environments. Either way the rollouts are those of
-    ``DummyVecEnv``: sub-environment i plays what the single environment seeded ``seed + i`` plays,
-    and episode statistics arrive in ``info["episode"]``.
+    A native batch is an id registered with a ``vector_entry_point`` that resets its sub-environments in the step that
+    ends their episode. Either way the rollouts are those of ``DummyVecEnv``: sub-environment i plays what the single
+    environment seeded ``seed + i`` plays, and episode statistics arrive in ``info["episode"]``.
 
     An id of a family that :mod:`attn_rl.adapters` knows gets the wrapper that makes its observation fit; of a
     slow one (HighwayEnv), each copy gets a process of its own. Separate copies are wrapped in
@@ -71,15 +69,11 @@ def make_vec_env(
     check_request(env_id, n_envs, seed, env_kwargs)
     n_envs, seed = int(n_envs), None if seed is None else int(seed)
     spec = find_spec(env_id) if isinstance(env_id, str) and vec_env_cls is None else None
-    if spec is not None and spec.vector_entry_point is not None and not spec.additional_wrappers:
-        kwargs = {"render_mode": "rgb_array", **(env_kwargs or {})}
-        mode = VectorizeMode.VECTOR_ENTRY_POINT
-        env = gym.make_vec(spec, num_envs=n_envs, vectorization_mode=mode, **kwargs)
-        if env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
-            adapter = VectorEnvAdapter(env)
-            adapter.seed(seed)
-            return adapter
-        env.close()
+    batch = None if spec is None else make_native(spec, n_envs, env_kwargs or {})
+    if batch is not None:
+        adapter = VectorEnvAdapter(batch)
+        adapter.seed(seed)
+        return adapter
     limits = {"timeout": worker_timeout, "max_restarts": worker_restarts}
     return make_copies(env_id, n_envs, seed, dict(env_kwargs or {}), vec_env_cls, limits)
 
@@ -164,7 +158,7 @@ class VectorEnvAdapter(VecEnv):
                 infos[row] = info
         return obs, np.asarray(rewards, np.float32), dones, infos
 
-    def _finish(self, obs: Any, gym_infos: Info, rows: np.ndarray, dones: np.ndarray) -> tuple[Any, list[Info]]:
+    def _finish(self, obs: object, gym_infos: Info, rows: np.ndarray, dones: np.ndarray) -> tuple[object, list[Info]]:
         """Return the observation after resets, and the info of each episode that ended."""
         if self._same_step:
             ends = infos_by_row(gym_infos["final_info"], rows)
@@ -201,7 +195,7 @@ class VectorEnvAdapter(VecEnv):
         if hasattr(self.env, "envs"):
             return [env.get_wrapper_attr(attr_name) for env in self._chosen(indices)]
         if attr_name in _SINGLE_SPACES:
-            values: Sequence[Any] = [getattr(self.env, _SINGLE_SPACES[attr_name])] * self.num_envs
+            values: Sequence[object] = [getattr(self.env, _SINGLE_SPACES[attr_name])] * self.num_envs
         elif hasattr(self.env, "get_attr"):
             values = self.env.get_attr(attr_name)
         else:
@@ -292,7 +286,7 @@ class VectorEnvAdapter(VecEnv):
         return dict(self._options[0]) or None
 
 
-def _row(batch: Any, row: int) -> Any:
+def _row(batch: Any, row: int) -> object:
     """Return one environment's part of a batched observation, as a copy."""
     if isinstance(batch, Mapping):
         return {key: _row(value, row) for key, value in batch.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import index
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
@@ -22,7 +22,7 @@ MOST_ENVS = 1 << 16
 """Copies of an environment: beyond that they would only fill the memory."""
 
 
-def check_request(env_id: Any, n_envs: Any, seed: Any, env_kwargs: Any) -> None:
+def check_request(env_id: object, n_envs: object, seed: object, env_kwargs: object) -> None:
     """Raise where the arguments of :func:`attn_rl.make_vec_env` cannot be meant.
 
     Raises:
@@ -60,9 +60,9 @@ def make_copies(
     env_id: str | Callable[..., gym.Env],
     n_envs: int,
     seed: int | None,
-    env_kwargs: dict[str, Any],
+    env_kwargs: dict[str, object],
     vec_env_cls: type[DummyVecEnv] | type[SubprocVecEnv] | None,
-    limits: Mapping[str, Any],
+    limits: Mapping[str, object],
 ) -> VecEnv:
     """Make copies whose running episodes can be restored; the parameters are those of :func:`attn_rl.make_vec_env`.
 
@@ -93,14 +93,14 @@ def make_copies(
     return copies
 
 
-def _make_registered(env_id: str, spec: EnvSpec | None, **kwargs: Any) -> gym.Env:
+def _make_registered(env_id: str, spec: EnvSpec | None, **kwargs: object) -> gym.Env:
     """``make_env``, also in a process that did not run the script or notebook that registered the id."""
     if spec is not None:
         gym.registry.setdefault(spec.id, spec)
     return make_env(env_id, **kwargs)
 
 
-def _make_one(make: Callable[..., gym.Env], n_envs: int, **env_kwargs: Any) -> gym.Env:
+def _make_one(make: Callable[..., gym.Env], n_envs: int, **env_kwargs: object) -> gym.Env:
     """A single environment, checked before anything is built around it, and before its copies are made."""
     env = make(**env_kwargs)
     if not isinstance(env, gym.Env):

@@ -18,7 +18,7 @@ def infos_by_row(infos: Mapping[str, Any], rows: np.ndarray, without: Sequence[s
         if mask is None or key in without:
             continue
         if isinstance(values, Mapping):
-            parts: Sequence[Any] = infos_by_row(values, rows)
+            parts: Sequence[object] = infos_by_row(values, rows)
         else:
             parts = values[rows].tolist() if values.ndim == 1 else list(values[rows])
         for info, part, told in zip(result, parts, mask[rows].tolist(), strict=True):

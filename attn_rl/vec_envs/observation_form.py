@@ -7,7 +7,6 @@ many left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -25,7 +24,7 @@ class GuardError(ValueError):
         self.batch = dict(batch)
 
 
-def check_form(obs: Any, space: spaces.Space[object], where: str) -> dict[str, np.ndarray]:
+def check_form(obs: object, space: spaces.Space[object], where: str) -> dict[str, np.ndarray]:
     """Return the arrays of one observation by key, in the dtypes of its space; a bare one's stands under ``""``.
 
     Lists and dtypes that lose nothing pass: a wider float, an integer for a float, a Boolean for a flag.
@@ -48,7 +47,7 @@ def parts_of(space: spaces.Space[object]) -> Mapping[str, spaces.Space[object]]:
     return space.spaces if isinstance(space, spaces.Dict) else {"": space}
 
 
-def blocks_of(obs: Any, space: spaces.Space[object], where: str) -> Mapping[str, Any]:
+def blocks_of(obs: object, space: spaces.Space[object], where: str) -> Mapping[str, object]:
     """What an observation holds by key, where its keys are those of ``space``.
 
     Raises:
@@ -65,7 +64,7 @@ def blocks_of(obs: Any, space: spaces.Space[object], where: str) -> Mapping[str,
     return blocks
 
 
-def as_array(value: Any, name: str, where: str) -> np.ndarray:
+def as_array(value: object, name: str, where: str) -> np.ndarray:
     """The array that ``value`` is.
 
     Raises:
@@ -92,7 +91,7 @@ def fits(block: np.ndarray, dtype: np.dtype) -> bool:
     return block.dtype == dtype or np.can_cast(block.dtype, dtype, "same_kind")
 
 
-def _array(value: Any, part: spaces.Space[object], name: str, where: str) -> np.ndarray:
+def _array(value: object, part: spaces.Space[object], name: str, where: str) -> np.ndarray:
     block, dtype = as_array(value, name, where), dtype_of(part)
     if block.shape != part.shape or not fits(block, dtype):
         got, wanted = f"{block.dtype} of shape {block.shape}", f"{dtype} of shape {part.shape}"
@@ -106,5 +105,5 @@ def _array(value: Any, part: spaces.Space[object], name: str, where: str) -> np.
     return cast
 
 
-def _sorted(keys: Iterable[Any]) -> list[str]:
+def _sorted(keys: Iterable[object]) -> list[str]:
     return sorted(map(str, keys))

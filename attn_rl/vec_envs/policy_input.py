@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -17,7 +16,7 @@ MAX_ABS_OBSERVATION = 1e9
 WHERE = "predict"
 
 
-def check_policy_input(obs: Any, space: spaces.Space[object], spec: EntitySpec) -> None:
+def check_policy_input(obs: object, space: spaces.Space[object], spec: EntitySpec) -> None:
     """Raise where a policy could answer only nonsense.
 
     Absent rows may hold anything. Values beyond the bounds of the space pass: that is a question too.
@@ -42,7 +41,7 @@ def check_policy_input(obs: Any, space: spaces.Space[object], spec: EntitySpec) 
     _check_features({key: array for key, (array, _) in arrays.items()}, spec)
 
 
-def _batched(value: Any, part: spaces.Space[object], key: str) -> tuple[np.ndarray, int | None]:
+def _batched(value: object, part: spaces.Space[object], key: str) -> tuple[np.ndarray, int | None]:
     """The block with a leading dimension, and its size; None: it was a single one."""
     name = naming(key)
     block, dtype, shape = as_array(value, name, WHERE), dtype_of(part), part.shape or ()
@@ -84,7 +83,7 @@ def _check_features(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
             _refuse(arrays, row, name, f"{entity_type.name} {slot}", block[row, slot, column])
 
 
-def _refuse(arrays: Mapping[str, np.ndarray], row: int, feature: str, owner: str, value: Any) -> None:
+def _refuse(arrays: Mapping[str, np.ndarray], row: int, feature: str, owner: str, value: object) -> None:
     raise GuardError(
         f"{WHERE}: {_of(arrays, row)}feature {feature!r} of {owner} is {value}; expected a finite number of at most "
         f"{MAX_ABS_OBSERVATION:g} in the ego and in every entity that is present",

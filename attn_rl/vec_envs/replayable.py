@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
 from attn_rl.vec_envs.observation_form import check_form
+from attn_rl.wrappers.base import Info
 
 
 @runtime_checkable
@@ -42,9 +43,9 @@ class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
         self.index = 0
         self._begun: dict[str, Any] | None = None
         self._actions: list[np.ndarray] = []
-        self._obs: Any = None
+        self._obs: object = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[Any, Info]:
         """Begin an episode and remember how."""
         begun = {"options": options} | ({"source": self._source()} if seed is None else {"seed": int(seed)})
         obs, info = self.env.reset(seed=seed, options=options)
@@ -52,7 +53,7 @@ class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
         self._obs = self._checked(obs)
         return obs, info
 
-    def step(self, action: object) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: object) -> tuple[Any, SupportsFloat, bool, bool, Info]:
         """Step and remember the action."""
         obs, *rest = self.env.step(action)
         self._actions.append(np.array(action))
@@ -85,7 +86,7 @@ class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
             self.reset()
         return {"exact": exact, "observation": self._obs}
 
-    def _source(self) -> dict[str, Any]:
+    def _source(self) -> dict[str, object]:
         """Return what the next episode depends on."""
         game = self.env.unwrapped
         if self._begun is not None and isinstance(game, Resumable):
@@ -99,12 +100,12 @@ class ReplayableEnv(gym.Wrapper, RecordConstructorArgs):
         else:
             game.np_random.bit_generator.state = source["np_random"]
 
-    def _checked(self, obs: Any) -> Any:
+    def _checked(self, obs: object) -> object:
         check_form(obs, self.observation_space, f"environment {self.index}, step {len(self._actions)} of its episode")
         return obs
 
 
-def digest(obs: Any) -> str:
+def digest(obs: object) -> str:
     """SHA-256 of an observation."""
     blocks = obs if isinstance(obs, Mapping) else {"": obs}
     total = hashlib.sha256()

@@ -56,7 +56,7 @@ def test_chunks_change_nothing(seek_actor, seek_scenes, monkeypatch):
     whole = effects.measure(seek_actor, record)
     monkeypatch.setattr(variants, "MAX_ROWS", 17)
     chunked = effects.measure(seek_actor, record)
-    assert len(whole) == 10
+    assert effects.EFFECTS.keys() <= whole.keys()
     for name, array in whole.items():
         np.testing.assert_allclose(chunked[name], array, atol=2e-6, err_msg=name)
 

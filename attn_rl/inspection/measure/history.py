@@ -69,7 +69,7 @@ class History:
         )
 
 
-def _is_history(state: Any) -> bool:
+def _is_history(state: object) -> bool:
     """Whether a value out of a file could come from :meth:`History.get_state`."""
     if not isinstance(state, Mapping) or state.keys() != {each.name for each in fields(History)}:
         return False

@@ -159,7 +159,7 @@ class ProbeRecord:
         meta |= {name: getattr(self.record, name) for name in RECORD_META} | {"n_layers": len(self.record.layers)}
         meta |= {"effects": list(self.effects)}
         png, png_start = _pack(self.scenes.frame)
-        arrays: dict[str, Any] = {
+        arrays: dict[str, object] = {
             "format": np.array(FORMAT),
             "meta": np.array(json.dumps(meta)),
             "png": png,
@@ -191,7 +191,7 @@ def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Attent
     )
 
 
-def _effects(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Effects:
+def _effects(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> Effects:
     names = effect_names(arrays, meta)
     return Effects({name: _axes_in_file(name, arrays[name], np.argsort(CURVE_AXES)) for name in names})
 

@@ -137,7 +137,7 @@ def _pixels(file: bytes) -> int:
     return width * height
 
 
-def _check_meta(meta: Any, *, names_reader: bool) -> None:
+def _check_meta(meta: object, *, names_reader: bool) -> None:
     """Hold ``meta`` against what the writer puts there.
 
     Args:
@@ -173,19 +173,19 @@ def _check_meta(meta: Any, *, names_reader: bool) -> None:
         raise ValueError(f"meta has no {wrong[0]!r} of the right form, but {str(meta.get(wrong[0], 'none'))[:80]}")
 
 
-def _texts(value: Any) -> bool:
+def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
-def _between(value: Any, low: int, high: int) -> bool:
+def _between(value: object, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return isinstance(value, float) or _between(value, -(1 << 53), 1 << 53)
 
 
-def _strength(value: Any) -> bool:
+def _strength(value: object) -> bool:
     if not (isinstance(value, list) and len(value) == 4):
         return False
     layer, head, name, strength = value

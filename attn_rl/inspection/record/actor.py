@@ -93,9 +93,9 @@ class Actor:
             )
         return torch.as_tensor(given, dtype=torch.float32, device=self.policy.device)
 
-    def to_env(self, action: np.ndarray) -> Any:
+    def to_env(self, action: np.ndarray) -> object:
         """One deterministic action of a record as ``predict`` would hand it to the environment."""
-        space: Any = self.policy.action_space
+        space: object = self.policy.action_space
         if not isinstance(space, spaces.Box):
             return action
         if not self.policy.squash_output:

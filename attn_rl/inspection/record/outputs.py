@@ -58,7 +58,7 @@ def policy_kl(p: Outputs, q: Outputs) -> Tensor:
     return terms.sum(-1).clamp(min=0.0)
 
 
-def acting_extractor(policy: Any) -> EntityExtractor:
+def acting_extractor(policy: object) -> EntityExtractor:
     """The extractor through which the policy looks when it acts.
 
     Raises:
@@ -74,7 +74,7 @@ def acting_extractor(policy: Any) -> EntityExtractor:
     return extractor
 
 
-def acting_net(policy: Any) -> Any:
+def acting_net(policy: object) -> Any:
     """The network of an off-policy algorithm that acts.
 
     Raises:
@@ -89,13 +89,13 @@ def acting_net(policy: Any) -> Any:
     )
 
 
-def check_known_path(policy: Any) -> None:
+def check_known_path(policy: object) -> None:
     """Refuse a policy that goes from features to actions or values in a way of its own: its record would be wrong.
 
     Raises:
         ValueError: names the method that decides there and that recording does not call.
     """
-    holders: list[tuple[Any, tuple[str, ...]]] = [(policy, NOT_CALLED)]
+    holders: list[tuple[object, tuple[str, ...]]] = [(policy, NOT_CALLED)]
     if not _is_actor_critic(policy) and hasattr(acting_net(policy), "get_action_dist_params"):
         holders.append((acting_net(policy), ("forward",)))
     for holder, methods in holders:
@@ -110,12 +110,12 @@ def check_known_path(policy: Any) -> None:
                 )
 
 
-def is_recurrent(policy: Any) -> bool:
+def is_recurrent(policy: object) -> bool:
     """Whether an LSTM stands between features and actions (sb3-contrib's RecurrentPPO)."""
     return hasattr(policy, "lstm_actor")
 
 
-def compute_outputs(policy: Any, obs: Any, lstm_states: Tensor | None = None) -> Outputs:
+def compute_outputs(policy: object, obs: object, lstm_states: Tensor | None = None) -> Outputs:
     """One pass of a policy over a batch.
 
     Args:
@@ -137,12 +137,12 @@ def compute_outputs(policy: Any, obs: Any, lstm_states: Tensor | None = None) ->
     return Outputs(torch.cat([mean, log_std], -1), (), mean.new_full((len(mean),), torch.nan))
 
 
-def _is_actor_critic(policy: Any) -> bool:
+def _is_actor_critic(policy: object) -> bool:
     """Sb3-contrib's maskable one too, which does not descend from SB3's."""
     return hasattr(policy, "evaluate_actions")
 
 
-def _actor_critic(policy: Any, obs: Any, lstm_states: Tensor | None) -> Outputs:
+def _actor_critic(policy: Any, obs: object, lstm_states: Tensor | None) -> Outputs:
     """As ``ActorCriticPolicy.forward``, but with the whole distribution and without drawing from it."""
     features, after = policy.extract_features(obs), None
     if lstm_states is not None:

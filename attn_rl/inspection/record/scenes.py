@@ -132,7 +132,7 @@ def probe_state(env: gym.Env, seed: int, n_slots: int, *, picture: bool) -> Scen
         n_steps = played  # one step less than what ended it
 
 
-def _random_action(env: gym.Env, obs: Any, random: np.random.Generator) -> Any:
+def _random_action(env: gym.Env, obs: object, random: np.random.Generator) -> object:
     space = env.action_space
     if not (isinstance(obs, Mapping) and ACTION_MASK in obs):
         return space.sample()
@@ -142,7 +142,7 @@ def _random_action(env: gym.Env, obs: Any, random: np.random.Generator) -> Any:
     return int(chosen[0]) if isinstance(space, gym.spaces.Discrete) else chosen
 
 
-def _state(env: gym.Env, obs: Any, info: Mapping[str, Any], n_slots: int, picture: bool) -> Scenes:
+def _state(env: gym.Env, obs: object, info: Mapping[str, Any], n_slots: int, picture: bool) -> Scenes:
     blocks = obs if isinstance(obs, Mapping) else {"": obs}
     return Scenes(
         obs={key: np.array(block)[None] for key, block in blocks.items()},

@@ -73,7 +73,7 @@ class AttentionCallback(BaseCallback):
         n_scenes: int = 32,
         n_pictures: int = 6,
         views: Sequence[str | View] | None = None,
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
         if every < 1 or not 1 <= n_pictures <= n_scenes:
@@ -182,7 +182,7 @@ class AttentionCallback(BaseCallback):
             self.logger.record(tag, np.float32(value).item(), exclude=QUIET)
 
 
-def _single(env: Any) -> gym.Env:
+def _single(env: object) -> gym.Env:
     """The environment given, or made of the id given."""
     if isinstance(env, str):
         return make_env(env, render_mode="rgb_array")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -63,7 +62,7 @@ def add_image(writer: SummaryWriter, tag: str, file: bytes, size: Sequence[int],
 
 
 def add_about(
-    logger: Logger, *, schema: Mapping[str, Any], command: str, backends: str, settings: Mapping[str, Any]
+    logger: Logger, *, schema: Mapping[str, object], command: str, backends: str, settings: Mapping[str, object]
 ) -> None:
     """Log, once per run, the layout of custom scalars, the HParams, and the rest as text.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import VectorEnv
@@ -29,7 +28,7 @@ LEVELS = ("error", "warning", "note")
 
 def check(
     env: Environment,
-    env_kwargs: Mapping[str, Any] | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
     *,
     presence: str | int | None = None,
     steps: int = 1000,
@@ -78,7 +77,7 @@ def check(
             made.close()
 
 
-def _make(env: Environment, kwargs: dict[str, Any]) -> gym.Env:
+def _make(env: Environment, kwargs: dict[str, object]) -> gym.Env:
     if isinstance(env, str):
         return make_checked(env, kwargs, disable_env_checker=True)
     if isinstance(env, VecEnv | VectorEnv):
@@ -114,7 +113,7 @@ def _check_sample(made: gym.Env, sample: Sample, spec: EntitySpec, schema: dict[
 
 
 def _check_repeated(
-    env: Environment, made: gym.Env, kwargs: dict[str, Any], sample: Sample, seed: int, seconds: float
+    env: Environment, made: gym.Env, kwargs: dict[str, object], sample: Sample, seed: int, seconds: float
 ) -> list[Finding]:
     other = _make(env, kwargs)
     try:

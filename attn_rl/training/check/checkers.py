@@ -53,7 +53,7 @@ class Sheltered(gym.Wrapper):
         self._obs, *rest = returned
         return self._clear_absent(self._obs), *rest
 
-    def _clear_absent(self, obs: Any) -> Any:
+    def _clear_absent(self, obs: Any) -> object:
         cleared = dict(obs) if isinstance(obs, Mapping) else obs
         for entity_type in self._spec.types:
             if entity_type.presence_key is not None:
@@ -72,7 +72,7 @@ def run_checkers(env: gym.Env, spec: EntitySpec) -> list[Finding]:
     return list({finding.what: finding for finding in found}.values())
 
 
-def _run(name: str, checker: Callable[[], Any]) -> Iterator[Finding]:
+def _run(name: str, checker: Callable[[], object]) -> Iterator[Finding]:
     failed = None
     with warnings.catch_warnings(record=True) as caught, redirect_stdout(io.StringIO()):
         warnings.simplefilter("always")

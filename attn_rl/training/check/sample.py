@@ -147,7 +147,7 @@ class _Player:
             self.returns.append(self._return)
         return self._look(obs, f"after step {len(self.rewards)}", last=ended) and not ended
 
-    def _call(self, what: str, method: Any, *args: Any, name: str = "crash", **kwargs: Any) -> Any:
+    def _call(self, what: str, method: Any, *args: object, name: str = "crash", **kwargs: object) -> Any:
         start = time.perf_counter()
         try:
             return method(*args, **kwargs)
@@ -159,7 +159,7 @@ class _Player:
             self.seconds += time.perf_counter() - start
         return None
 
-    def _is_tuple(self, returned: Any, n: int, method: str) -> bool:
+    def _is_tuple(self, returned: object, n: int, method: str) -> bool:
         if isinstance(returned, tuple) and len(returned) == n:
             return True
         got = f"{len(returned)} values" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
@@ -194,7 +194,7 @@ class _Player:
         self.findings.append(Finding("error", name, what, advice))
 
 
-def find_mask(env: gym.Env, obs: Any) -> np.ndarray | None:
+def find_mask(env: gym.Env, obs: object) -> np.ndarray | None:
     """Which choices are valid: the observation's ``action_mask``, else what ``action_masks()`` says; None: any."""
     if isinstance(obs, Mapping) and ACTION_MASK in obs:
         return np.asarray(obs[ACTION_MASK]).ravel() > 0.5
@@ -203,13 +203,13 @@ def find_mask(env: gym.Env, obs: Any) -> np.ndarray | None:
     return None
 
 
-def random_action(space: spaces.Space[Any], mask: np.ndarray | None, random: np.random.Generator) -> Any:
+def random_action(space: spaces.Space[object], mask: np.ndarray | None, random: np.random.Generator) -> object:
     """Any action, or one that a mask allows; where it allows none, choice 0, as the policy does."""
     allowed = _allowed(space, mask)
     return _action(space, [random.choice(each) for each in allowed]) if allowed else space.sample()
 
 
-def allowed_action(space: spaces.Space[Any], mask: np.ndarray | None, action: Any) -> Any:
+def allowed_action(space: spaces.Space[object], mask: np.ndarray | None, action: Any) -> object:
     """The action itself where a mask allows it; else, in each part, the first choice that it allows."""
     allowed = _allowed(space, mask)
     if not allowed:
@@ -218,7 +218,7 @@ def allowed_action(space: spaces.Space[Any], mask: np.ndarray | None, action: An
     return _action(space, [n if n in each else each[0] for n, each in zip(given, allowed, strict=True)])
 
 
-def _allowed(space: spaces.Space[Any], mask: np.ndarray | None) -> list[np.ndarray]:
+def _allowed(space: spaces.Space[object], mask: np.ndarray | None) -> list[np.ndarray]:
     """The choices that a mask allows in each part of an action; none where it does not fit the actions."""
     parts = choices_of(space)
     if mask is None or not parts or mask.shape != (parts[-1].stop,):
@@ -226,7 +226,7 @@ def _allowed(space: spaces.Space[Any], mask: np.ndarray | None) -> list[np.ndarr
     return [np.flatnonzero(mask[part]) if mask[part].any() else np.zeros(1, int) for part in parts]
 
 
-def _action(space: Any, choices: list[Any]) -> Any:
+def _action(space: Any, choices: list[object]) -> object:
     return np.array(choices, space.dtype) + space.start if space.shape else int(choices[0] + space.start)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
@@ -18,7 +17,7 @@ SLOW = 1e-3
 BATCH, BATCH_SECONDS = 64, 0.1
 
 
-def describe_speed(sample: Sample, spec: EnvSpec | None, env_id: str | None, env_kwargs: Mapping[str, Any]) -> str:
+def describe_speed(sample: Sample, spec: EnvSpec | None, env_id: str | None, env_kwargs: Mapping[str, object]) -> str:
     """Steps per second, resets included, and one sentence of advice.
 
     Args:
@@ -50,7 +49,7 @@ def advise(per_step: float, batched: float | None = None, slow_family: bool = Fa
     return "a step is too fast for processes to pay; a batch (vector_entry_point) would be faster still"
 
 
-def batch_speed(env_id: str, env_kwargs: Mapping[str, Any]) -> float | None:
+def batch_speed(env_id: str, env_kwargs: Mapping[str, object]) -> float | None:
     """Steps per second of an id's own batch; None where make_vec_env makes separate copies."""
     env = make_vec_env(env_id, BATCH, seed=0, env_kwargs=env_kwargs)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -27,14 +26,14 @@ PADDED = 0.2
 """Share of observations with rows of one repeated number from which these are taken for padding."""
 
 
-def check_values(sample: Sample, spec: EntitySpec, space: spaces.Space[Any]) -> list[Finding]:
+def check_values(sample: Sample, spec: EntitySpec, space: spaces.Space[object]) -> list[Finding]:
     """Everything that one look at each number tells."""
     findings = [*_impossible(sample, spec, space)]
     findings += [] if any(f.name == "finite" for f in findings) else _padding(sample, spec)
     return [*findings, *_never_there(sample, spec), *_sizes(sample, spec)]
 
 
-def _impossible(sample: Sample, spec: EntitySpec, space: spaces.Space[Any]) -> Iterator[Finding]:
+def _impossible(sample: Sample, spec: EntitySpec, space: spaces.Space[object]) -> Iterator[Finding]:
     """What stops an agent of ``make_agent`` before it learns."""
     for key, expected in expected_blocks(space, spec).items():
         wrong = expected.broken(sample.blocks[key], sample.blocks)
@@ -47,7 +46,7 @@ def _impossible(sample: Sample, spec: EntitySpec, space: spaces.Space[Any]) -> I
 
 
 def _describe(
-    name: str, key: str, values: np.ndarray, places: np.ndarray, spec: EntitySpec, part: spaces.Space[Any]
+    name: str, key: str, values: np.ndarray, places: np.ndarray, spec: EntitySpec, part: spaces.Space[object]
 ) -> Finding:
     place = tuple(np.argwhere(places)[0].tolist())
     share = f"in {places.reshape(len(places), -1).any(1).mean():.1%} of the observations"

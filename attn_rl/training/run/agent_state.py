@@ -150,7 +150,7 @@ def pending_figures(agent: OnPolicyAlgorithm) -> dict[str, list[Any]]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     return value.item() if isinstance(value, np.generic) else value

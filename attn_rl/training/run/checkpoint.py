@@ -136,7 +136,7 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def read_checkpoint(path: Path, admit: Callable[[dict[str, Any]], Sizes] | None = None) -> Checkpoint:
+def read_checkpoint(path: Path, admit: Callable[[dict[str, object]], Sizes] | None = None) -> Checkpoint:
     """Read and verify a checkpoint. Nothing in it is executed: tensors are safetensors, the rest is JSON.
 
     Args:
@@ -176,7 +176,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(
-    folder: Path, admit: Callable[[dict[str, Any]], Sizes] | None = None
+    folder: Path, admit: Callable[[dict[str, object]], Sizes] | None = None
 ) -> tuple[Path, Checkpoint, list[str]]:
     """Read the newest valid checkpoint of a run.
 
@@ -250,11 +250,11 @@ def parse_json(data: bytes) -> Any:
     return content
 
 
-def _dump(content: dict[str, Any]) -> str:
+def _dump(content: dict[str, object]) -> str:
     return json.dumps(content, indent=1)
 
 
-def _sealed(content: dict[str, Any]) -> bytes:
+def _sealed(content: dict[str, object]) -> bytes:
     """JSON that states its own SHA-256 (of the JSON without it)."""
     digest = hashlib.sha256(_dump(content).encode()).hexdigest()
     return _dump({"sha256": digest} | content).encode()
@@ -263,7 +263,7 @@ def _sealed(content: dict[str, Any]) -> bytes:
 def _unsealed(data: bytes, path: Path) -> dict[str, Any]:
     """The content of :func:`_sealed` JSON; every byte counts, white space too."""
     try:
-        content: dict[str, Any] = parse_json(data)
+        content: dict[str, object] = parse_json(data)
         intact = isinstance(content, dict) and _sealed({k: v for k, v in content.items() if k != "sha256"}) == data
     except (ValueError, RecursionError) as error:
         raise DamagedCheckpoint(f"{path / STATE} is not JSON: {error}") from error

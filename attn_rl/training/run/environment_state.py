@@ -79,9 +79,9 @@ def restore_environments(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> li
     return [_begin_anew(agent, i, said["observation"]) for i, said in enumerate(replayed) if not said["exact"]]
 
 
-def _replay(env: VecEnv, index: int, saved: Mapping[str, Any]) -> dict[str, Any]:
+def _replay(env: VecEnv, index: int, saved: Mapping[str, object]) -> dict[str, object]:
     try:
-        replayed: dict[str, Any] = env.env_method("set_state", saved, indices=[index])[0]
+        replayed: dict[str, object] = env.env_method("set_state", saved, indices=[index])[0]
         return replayed
     except IMPOSSIBLE as error:
         last = str(error).strip().splitlines()[-1:]
@@ -128,14 +128,14 @@ def _joined(checkpoint: Checkpoint) -> Any:
     return saved
 
 
-def _bit_generators(nested: Any, path: str) -> list[tuple[str, Any]]:
+def _bit_generators(nested: object, path: str) -> list[tuple[str, object]]:
     if not isinstance(nested, Mapping):
         return []
     own = [(path, nested)] if "bit_generator" in nested else []
     return own + [found for name, each in nested.items() for found in _bit_generators(each, f"{path}.{name}")]
 
 
-def _restore_batch(adapter: VectorEnvAdapter, saved: dict[str, Any], blocks: Arrays) -> None:
+def _restore_batch(adapter: VectorEnvAdapter, saved: dict[str, object], blocks: Arrays) -> None:
     """Put a native batch back, after comparing the state with one of its own, and look at what is then seen."""
     adapter.reset()
     state: dict[str, Any] = {"batch": saved.get("batch")}
@@ -144,7 +144,7 @@ def _restore_batch(adapter: VectorEnvAdapter, saved: dict[str, Any], blocks: Arr
         raise DoesNotFit(f"the environments' state does not fit: {difference}")
     try:
         adapter.set_state(state["batch"])
-        game: Any = adapter.env.unwrapped
+        game: object = adapter.env.unwrapped
         seen = _blocks(game.observation()) if hasattr(game, "observation") else blocks
     except IMPOSSIBLE as error:
         raise DoesNotFit(f"the environments do not take the checkpoint's state: {error}") from error
@@ -155,7 +155,7 @@ def _restore_batch(adapter: VectorEnvAdapter, saved: dict[str, Any], blocks: Arr
             )
 
 
-def _difference(got: Any, own: Any, path: str) -> str | None:
+def _difference(got: object, own: object, path: str) -> str | None:
     """Where two nested states differ in keys, types, shapes or dtypes."""
     if isinstance(own, Mapping):
         if not isinstance(got, Mapping) or got.keys() != own.keys():
@@ -172,7 +172,7 @@ def _difference(got: Any, own: Any, path: str) -> str | None:
     return f"{path} is {type(got).__name__}; expected {type(own).__name__}"
 
 
-def _refuse_impossible_episode(saved: Any, space: spaces.Space[object], index: int) -> None:
+def _refuse_impossible_episode(saved: object, space: spaces.Space[object], index: int) -> None:
     """Raise where a copy's episode could not have been played: how it began, and every action."""
     where = f"environment {index}: the checkpoint's episode"
     if not isinstance(saved, Mapping) or not isinstance(saved.get("begun"), Mapping):
@@ -202,7 +202,7 @@ def _is_action(action: np.ndarray, space: spaces.Space[object]) -> bool:
     return np.asarray(action).dtype.kind in "iub" and space.contains(action)
 
 
-def _begin_anew(agent: OnPolicyAlgorithm, index: int, obs: Any) -> str:
+def _begin_anew(agent: OnPolicyAlgorithm, index: int, obs: object) -> str:
     """Make a new episode's first observation the last one; say so."""
     last, first = _blocks(last_observation(agent)), _blocks(obs)
     for key, block in last.items():
@@ -211,7 +211,7 @@ def _begin_anew(agent: OnPolicyAlgorithm, index: int, obs: Any) -> str:
     return f"environment {index}: replaying its actions led elsewhere; its running episode was restarted"
 
 
-def split_arrays(nested: Any, path: str = "env") -> tuple[Arrays, Any]:
+def split_arrays(nested: object, path: str = "env") -> tuple[Arrays, Any]:
     """Take the arrays out of nested dicts: ({path: array}, the rest with the paths in their place)."""
     if isinstance(nested, np.ndarray):
         return {path: nested}, {"array": path}
@@ -225,7 +225,7 @@ def split_arrays(nested: Any, path: str = "env") -> tuple[Arrays, Any]:
     return arrays, rest
 
 
-def join_arrays(arrays: Arrays, rest: Any) -> Any:
+def join_arrays(arrays: Arrays, rest: object) -> Any:
     """Undo :func:`split_arrays`."""
     if not isinstance(rest, dict):
         return rest
@@ -234,5 +234,5 @@ def join_arrays(arrays: Arrays, rest: Any) -> Any:
     return {name: join_arrays(arrays, value) for name, value in rest.items()}
 
 
-def _blocks(obs: Any) -> Arrays:
+def _blocks(obs: object) -> Arrays:
     return dict(obs) if isinstance(obs, Mapping) else {"": np.asarray(obs)}

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from attn_rl.training.guarded_ppo import REFUSED
 from attn_rl.training.run.checkpoint import list_checkpoints
@@ -87,7 +86,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def describe_run(folder: Path, config: Mapping[str, Any]) -> None:
+def describe_run(folder: Path, config: Mapping[str, object]) -> None:
     """Write ``args.json``; of a resumed run, command and versions stay those that it began with."""
     path = folder / "args.json"
     begun = json.loads(path.read_text()) if path.exists() else {"command": sys.argv, "versions": versions()}

@@ -59,7 +59,7 @@ class InterruptRequest:
 
     def __init__(self) -> None:
         self.signum: int | None = None
-        self._previous: dict[int, Any] = {}
+        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> InterruptRequest:
         self._previous = handle(self._note)

@@ -15,7 +15,7 @@ class WrongForm(ValueError):
     """A value of another type than declared."""
 
 
-def from_json(value: Any, hint: Any, name: str) -> Any:
+def from_json(value: Any, hint: object, name: str) -> Any:
     """A JSON value as what ``hint`` declares: lists become tuples, text becomes paths, whole numbers floats.
 
     Args:
@@ -51,7 +51,7 @@ def from_json(value: Any, hint: Any, name: str) -> Any:
     raise WrongForm(f"{name} is {_shortened(value)}; expected {_spoken(hint)}")
 
 
-def fields_from_json(cls: type, content: Mapping[str, Any], name: str) -> dict[str, Any]:
+def fields_from_json(cls: type, content: Mapping[str, object], name: str) -> dict[str, Any]:
     """The fields of a dataclass that JSON gives, as their types declare; what the class does not know is left out.
 
     Raises:
@@ -62,11 +62,11 @@ def fields_from_json(cls: type, content: Mapping[str, Any], name: str) -> dict[s
     return {key: from_json(content[key], hints[key], f"{name}.{key}") for key in known}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return not math.isnan(value) if type(value) is float else type(value) is int and abs(value) <= sys.maxsize
 
 
-def _from_union(value: Any, hints: tuple[Any, ...], name: str, union: Any) -> Any:
+def _from_union(value: object, hints: tuple[object, ...], name: str, union: object) -> object:
     for hint in hints:
         try:
             return from_json(value, hint, name)
@@ -75,10 +75,10 @@ def _from_union(value: Any, hints: tuple[Any, ...], name: str, union: Any) -> An
     raise WrongForm(f"{name} is {_shortened(value)}; expected {_spoken(union)}")
 
 
-def _shortened(value: Any) -> str:
+def _shortened(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _spoken(hint: Any) -> str:
+def _spoken(hint: object) -> str:
     return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")

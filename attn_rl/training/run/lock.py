@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from attn_rl.regular_files import read_regular
 
@@ -71,7 +70,7 @@ def _is(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _owner(path: Path) -> dict[str, Any]:
+def _owner(path: Path) -> dict[str, object]:
     try:
         found = json.loads(read_regular(path, 1000))
     except (OSError, ValueError):
@@ -79,7 +78,7 @@ def _owner(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _may_live(owner: dict[str, Any]) -> bool:
+def _may_live(owner: dict[str, object]) -> bool:
     pid = owner.get("pid")
     if not isinstance(pid, int) or not 0 < pid < 1 << 31:
         return False
@@ -92,7 +91,7 @@ def _may_live(owner: dict[str, Any]) -> bool:
     return True
 
 
-def _in_use(path: Path, owner: dict[str, Any]) -> str:
+def _in_use(path: Path, owner: dict[str, object]) -> str:
     who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}, since {owner.get('since', '?')}"
     return (
         f"{path.parent} is in use: {who}. Two processes in one run would write every point twice; "

@@ -95,7 +95,7 @@ def expected_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{index}.{name}": value for index, entry in state.items() for name, value in entry.items()}
 
 
-def _groups(saved: Any, current: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _groups(saved: object, current: list[dict[str, object]]) -> list[dict[str, object]]:
     """The parameter groups of the optimiser, with what a run changes out of the file."""
     groups = saved.get("param_groups") if isinstance(saved, Mapping) else None
     if not isinstance(groups, list) or len(groups) != len(current) or not all(isinstance(g, dict) for g in groups):
@@ -103,7 +103,7 @@ def _groups(saved: Any, current: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [_group(group, own) for group, own in zip(groups, current, strict=True)]
 
 
-def _group(group: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _group(group: dict[str, Any], own: dict[str, object]) -> dict[str, object]:
     if sorted(group) != sorted(own):
         raise DoesNotFit(f"the optimiser has the options {sorted(own)}, the checkpoint {sorted(group)}")
     changed = {}
@@ -117,7 +117,7 @@ def _group(group: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return own | changed
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """As JSON gives it back."""
     return list(value) if isinstance(value, tuple) else value
 

@@ -40,7 +40,7 @@ def set_generators(states: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all([_decode(state) for state in states["cuda"]])
 
 
-def why_no_generators(states: Any) -> str | None:
+def why_no_generators(states: object) -> str | None:
     """Why a value out of a file is no state of the process's generators; None: it is one.
 
     NumPy and torch check little: a position outside the generator's words would be read from foreign memory.
@@ -79,7 +79,7 @@ def why_no_bit_generator(state: Any) -> str | None:
     return None
 
 
-def _why_no_words(words: Any, count: int, bits: int) -> str | None:
+def _why_no_words(words: object, count: int, bits: int) -> str | None:
     if isinstance(words, np.ndarray):
         words = words.tolist()
     if not isinstance(words, list) or len(words) != count or not all(_is_whole(w, (1 << bits) - 1) for w in words):
@@ -87,7 +87,7 @@ def _why_no_words(words: Any, count: int, bits: int) -> str | None:
     return None
 
 
-def _is_whole(value: Any, most: int) -> bool:
+def _is_whole(value: object, most: int) -> bool:
     return type(value) is int and 0 <= value <= most
 
 

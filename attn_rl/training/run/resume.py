@@ -34,7 +34,7 @@ def go_on(agent: OnPolicyAlgorithm, folder: Path) -> Checkpoint:
     refuse_irregular(folder)
     needed = needed_bytes(agent)
 
-    def admit(state: dict[str, Any]) -> dict[str, int]:
+    def admit(state: dict[str, object]) -> dict[str, int]:
         refuse_wrong_state(state)
         return needed
 

@@ -67,8 +67,11 @@ def resume_command(folder: Path, env_id: str) -> str:
         folder: of the run.
         env_id: its environment; a module that it names is imported only where the user repeats it.
     """
-    program = {"train.py": "python train.py", "__main__.py": "python -m attn_rl train"}
-    command = program.get(Path(sys.argv[0]).name, "attn-rl train")
+    typed = Path(sys.argv[0])
+    as_module = typed.parts[-2:] == ("attn_rl", "__main__.py")
+    command = (
+        "python train.py" if typed.name == "train.py" else f"{'python -m attn_rl' if as_module else 'attn-rl'} train"
+    )
     module = env_id.rpartition(":")[0]
     repeated = f" --env {env_id}" if module and module not in TRUSTED_MODULES else ""
     return f"{command} --resume {shlex.quote(str(folder))}{repeated}"
@@ -168,7 +171,7 @@ class SaveCallback(BaseCallback):
         raise Interrupted(signum)
 
 
-def _give_back(callback: Any, name: str, state: Any) -> None:
+def _give_back(callback: Any, name: str, state: object) -> None:
     """Let a callback have its state out of a file.
 
     Raises:

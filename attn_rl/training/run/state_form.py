@@ -64,7 +64,7 @@ def refuse_wrong_state(state: dict[str, Any]) -> None:
             raise DamagedCheckpoint(f"the checkpoint's {entry} are no file names with sizes")
 
 
-def refuse_wrong_config(config: dict[str, Any]) -> None:
+def refuse_wrong_config(config: dict[str, object]) -> None:
     """Raise where the arguments of a run out of a file are of other types than a run's, or too large.
 
     Raises:
@@ -77,7 +77,7 @@ def refuse_wrong_config(config: dict[str, Any]) -> None:
     settings_of(config)
 
 
-def settings_of(config: dict[str, Any]) -> Settings:
+def settings_of(config: dict[str, object]) -> Settings:
     """Settings from JSON, where tuples have become lists.
 
     Raises:
@@ -115,6 +115,6 @@ def _why_no_figures(state: dict[str, Any]) -> str | None:
     return None
 
 
-def _is_figure(value: Any) -> bool:
+def _is_figure(value: object) -> bool:
     """Whether NumPy can compute with it; whole numbers of JSON have no bound."""
     return type(value) is float or (type(value) is int and abs(value) <= sys.maxsize)

@@ -42,7 +42,7 @@ NOT_DATA = ("self", "env", "num_envs", "render_mode", "mission_space")
 
 def refuse_stored_arguments(
     env_id: str,
-    env_kwargs: Mapping[str, Any],
+    env_kwargs: Mapping[str, object],
     n_envs: int = 1,
     repeated: Collection[str] = (),
     processes: bool = False,
@@ -95,7 +95,7 @@ def refuse_foreign_module(env_id: str) -> None:
 
 
 def why_no_data(
-    value: Any, listed: Mapping[str, Collection[Any]], declared: Mapping[str, Collection[Any]], name: str
+    value: object, listed: Mapping[str, Collection[object]], declared: Mapping[str, Collection[object]], name: str
 ) -> str | None:
     """Why a JSON value out of a file is more than data; None: it is not.
 
@@ -118,7 +118,7 @@ def why_no_data(
     return None
 
 
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
     """Every value that is no list or object, and the key that it stands under; keys themselves as ``("", key)``."""
     if isinstance(value, Mapping):
         for name, each in value.items():
@@ -132,13 +132,13 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _parameters(spec: EnvSpec) -> dict[str, set[Any]]:
+def _parameters(spec: EnvSpec) -> dict[str, set[object]]:
     """Arguments that environments of a specification take, and the words declared for each."""
-    found: dict[str, set[Any]] = {name: set() for name in GYMNASIUM}
+    found: dict[str, set[object]] = {name: set() for name in GYMNASIUM}
     family = family_of(spec)
     entries = [entry for entry in (spec.entry_point, spec.vector_entry_point) if entry is not None]
     try:
-        makers: list[Any] = [load_env_creator(entry) if isinstance(entry, str) else entry for entry in entries]
+        makers: list[object] = [load_env_creator(entry) if isinstance(entry, str) else entry for entry in entries]
     except (ImportError, gym.error.Error) as error:
         raise ValueError(
             f"the file gives the environment {spec.id!r} arguments, and it cannot be looked at: {error}"
@@ -149,7 +149,7 @@ def _parameters(spec: EnvSpec) -> dict[str, set[Any]]:
     return found
 
 
-def _constructors(maker: Any) -> Iterator[Any]:
+def _constructors(maker: object) -> Iterator[object]:
     """The constructor, and those of base classes that it hands its ``**kwargs`` to."""
     if not inspect.isclass(maker):
         yield maker
@@ -164,7 +164,7 @@ def _constructors(maker: Any) -> Iterator[Any]:
             return
 
 
-def _declared(function: Any) -> dict[str, set[Any]]:
+def _declared(function: Any) -> dict[str, set[object]]:
     try:
         hints = get_type_hints(function)
     except (NameError, TypeError):  # an annotation that only a type checker can read declares no words
@@ -174,7 +174,7 @@ def _declared(function: Any) -> dict[str, set[Any]]:
     return {name: set(_words(hints.get(name))) for name in parameters}
 
 
-def _words(hint: Any) -> Iterator[Any]:
+def _words(hint: object) -> Iterator[object]:
     if get_origin(hint) is Literal:
         yield from get_args(hint)
     else:
@@ -182,7 +182,7 @@ def _words(hint: Any) -> Iterator[Any]:
             yield from _words(inner)
 
 
-def _refuse(name: str, value: Any, why: str, env_id: str) -> None:
+def _refuse(name: str, value: object, why: str, env_id: str) -> None:
     text = repr(value) if len(repr(value)) <= 120 else f"{repr(value)[:117]}..."
     raise ValueError(
         f"the file gives the environment {env_id!r} the argument {name}={text}: {why}. If you trust it, repeat it: "

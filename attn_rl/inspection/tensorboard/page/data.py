@@ -104,7 +104,7 @@ def records_as_json(run: Path, skipped: Callable[[str], None]) -> Iterator[tuple
         yield step, text
 
 
-def as_json(content: Any) -> str:
+def as_json(content: object) -> str:
     """JSON as browsers know it.
 
     Raises:
@@ -122,12 +122,12 @@ def _read(run: Path, step: int, what: Callable[[RecordFile], Content]) -> Conten
         raise FileNotFoundError(f"{run} holds no record of step {step}") from None
 
 
-def _content_with_pictures(file: RecordFile) -> dict[str, Any]:
+def _content_with_pictures(file: RecordFile) -> dict[str, object]:
     pictures = [base64.b64encode(png).decode() if png else None for png in file.pictures()]
     return _content(file) | {"pictures": pictures}
 
 
-def _content(file: RecordFile) -> dict[str, Any]:
+def _content(file: RecordFile) -> dict[str, object]:
     meta: dict[str, Any] = file.meta
     observed = {key: f"{OBS_PREFIX}{key}" for key in file.observed}
     maps = [{name: f"{name}_{layer}" for name in ("pattern", "value_norm")} for layer in range(meta["n_layers"])]
@@ -166,7 +166,7 @@ def _limit(file: RecordFile, names: list[str]) -> None:
         )
 
 
-def _features(meta: dict[str, Any], observed: dict[str, np.ndarray]) -> dict[str, Any]:
+def _features(meta: dict[str, Any], observed: dict[str, np.ndarray]) -> dict[str, object]:
     """Names and values per observation key, for the tooltips: blocks (S,N,F) of entity types, vectors (S,E)."""
     names = meta["feature_names"]
     return {
@@ -176,7 +176,7 @@ def _features(meta: dict[str, Any], observed: dict[str, np.ndarray]) -> dict[str
     }
 
 
-def _plain(array: np.ndarray) -> Any:
+def _plain(array: np.ndarray) -> object:
     """Nested lists, rounded; NaN and inf become None, which JSON knows."""
     if array.dtype.kind != "f":
         return array.tolist()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from tensorboard.plugins.base_plugin import FrontendMetadata, TBContext, TBPlugin
 from werkzeug.wrappers import Request, Response
@@ -29,7 +29,7 @@ class AttentionPlugin(TBPlugin):  # type: ignore[misc]  # TensorBoard has no typ
         super().__init__(context)
         self._logdir = getattr(context, "logdir", None) or "."
 
-    def get_plugin_apps(self) -> dict[str, Any]:
+    def get_plugin_apps(self) -> dict[str, object]:
         """Routes below /data/plugin/attention."""
         handlers = {
             "/index.js": self._script,
@@ -100,7 +100,7 @@ def _number(request: Request, name: str) -> int:
     return int(text)
 
 
-def _data() -> Any:
+def _data() -> ModuleType:
     from attn_rl.inspection.tensorboard.page import data  # at the first request: it needs NumPy
 
     return data
