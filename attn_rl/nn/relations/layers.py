@@ -67,7 +67,8 @@ class LayerRelations(Described):
     def forward(self, shown: Tensor) -> ScoreTerms:
         """What this layer adds to its scores and to its output; tokens show (B,M,Z)."""
         bias = None if self.scores is None else self.scores(shown, self.n_rows)
-        return ScoreTerms(bias, None if self.carried is None else partial(self.carried, shown=shown))
+        carry = None if self.carried is None else partial(self.carried, shown=shown, n_rows=self.n_rows)
+        return ScoreTerms(bias, carry)
 
     def stage(self) -> RelationStage | None:
         """Describe what this layer adds; None = nothing."""

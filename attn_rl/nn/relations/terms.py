@@ -152,12 +152,11 @@ class CarriedPositions(nn.Module):
         sizes = [n_heads * (groups[0].stop - groups[0].start - 1) for groups in places]
         self.project = nn.ModuleList(nn.Linear(size, d_model, bias=False) for size in sizes)
 
-    def forward(self, pattern: Tensor, shown: Tensor) -> Tensor:
-        """Pattern (B,H,Q,M) and what tokens show (B,M,Z) -> (B,Q,D)."""
-        total = pattern.new_zeros(())
+    def forward(self, pattern: Tensor, shown: Tensor, n_rows: int | None = None) -> Tensor:
+        """Pattern (B,H,Q,M) of the first ``n_rows`` rows (all where None), what tokens show (B,M,Z) -> (B,Q,D)."""
+        total, own = pattern.new_zeros(()), slice(None, n_rows)
         for groups, project in zip(self.places, self.project, strict=True):
             here, has = _positions(shown, groups)
-            own = slice(None, pattern.shape[2])
             seen = (pattern.flatten(1, 2) @ torch.cat([here, has], -1)).unflatten(1, pattern.shape[1:3])  # (B,H,Q,w+1)
             mass = seen[..., -1:]
             offset = seen[..., :-1] - mass * here[:, None, own]
