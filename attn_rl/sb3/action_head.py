@@ -164,4 +164,4 @@ def legal(valid: Tensor) -> Tensor:
     """Let choice 0 stand where no choice is valid: boolean (..., A) -> boolean (..., A)."""
     first = torch.zeros_like(valid)
     first[..., 0] = True
-    return torch.where(valid.any(-1, keepdim=True), valid, first)
+    return valid | (first & ~valid.any(-1, keepdim=True))  # torch.where of booleans is nothing that onnxruntime knows
