@@ -14,6 +14,7 @@ import tyro
 from tyro.conf import Positional
 
 from attn_rl.console import one_line_errors
+from attn_rl.deployment.command import Export, run_export
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ Command = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Record, tyro.conf.subcommand("record")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Presets, tyro.conf.subcommand("presets")]
 )
@@ -101,6 +103,7 @@ def main() -> None:
         Inspect: inspect,
         Evaluate: evaluate,
         Record: record,
+        Export: run_export,
         Check: check,
         Presets: presets,
     }

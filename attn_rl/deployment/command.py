@@ -1,0 +1,42 @@
+"""attn-rl export: a run's policy into files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's policy into files that run elsewhere: ONNX, torch.export."""
+
+    run: Positional[Path]
+    """Run folder."""
+    onnx: Path | None = None
+    """ONNX model to write; needs the extra: pip install 'attn_rl[onnx]'."""
+    torch: Path | None = None
+    """Program of torch.export to write."""
+    maps: bool = False
+    """Let ONNX models and programs also return the attention patterns."""
+    env: str | None = None
+    """The run's own --env, repeated: needed where it imports a module of yours."""
+    policy: str | None = None
+    """The run's own --policy with its module, my_module:mine: needed where it is one of yours."""
+
+
+def run_export(command: Export) -> None:
+    """Write the files and say which."""
+    from attn_rl.adapters import find_spec
+    from attn_rl.deployment.export import export
+    from attn_rl.training.loading import load
+    from attn_rl.training.policies import import_policy
+
+    if command.env is not None:
+        find_spec(command.env)  # imports its module
+    if command.policy is not None:
+        import_policy(command.policy)
+    model = load(command.run)
+    for path in export(model, onnx=command.onnx, torch=command.torch, maps=command.maps):
+        print(f"wrote {path} ({path.stat().st_size:,} bytes)")
