@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from attn_rl.nn.relations.groups import Group, are_distances, channel_forms, channel_names
-from attn_rl.nn.stages import Described, RelationStage
+from attn_rl.nn.stages import CarriedStage, Described, LinearStage, RelationStage, stage_of
 
 
 class ScoreTerms(NamedTuple):
@@ -132,7 +132,7 @@ class RelationScores(Described):
         return RelationStage(made_of, self.head_forms, math.isqrt(self.forms.shape[1]))
 
 
-class CarriedPositions(nn.Module):
+class CarriedPositions(Described):
     r"""One layer's output tells where each head looks, as seen from the query (in the values, as Shaw et al. 2018).
 
     .. math:: o_i = \sum_h W_h\, \phi\Big(\sum_j p_{hij} (u_j - u_i)\Big)
@@ -163,6 +163,14 @@ class CarriedPositions(nn.Module):
             bounded = offset * (1.0 + offset.square().sum(-1, keepdim=True)).rsqrt()
             total = total + project(torch.cat([bounded, mass], -1).transpose(1, 2).flatten(2)) * has[:, own]
         return total
+
+    def stage(self) -> tuple[CarriedStage, ...]:
+        """Describe what is added, kind by kind."""
+        layers = (stage_of(layer, f"project.{i}", LinearStage) for i, layer in enumerate(self.project))
+        return tuple(
+            CarriedStage(tuple(place.start for place in groups), groups[0].stop - groups[0].start - 2, layer.weight)
+            for groups, layer in zip(self.places, layers, strict=True)
+        )
 
 
 def _positions(shown: Tensor, groups: Sequence[slice]) -> tuple[Tensor, Tensor]:
