@@ -11,6 +11,8 @@ and its files in turn, so that a slow minute hits all of them.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,9 @@ import torch
 
 from attn_rl import make_agent
 from attn_rl.deployment.acting import Acting, acting_copy
+from attn_rl.deployment.cpp import RUNTIME, WEIGHTS
 from attn_rl.deployment.export import export
+from attn_rl.deployment.html import PAGE
 
 AGENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "seek": ("envs:AttnRL/Seek-v0", "attention", {}),
@@ -34,7 +38,7 @@ AGENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
 """Environment, policy and settings; weights are random, as are the observations."""
 N_OBSERVATIONS = 10_000
 BATCHES = (1, 7, 256)
-FORMS = ("torch", "onnx")
+FORMS = ("torch", "onnx", "cpp")
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 
@@ -60,6 +64,8 @@ def open_file(form: str, path: Path, acting: Acting) -> Run:
                 return [x.numpy() for x in program(*map(torch.as_tensor, arrays.values()))]
 
         return run
+    if form == "cpp":
+        return Native(path / WEIGHTS, acting)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -68,19 +74,58 @@ def open_file(form: str, path: Path, acting: Acting) -> Run:
     return lambda arrays: session.run(None, arrays)
 
 
-def parity(acting: Acting, run: Run, batch: int, slots: dict[str, int]) -> tuple[float, int]:
-    """The largest difference of any figure, and how many actions differ, over all observations."""
-    worst, others, seen, seed = 0.0, 0, 0, 0
-    while seen < N_OBSERVATIONS:
-        arrays = acting.example(batch, slots, seed)
+class Native:
+    """The C++ header as a shared library, called through ctypes, one observation after the other."""
+
+    def __init__(self, weights: Path, acting: Acting) -> None:
+        library = weights.parent / "policy.so"
+        flags = ("-std=c++17", "-O2", "-march=native", "-w", "-shared", "-fPIC", '-DSOURCES=""', f"-I{RUNTIME}")
+        subprocess.run(["c++", *flags, PAGE / "wasm.cpp", "-o", library], check=True)
+        self.library, self.acting = ctypes.CDLL(str(library)), acting
+        self.library.numbers.restype = ctypes.POINTER(ctypes.c_float)
+        self.library.numbers.argtypes = self.library.count.argtypes = [ctypes.c_size_t]
+        self.library.set_block.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
+        self.library.open_policy.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+        data = weights.read_bytes()
+        self.library.open_policy(data, len(data))
+        places = {"action": 0, "probabilities": 1, "mean": 2, "std": 3, "value": 4}
+        self.places = [places[name] for name in acting.outputs]
+
+    def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        blocks = [(name.encode(), np.ascontiguousarray(x, np.float32)) for name, x in arrays.items()]
+        answers = [self.answer([(name, x[i]) for name, x in blocks]) for i in range(len(blocks[0][1]))]
+        found = [np.stack(part) for part in zip(*answers, strict=True)]
+        return [
+            x[:, 0] if x.shape[1] == 1 and place in (0, 4) else x for x, place in zip(found, self.places, strict=True)
+        ]
+
+    def answer(self, blocks: list[tuple[bytes, np.ndarray]]) -> list[np.ndarray]:
+        for name, x in blocks:
+            self.library.set_block(name, x.ctypes.data, x.size)
+        self.library.respond()
+        return [
+            np.ctypeslib.as_array(self.library.numbers(place), (self.library.count(place),)).copy()
+            for place in self.places
+        ]
+
+
+def parity(acting: Acting, runs: dict[str, Run], slots: dict[str, int]) -> dict[tuple[str, int], tuple[float, int]]:
+    """By form and batch: the largest difference of any figure, and how many actions differ, over all observations."""
+    found = {(form, batch): (0.0, 0) for form in runs for batch in BATCHES}
+    for seed in range(-(-N_OBSERVATIONS // BATCHES[-1])):
+        arrays = acting.example(BATCHES[-1], slots, seed)
         with torch.no_grad():
             right = [x.numpy() for x in acting(*map(torch.as_tensor, arrays.values()))]
-        found = run(arrays)
-        others += int((found[0] != right[0]).sum()) if right[0].dtype.kind == "i" else 0
-        for a, b in zip(found[1:], right[1:], strict=True):
-            worst = max(worst, float(np.abs(a - b).max()))
-        seen, seed = seen + batch, seed + 1
-    return worst, others
+        for (form, batch), (worst, others) in found.items():
+            for start in range(0, BATCHES[-1], batch):
+                part = slice(start, start + batch)
+                answers = runs[form]({name: x[part] for name, x in arrays.items()})
+                expected = [x[part] for x in right]
+                if right[0].dtype.kind == "i":
+                    others += int((answers[0] != expected[0]).sum())
+                worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(answers, expected, strict=True)))
+            found[form, batch] = worst, others
+    return found
 
 
 def latency(calls: dict[str, Callable[[], Any]], rounds: int = 300) -> dict[str, float]:
@@ -112,19 +157,17 @@ def main() -> None:
                 path = Path(folder) / f"policy.{form}"
                 export(agent, **{form: path})
                 runs[form] = open_file(form, path, acting)
-            for form, run in runs.items():
-                print_parity(name, form, acting, run)
+            print_parity(name, acting, runs)
             speeds += [latency_row(name, agent, acting, runs, batch) for batch in BATCHES]
     print(f"\n| agent | batch | predict | {' | '.join(args.forms)} |\n|---|---|---|{'---|' * len(args.forms)}")
     print("\n".join(speeds))
 
 
-def print_parity(name: str, form: str, acting: Acting, run: Run) -> None:
-    """One row per number of slots and batch."""
+def print_parity(name: str, acting: Acting, runs: dict[str, Run]) -> None:
+    """One row per number of slots, form and batch."""
     trained = acting.spec.capacities
     for slots in (dict.fromkeys(trained, 1), trained, {key: 4 * n for key, n in trained.items()}):
-        for batch in BATCHES:
-            worst, others = parity(acting, run, batch, slots)
+        for (form, batch), (worst, others) in parity(acting, runs, slots).items():
             print(f"| {name} | {form} | {sum(slots.values())} | {batch} | {worst:.1e} | {others} |", flush=True)
 
 

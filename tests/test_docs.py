@@ -20,6 +20,7 @@ COMMANDS = (  # continuous integration copies them out of the README
     "python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e . && python train.py",
     'python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e ".[test]" && pytest',
 )
+EXTRAS = {"onnxruntime": "onnx"}  # further packages by which a snippet names its extra
 SNIPPET = re.compile(r"^```python(?: requires=(\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -49,7 +50,9 @@ def test_the_snippets_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pyt
     [pytest.param(p, package, id=f"{p.name}-{package}") for p in PAGES for package in sorted(needs(p) - {""})],
 )
 def test_the_snippets_of_an_extra_run(page: Path, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip(package, reason=f"needs an extra: pip install 'attn_rl[{FAMILIES[package].extra}]'")
+    pytest.importorskip(
+        package, reason=f"needs an extra: pip install 'attn_rl[{EXTRAS.get(package) or FAMILIES[package].extra}]'"
+    )
     monkeypatch.chdir(tmp_path)
     run(page, requires=package)
 

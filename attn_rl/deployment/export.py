@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from attn_rl.deployment.acting import acting_copy
+from attn_rl.deployment.cpp import write_cpp
 from attn_rl.deployment.graph import write_onnx, write_torch
+from attn_rl.deployment.html import write_html
 
 
 def export(
@@ -14,6 +17,8 @@ def export(
     *,
     onnx: str | Path | None = None,
     torch: str | Path | None = None,
+    cpp: str | Path | None = None,
+    html: str | Path | None = None,
     maps: bool = False,
 ) -> list[Path]:
     """Write a policy into files, one of each form that is named.
@@ -25,6 +30,8 @@ def export(
         model: an SB3 algorithm (PPO, A2C, TRPO) or its policy, with one of our extractors; it stays as it is.
         onnx: an ONNX model, ``policy.onnx``; needs the extra ``onnx``.
         torch: a program of ``torch.export``, ``policy.pt2``.
+        cpp: a folder with the weights, a C++17 header that runs them, and an example.
+        html: a page that plays the agent, offline; of Seek and Boxes.
         maps: ONNX models and programs also return the attention patterns.
 
     Returns:
@@ -36,9 +43,12 @@ def export(
         ImportError: the packages of an extra are missing.
         IrregularFile: a link, a folder or a device would be replaced.
     """
-    wanted = {write_onnx: onnx, write_torch: torch}
+    write_page = partial(write_html, model=model)
+    wanted = {write_onnx: onnx, write_torch: torch, write_cpp: cpp, write_page: html}
     if not any(wanted.values()):
-        raise ValueError("nothing to write; name a file: onnx='policy.onnx', torch='policy.pt2'")
+        raise ValueError(
+            "nothing to write; name a file: onnx='policy.onnx', torch='policy.pt2', cpp='folder', html='page.html'"
+        )
     acting = acting_copy(getattr(model, "policy", model), maps=maps)
     for write, path in wanted.items():
         if path is not None:
