@@ -136,7 +136,7 @@ def long_lines(text: str) -> list[int]:
 def missing(text: str) -> list[str]:
     """Files and dotted names of the project that the text mentions and that do not exist."""
     files = set(re.findall(r"\b(?:attn_rl|envs|benchmarks|tests)/[\w/]+\.(?:py|cpp|h|js)\b", text))
-    names = set(re.findall(r"(?<![\w:./])(?:attn_rl|envs|benchmarks)(?:\.[A-Za-z_]\w*)+", text))
+    names = set(re.findall(r"(?<![\w:./])(?:attn_rl|envs|benchmarks)(?:\.(?!hpp|json)[A-Za-z_]\w*)+", text))
     return sorted([file for file in files if not (ROOT / file).exists()] + [name for name in names if not exists(name)])
 
 
