@@ -12,6 +12,7 @@ from attn_rl import envs  # noqa: F401
 if TYPE_CHECKING:
     from attn_rl.backends.choose import using
     from attn_rl.backends.explain import explain
+    from attn_rl.deployment.export import export
     from attn_rl.entities import EntitySpec
     from attn_rl.inspection.record.recorder import record_attention
     from attn_rl.inspection.tensorboard.callback import AttentionCallback
@@ -36,6 +37,7 @@ _HOMES = {
     "attend": "attn_rl.nn.attention",
     "check": "attn_rl.training.check.check",
     "explain": "attn_rl.backends.explain",
+    "export": "attn_rl.deployment.export",
     "load": "attn_rl.training.loading",
     "make_agent": "attn_rl.training.agent",
     "make_vec_env": "attn_rl.vec_envs.adapter",
@@ -54,6 +56,7 @@ __all__ = [
     "attend",
     "check",
     "explain",
+    "export",
     "load",
     "make_agent",
     "make_vec_env",

@@ -14,6 +14,7 @@ from tyro.conf import Positional
 
 from attn_rl.adapters.beside import look_beside
 from attn_rl.console import one_line_errors
+from attn_rl.deployment.command import Export, run_export
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ Command = (
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Record, tyro.conf.subcommand("record")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Presets, tyro.conf.subcommand("presets")]
 )
@@ -107,6 +109,7 @@ def main() -> None:
         Inspect: inspect,
         Evaluate: evaluate,
         Record: record,
+        Export: run_export,
         Check: check,
         Presets: presets,
     }

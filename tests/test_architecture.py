@@ -48,6 +48,7 @@ FORBIDDEN = {  # part of the source -> what it must never import, nearest prefix
         f"attn_rl/inspection/{name}.py": {"envs", "train", "attn_rl.training", "attn_rl.cli", "matplotlib", "PIL"}
         for name in ("record/recorder", "measure/metrics", "tensorboard/callback")
     },
+    "attn_rl/deployment": {"envs", "train", "attn_rl.cli", "attn_rl.inspection"},
     "attn_rl/training": {"envs", "train", "attn_rl.cli"},
     "attn_rl": {"envs", "train", "benchmarks", "tests"},
     "attn_rl/__init__.py": {"envs", "train", "benchmarks", "tests"},  # registers attn_rl.envs
@@ -57,6 +58,7 @@ ONLY_THERE = {  # heavy or optional package -> the only places that may import i
     "PIL": ("attn_rl/inspection", "envs", "benchmarks"),
     "highway_env": ("attn_rl/adapters/highway.py", "benchmarks"),
     "minigrid": ("attn_rl/adapters/minigrid.py", "benchmarks"),
+    "onnxruntime": ("benchmarks",),  # whoever runs a model; PyTorch writes it
     "sb3_contrib": ("attn_rl/sb3/maskable.py", "attn_rl/training", "attn_rl/cli.py", "benchmarks", "train.py"),
 }
 

@@ -21,6 +21,7 @@ COMMANDS = (  # continuous integration copies them out of the README
     "python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e . && python train.py",
     'python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e ".[test]" && pytest',
 )
+EXTRAS = {"onnxruntime": "onnx"}  # further packages by which a snippet names its extra
 SNIPPET = re.compile(r"^```python(?: requires=(\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -66,7 +67,8 @@ def test_the_snippets_of_a_page_run(page: Path):
 )
 @pytest.mark.usefixtures("short_trainings")
 def test_the_snippets_of_an_extra_run(page: Path, package: str):
-    pytest.importorskip(package, reason=f"needs an extra: pip install 'attn_rl[{FAMILIES[package].extra}]'")
+    extra = EXTRAS.get(package) or FAMILIES[package].extra
+    pytest.importorskip(package, reason=f"needs an extra: pip install 'attn_rl[{extra}]'")
     run(page, requires=package)
 
 
@@ -149,7 +151,7 @@ def long_lines(text: str) -> list[int]:
 def missing(text: str) -> list[str]:
     """Files and dotted names of the project that the text mentions and that do not exist."""
     files = set(re.findall(r"\b(?:attn_rl|envs|benchmarks|tests)/[\w/]+\.(?:py|cpp|h|js)\b", text))
-    names = set(re.findall(r"(?<![\w:./])(?:attn_rl|envs|benchmarks)(?:\.[A-Za-z_]\w*)+", text))
+    names = set(re.findall(r"(?<![\w:./])(?:attn_rl|envs|benchmarks)(?:\.(?!hpp|json)[A-Za-z_]\w*)+", text))
     return sorted([file for file in files if not (ROOT / file).exists()] + [name for name in names if not exists(name)])
 
 

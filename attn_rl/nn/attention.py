@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from attn_rl.nn.stages import AttentionStage, Described, LinearStage, Opaque, stage_of
+from attn_rl.nn.stages import AttentionStage, Described, LinearStage, stage_of
 from attn_rl.nn.tap import Tap
 
 SIMILARITIES = ("dot", "cosine")
@@ -207,8 +207,6 @@ class MultiHeadAttention(Described):
 
     def stage(self) -> AttentionStage:
         """Describe this layer."""
-        if self.similarity != "dot":
-            raise Opaque("", f"has similarity={self.similarity!r}, which only the modules compute")
         stage_of(self.tap, "tap", type(None))
         return AttentionStage(
             query=stage_of(self.w_q, "w_q", LinearStage),
@@ -218,6 +216,7 @@ class MultiHeadAttention(Described):
             n_heads=self.n_heads,
             count_factor=None if self.count_reference is None else 1 / math.log1p(self.count_reference),
             scales_products=self.scale_products,
+            log_temperature=self.log_temperature,
         )
 
     def _single_query(

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from attn_rl.nn.network import SetNetwork
+from attn_rl.nn.network import SetNetwork, token_stages
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
-from attn_rl.nn.readout import Pooling
+from attn_rl.nn.readout import Pooling, PoolingStage
+from attn_rl.nn.stages import LayerStage, TokenStage, stage_of, stages_of
 from attn_rl.nn.tokenizer import Embedding, Tokenizer
+
+
+class DeepSetsStage(NamedTuple):
+    """``rho([ego, pooling(phi(tokens))])``, without the ego where there is none.
+
+    Attributes:
+        tokens: in the order in which they stand.
+        phi: layer by layer, of every entity.
+        pooling: of what phi returns.
+        rho: layer by layer.
+    """
+
+    tokens: tuple[TokenStage, ...]
+    phi: tuple[LayerStage, ...]
+    pooling: PoolingStage
+    rho: tuple[LayerStage, ...]
 
 
 class DeepSetsNetwork(SetNetwork):
@@ -61,6 +79,12 @@ class DeepSetsNetwork(SetNetwork):
         if self.n_lead:
             pooled = torch.cat([x[:, 0], pooled], -1)
         return self.rho(pooled), rows if self.entity_rows else None
+
+    def stage(self) -> DeepSetsStage:
+        """Describe the network."""
+        tokens = token_stages(self.normalizer, self.tokenizer)
+        pooling = stage_of(self.pooling, "pooling", PoolingStage)
+        return DeepSetsStage(tokens, stages_of(self.phi, "phi"), pooling, stages_of(self.rho, "rho"))
 
 
 class FlatNetwork(SetNetwork):

@@ -231,20 +231,12 @@ class AttentionNetwork(SetNetwork):
 
     def stage(self) -> NetworkStage:
         """Describe the network up to the rows that are read; reading them is :meth:`read`'s."""
-        scalings = stage_of(self.normalizer, "normalizer", dict)
-        embeddings = iter(stage_of(self.tokenizer, "tokenizer", tuple))
-        tokens: list[TokenStage] = []
-        for owner in self.order.lead:
-            if owner == EGO:
-                tokens.append(TokenStage("ego", scalings.get(EGO), next(embeddings), None))
-            else:
-                tokens.append(TokenStage("query", None, next(embeddings), self.query))
-        tokens += [TokenStage("type", scalings[f"types.{i}"], part) for i, part in enumerate(embeddings)]
+        tokens = token_stages(self.normalizer, self.tokenizer, self.query)
         encoder = stage_of(self.encoder, "encoder", EncoderStage)
         kinds, relations = ((), (None,) * len(encoder.blocks))
         if self.relations is not None:
             kinds, relations = stage_of(self.relations, "relations", tuple)
-        return NetworkStage(tuple(tokens), encoder, kinds, relations, self.reads_first)
+        return NetworkStage(tokens, encoder, kinds, relations, self.reads_first)
 
     @property
     def order(self) -> TokenOrder:
@@ -270,6 +262,24 @@ class AttentionNetwork(SetNetwork):
     def watched(self) -> bool:
         """Whether anybody observes a pattern, or a hook listens to a part of the encoder."""
         return any(tap.observers for tap in self.taps) or any(map(listeners, self.encoder.modules()))
+
+
+def token_stages(normalizer: nn.Module, tokenizer: Tokenizer, query: Tensor | None = None) -> tuple[TokenStage, ...]:
+    """Where the tokens of a network come from, whose ``normalizer``, ``tokenizer`` and learned ``query`` these are.
+
+    Raises:
+        Opaque: a part can only run itself.
+    """
+    scalings = stage_of(normalizer, "normalizer", dict)
+    embeddings = iter(stage_of(tokenizer, "tokenizer", tuple))
+    tokens: list[TokenStage] = []
+    for owner in tokenizer.order.lead:
+        if owner == EGO:
+            tokens.append(TokenStage("ego", scalings.get(EGO), next(embeddings), None))
+        else:
+            tokens.append(TokenStage("query", None, next(embeddings), query))
+    tokens += [TokenStage("type", scalings[f"types.{i}"], part) for i, part in enumerate(embeddings)]
+    return tuple(tokens)
 
 
 def _find_readout(name: str | None, ego_width: int) -> type[Readout]:

@@ -2,8 +2,30 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+
+from attn_rl.nn.stages import Described, stage_of
+
+
+class PoolingStage(NamedTuple):
+    """Means and maxima over present rows, side by side.
+
+    Attributes:
+        pools: which, in this order.
+        empty: (D * number of pools), where nothing is present.
+    """
+
+    pools: tuple[str, ...]
+    empty: Tensor
+
+
+class ReadoutStage(NamedTuple):
+    """From encoded rows to one: the first, or those of the entities pooled."""
+
+    pooling: PoolingStage | None
 
 
 def masked_mean(x: Tensor, present: Tensor) -> Tensor:
@@ -19,7 +41,10 @@ def masked_max(x: Tensor, present: Tensor) -> Tensor:
     return pooled.masked_fill(~present.any(1, keepdim=True), 0.0)
 
 
-class Pooling(nn.Module):
+POOLS = {"mean": masked_mean, "max": masked_max}
+
+
+class Pooling(Described):
     """Pool tokens with masked means and maxima; a learned vector stands for the empty set.
 
     Args:
@@ -29,16 +54,20 @@ class Pooling(nn.Module):
 
     def __init__(self, d_model: int, pools: tuple[str, ...]) -> None:
         super().__init__()
-        self.pools = tuple({"mean": masked_mean, "max": masked_max}[name] for name in pools)
+        self.pools = pools
         self.empty = nn.Parameter(torch.zeros(d_model * len(pools)))
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
         """(B,N,D) and (B,N) -> (B, D * number of pools)."""
-        pooled = torch.cat([pool(x, present) for pool in self.pools], -1)
+        pooled = torch.cat([POOLS[name](x, present) for name in self.pools], -1)
         return torch.where(present.any(1, keepdim=True), pooled, self.empty)
 
+    def stage(self) -> PoolingStage:
+        """Describe the pooling."""
+        return PoolingStage(self.pools, self.empty)
 
-class Readout(nn.Module):
+
+class Readout(Described):
     """From the encoder's rows to one vector.
 
     Attributes:
@@ -86,11 +115,19 @@ class FirstRow(Readout):
         first[:, 0] = 1.0
         return first
 
+    def stage(self) -> ReadoutStage:
+        """Describe the readout."""
+        return ReadoutStage(None)
+
 
 class LearnedQuery(FirstRow):
     """The row of a learned query."""
 
     needs = "query"
+
+    def stage(self) -> ReadoutStage:
+        """Describe the readout."""
+        return ReadoutStage(None)
 
 
 class MeanOfEntities(Readout):
@@ -113,11 +150,19 @@ class MeanOfEntities(Readout):
         there[:, :n_lead] = 0.0
         return there / there.sum(1, keepdim=True).clamp(min=1.0)
 
+    def stage(self) -> ReadoutStage:
+        """Describe the readout."""
+        return ReadoutStage(stage_of(self.pooling, "pooling", PoolingStage))
+
 
 class MaxOfEntities(MeanOfEntities):
     """The maximum over the present entities' rows, column by column; every row may supply some."""
 
     pools = ("max",)
+
+    def stage(self) -> ReadoutStage:
+        """Describe the readout."""
+        return ReadoutStage(stage_of(self.pooling, "pooling", PoolingStage))
 
 
 READOUTS: dict[str, type[Readout]] = {

@@ -40,6 +40,11 @@ class NormStage(NamedTuple):
     eps: float
 
 
+LayerStage = LinearStage | ActivationStage | NormStage
+"""One of the layers of a stack."""
+LAYERS: tuple[type[LayerStage], ...] = (LinearStage, ActivationStage, NormStage)
+
+
 class ScalingStage(NamedTuple):
     """``clip((x - mean) * factor)`` per feature; mean and factor (F,), both of this moment."""
 
@@ -81,6 +86,7 @@ class AttentionStage(NamedTuple):
         n_heads: heads H.
         count_factor: scores are multiplied by ``count_factor * log(n + 1)`` with n present tokens; None = they are not.
         scales_products: that factor is for the dot products too, not only for what relations add.
+        log_temperature: (H,1,1), of cosine similarities; None = of dot products, by 1/sqrt of a head's width.
     """
 
     query: LinearStage
@@ -90,6 +96,7 @@ class AttentionStage(NamedTuple):
     n_heads: int
     count_factor: float | None
     scales_products: bool
+    log_temperature: Tensor | None = None
 
 
 class FeedForwardStage(NamedTuple):
@@ -137,6 +144,20 @@ class KindStage(NamedTuple):
     scaling: ScalingStage | None
 
 
+class CarriedStage(NamedTuple):
+    """Where heads look, as seen from the query, added to the output of a layer.
+
+    Attributes:
+        places: first of the columns that tokens show, per group of a position.
+        width: coordinates w of a position.
+        project: (D, H (w+1)).
+    """
+
+    places: tuple[int, ...]
+    width: int
+    project: Tensor
+
+
 class RelationStage(NamedTuple):
     """What one layer adds to its scores, ``shown_i @ forms_h @ shown_j``.
 
@@ -144,11 +165,13 @@ class RelationStage(NamedTuple):
         depends_on: all that the forms are made of.
         forms: computes the matrices of all heads, transposed, in a row (H Z,Z); differentiable.
         n_shown: columns Z.
+        carried: what is added to the output besides.
     """
 
     depends_on: tuple[Tensor, ...]
     forms: Callable[[], Tensor]
     n_shown: int
+    carried: tuple[CarriedStage, ...] = ()
 
 
 class NetworkStage(NamedTuple):
@@ -212,6 +235,17 @@ def stage_of(part: nn.Module, path: str, *kinds: type[T]) -> T:
     if not isinstance(found, kinds):
         raise Opaque(path, f"is a {type(part).__name__}, which is not expected there")
     return found
+
+
+def stages_of(layers: nn.Sequential, path: str) -> tuple[LayerStage, ...]:
+    """The descriptions of a stack of layers, which stands at ``path``.
+
+    Raises:
+        Opaque: as :func:`stage_of`, for the first layer that can only run itself.
+    """
+    if (why := why_changed(layers, nn.Sequential)) is not None:
+        raise Opaque(path, why)
+    return tuple(stage_of(layer, f"{path}.{i}", *LAYERS) for i, layer in enumerate(layers))
 
 
 def why_opaque(part: nn.Module) -> str | None:

@@ -156,23 +156,31 @@ class EntityActionHead(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, latent_dim_pi) as :class:`HeadInputs` packs it -> logits (B, sum of sizes)."""
-        latent = inputs[:, : self.d_latent]
         tokens, present, mask = self.layout.extras(inputs[:, self.d_latent :])
-        flat = None if self.flat is None else self.flat(latent)
-        logits, valid, used = [], [], 0
-        for i, size in enumerate(self.actions.sizes):
-            if i == self.actions.pointer and self.point is not None:
-                logits.append(self.point(tokens, latent))
-                valid.append(present)
-            elif flat is not None:
-                logits.append(flat[:, used : used + size])
-                valid.append(torch.ones_like(logits[-1], dtype=torch.bool))
-                used += size
-        masks: Sequence[Tensor | None] = [None] * len(logits)
         if self.layout.n_mask:
             self.mask_watch.look(mask)
-            masks = mask.split(self.actions.sizes, -1)
-        return torch.cat([forbid(*parts) for parts in zip(logits, valid, masks, strict=True)], -1)
+        return torch.cat(self.logits(inputs[:, : self.d_latent], tokens, present, mask), -1)
+
+    def logits(self, latent: Tensor, tokens: Tensor, present: Tensor, mask: Tensor) -> list[Tensor]:
+        """Logits of every action dimension; there may be more slots than the action space has.
+
+        Args:
+            latent: the actor's (B,L).
+            tokens: what is pointed at (B,N,D); nobody asks without a pointer.
+            present: which of them are there, boolean (B,N).
+            mask: boolean (B, sum of sizes); (B,0) = no restriction.
+        """
+        sizes = [tokens.shape[1] if i == self.actions.pointer else n for i, n in enumerate(self.actions.sizes)]
+        masks = mask.split(sizes, -1) if self.layout.n_mask else [None] * len(sizes)
+        flat, used, found = None if self.flat is None else self.flat(latent), 0, []
+        for i, size in enumerate(sizes):
+            if i == self.actions.pointer and self.point is not None:
+                found.append(forbid(self.point(tokens, latent), present, masks[i]))
+            elif flat is not None:
+                part = flat[:, used : used + size]
+                found.append(forbid(part, torch.ones_like(part, dtype=torch.bool), masks[i]))
+                used += size
+        return found
 
 
 def forbid(logits: Tensor, valid: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -192,4 +200,4 @@ def legal(valid: Tensor) -> Tensor:
     """Let choice 0 stand where no choice is valid: boolean (..., A) -> boolean (..., A)."""
     first = torch.zeros_like(valid)
     first[..., 0] = True
-    return torch.where(valid.any(-1, keepdim=True), valid, first)
+    return valid | (first & ~valid.any(-1, keepdim=True))  # torch.where of booleans is nothing that onnxruntime knows

@@ -22,6 +22,7 @@ from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.kinds import COMPARE, Kinds
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
+from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.relations.groups import Group, own_features
 from attn_rl.nn.token_order import EGO
 
@@ -122,20 +123,26 @@ class EntityExtractor(BaseFeaturesExtractor):
         readout, tokens = encode(self.network, split.ego, split.entities)
         columns = [self.project(readout)]
         if self.pointer is not None:
-            columns += [self._pointer_tokens(tokens).flatten(1), split.entities[self.pointer][1].to(readout.dtype)]
+            pointed, present = self.pointed_at(tokens, split.entities)
+            columns += [pointed.flatten(1), present.to(readout.dtype)]
         if self.layout.n_mask and split.action_mask is not None:
             columns.append(split.action_mask.to(readout.dtype))
         return columns[0] if len(columns) == 1 else torch.cat(columns, -1)
 
-    def _pointer_tokens(self, tokens: Tensor | None) -> Tensor:
-        """The rows (B,N,D) of the pointer's type among all entity rows."""
+    def pointed_at(self, tokens: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor]:
+        """What a pointer chooses from: the tokens (B,N,D) of its type, and which of them are there (B,N).
+
+        Args:
+            tokens: the entities' (B,M,D), of all types.
+            entities: per type, features and presence.
+        """
         if tokens is None:
             raise ValueError(f"pointer={self.pointer!r}, but {type(self.network).__name__} returns no entity tokens")
         start = 0
-        for name, capacity in self.spec.capacities.items():
+        for name, (x, present) in entities.items():
             if name == self.pointer:
-                return tokens[:, start : start + capacity]
-            start += capacity
+                return tokens[:, start : start + x.shape[1]], present
+            start += x.shape[1]
         raise KeyError(self.pointer)  # unreachable: the constructor checked it
 
 

@@ -23,6 +23,7 @@ from attn_rl.nn.stages import (
     LinearStage,
     NetworkStage,
     Opaque,
+    RelationStage,
     ScalingStage,
     TokenStage,
 )
@@ -91,6 +92,7 @@ class Program:
         blocks = self._array(s.Block, len(stages))
         for i, (block, stage, relation) in enumerate(zip(blocks, stages, self.relations, strict=True)):
             attention = stage.attention
+            _refuse_uncomputed(i, stage, relation)
             self.weights.norm(block.norm_attention, stage.norm_attention, self.width)
             for name in ("query", "key", "value", "output"):
                 biased, projection = name in ("query", "output"), getattr(attention, name)
@@ -211,6 +213,15 @@ class Program:
         forms = [None if relation is None else relation.forms() for relation in self.relations]
         out = self.out(call, entities)
         return _Learn.apply(self, call, alive, out, WEIGHTS, *forms)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _refuse_uncomputed(i: int, block: BlockStage, relation: RelationStage | None) -> None:
+    if block.attention.log_temperature is not None:
+        raise Opaque(f"network.encoder.blocks.{i}.attention", "has similarity='cosine', which only the modules compute")
+    if relation is not None and relation.carried:
+        raise Opaque(
+            f"network.relations.layers.{i}.carried", "carries positions in the values, which only the modules compute"
+        )
 
 
 class Lease:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.relations.groups import Group, KindScale, comparable, show
 from attn_rl.nn.relations.terms import CarriedPositions, Pair, RelationScores, ScoreTerms
-from attn_rl.nn.stages import Described, GroupStage, KindStage, Opaque, RelationStage, ScalingStage, stage_of
+from attn_rl.nn.stages import Described, GroupStage, KindStage, RelationStage, ScalingStage, stage_of
 from attn_rl.nn.token_order import EGO, TokenOrder
 
 MODES = ("auto", "declared", "features", "off")
@@ -67,13 +67,15 @@ class LayerRelations(Described):
     def forward(self, shown: Tensor) -> ScoreTerms:
         """What this layer adds to its scores and to its output; tokens show (B,M,Z)."""
         bias = None if self.scores is None else self.scores(shown, self.n_rows)
-        return ScoreTerms(bias, None if self.carried is None else partial(self.carried, shown=shown))
+        carry = None if self.carried is None else partial(self.carried, shown=shown, n_rows=self.n_rows)
+        return ScoreTerms(bias, carry)
 
     def stage(self) -> RelationStage | None:
         """Describe what this layer adds; None = nothing."""
-        if self.carried is not None:
-            raise Opaque("carried", "carries positions in the values, which only the modules compute")
-        return None if self.scores is None else stage_of(self.scores, "scores", RelationStage)
+        if self.scores is None:
+            return None
+        carried = () if self.carried is None else stage_of(self.carried, "carried", tuple)
+        return stage_of(self.scores, "scores", RelationStage)._replace(carried=carried)
 
 
 def asked(groups: Sequence[Group], queries: Sequence[str], auto: bool) -> list[Pair]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from attn_rl.nn.relations.groups import Group, are_distances, channel_forms, channel_names
-from attn_rl.nn.stages import Described, RelationStage
+from attn_rl.nn.stages import CarriedStage, Described, LinearStage, RelationStage, stage_of
 
 
 class ScoreTerms(NamedTuple):
@@ -132,7 +132,7 @@ class RelationScores(Described):
         return RelationStage(made_of, self.head_forms, math.isqrt(self.forms.shape[1]))
 
 
-class CarriedPositions(nn.Module):
+class CarriedPositions(Described):
     r"""One layer's output tells where each head looks, as seen from the query (in the values, as Shaw et al. 2018).
 
     .. math:: o_i = \sum_h W_h\, \phi\Big(\sum_j p_{hij} (u_j - u_i)\Big)
@@ -152,18 +152,25 @@ class CarriedPositions(nn.Module):
         sizes = [n_heads * (groups[0].stop - groups[0].start - 1) for groups in places]
         self.project = nn.ModuleList(nn.Linear(size, d_model, bias=False) for size in sizes)
 
-    def forward(self, pattern: Tensor, shown: Tensor) -> Tensor:
-        """Pattern (B,H,Q,M) and what tokens show (B,M,Z) -> (B,Q,D)."""
-        total = pattern.new_zeros(())
+    def forward(self, pattern: Tensor, shown: Tensor, n_rows: int | None = None) -> Tensor:
+        """Pattern (B,H,Q,M) of the first ``n_rows`` rows (all where None), what tokens show (B,M,Z) -> (B,Q,D)."""
+        total, own = pattern.new_zeros(()), slice(None, n_rows)
         for groups, project in zip(self.places, self.project, strict=True):
             here, has = _positions(shown, groups)
-            own = slice(None, pattern.shape[2])
             seen = (pattern.flatten(1, 2) @ torch.cat([here, has], -1)).unflatten(1, pattern.shape[1:3])  # (B,H,Q,w+1)
             mass = seen[..., -1:]
             offset = seen[..., :-1] - mass * here[:, None, own]
             bounded = offset * (1.0 + offset.square().sum(-1, keepdim=True)).rsqrt()
             total = total + project(torch.cat([bounded, mass], -1).transpose(1, 2).flatten(2)) * has[:, own]
         return total
+
+    def stage(self) -> tuple[CarriedStage, ...]:
+        """Describe what is added, kind by kind."""
+        layers = (stage_of(layer, f"project.{i}", LinearStage) for i, layer in enumerate(self.project))
+        return tuple(
+            CarriedStage(tuple(place.start for place in groups), groups[0].stop - groups[0].start - 2, layer.weight)
+            for groups, layer in zip(self.places, layers, strict=True)
+        )
 
 
 def _positions(shown: Tensor, groups: Sequence[slice]) -> tuple[Tensor, Tensor]:
