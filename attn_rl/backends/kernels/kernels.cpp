@@ -42,5 +42,26 @@ void mlp_forward(const MlpCall* call) {
 
 void mlp_backward(const MlpCall* call) { run_backward(*call); }
 
+int64_t draw(const Draw* actions) { return draw_actions(*actions); }
+
+// Network, actor, critic and draw one after the other, as their own functions compute them.
+int64_t decide(const Decision* given) {
+    static thread_local std::vector<float> features, hidden, logits;
+    Decision own = *given;
+    int64_t n = own.network.n_observations, wide = 0;
+    for (MlpCall* head : {&own.actor, &own.critic})
+        for (int l = 0; l < head->mlp->n_layers; l++) wide += head->mlp->layers[l].n_out;
+    features.resize(n * own.network.network->width), hidden.resize(n * wide), logits.resize(n * own.draw.n_actions);
+    own.network.out = features.data();
+    act(&own.network);
+    own.actor.out = logits.data(), own.draw.logits = logits.data();
+    for (MlpCall* head : {&own.actor, &own.critic}) {
+        head->n = n, head->x = features.data(), head->hidden = hidden.data();
+        mlp_forward(head);
+    }
+    own.draw.n = n;
+    return draw_actions(own.draw);
+}
+
 void ppo_losses(const Losses* minibatch) { losses(*minibatch); }
 }

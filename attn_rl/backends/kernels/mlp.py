@@ -49,13 +49,13 @@ class MlpProgram:
         self.n_in, self.n_out = self.layers[0].n_in, self.layers[len(stages) - 1].n_out
         self.n_hidden = sum(layer.n_out for layer in self.layers[:-1])
         self._turned = zeros(2, library().mlp_turned_size(self.mlp))
-        self._turned_at = [x.data_ptr() for x in self._turned]
+        self.turned_at = [x.data_ptr() for x in self._turned]
 
     def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Output (B,n_out) and all hidden layers' outputs, of x (B,n_in)."""
         n = x.shape[0]
         out, hidden = floats(n, self.n_out), floats(n * self.n_hidden)
-        turned, turned_from = self._turned_at
+        turned, turned_from = self.turned_at
         call = s.MlpCall(
             mlp=ctypes.addressof(self.mlp),
             n=n,

@@ -113,6 +113,11 @@ struct Pass {
     }
 
    private:
+    static bool is_there(const Slots& s, int b, int64_t j) {
+        if (s.flags) return s.flags[b * s.stride + j * s.row_stride] > 0.5f;
+        return !s.present || s.present[b * s.n + j] > 0;
+    }
+
     void find_rows() {
         rows_before.resize(net.n_sources * (B + 1));
         for (int t = 0; t < net.n_sources; t++) {
@@ -122,7 +127,7 @@ struct Pass {
             slots.reserve(slots.size() + B * s.n);
             for (int b = 0; b < B; b++) {
                 for (int64_t j = 0; j < s.n; j++)
-                    if (!s.present || s.present[b * s.n + j]) slots.push_back(j);
+                    if (is_there(s, b, j)) slots.push_back(j);
                 rows_before[t * (B + 1) + b + 1] = slots.size() - source_at[t];
             }
             N += s.n;

@@ -56,7 +56,7 @@ class Program:
         self.weights.norm(self.network.norm, stage.encoder.norm, self.width)
         self._kinds(stage.kinds)
         self._turned = zeros(2, library().turned_size(self.network))
-        self._turned_at = [x.data_ptr() for x in self._turned]
+        self.turned_at = [x.data_ptr() for x in self._turned]
         self._forms: list[tuple[list[Tensor], Tensor] | None] = [None] * len(blocks)
 
     def _array(self, kind: type[s.Structure], length: int) -> Any:
@@ -164,7 +164,7 @@ class Program:
         call.relations = ctypes.addressof(held)
         return held, found
 
-    def _current_forms(self) -> list[Tensor | None]:
+    def current_forms(self) -> list[Tensor | None]:
         """Every block's forms, worked out anew where strengths have changed."""
         for i, relation in enumerate(self.relations):
             known = self._forms[i]
@@ -181,9 +181,9 @@ class Program:
         """
         call, alive = self.call(ego, entities)
         if any(self.relations):
-            alive += self.point_forms(call, self._current_forms())
+            alive += self.point_forms(call, self.current_forms())
         out = self.out(call, entities)
-        (call.turned, call.turned_from), call.out = self._turned_at, out.data_ptr()
+        (call.turned, call.turned_from), call.out = self.turned_at, out.data_ptr()
         seen = {i: self._pattern_and_tokens(i, present) for i, tap in enumerate(self._taps) if tap.observers}
         if seen:
             watched = (s.Watched * len(self._taps))()

@@ -23,8 +23,9 @@ INT = FieldType(ctypes.c_int64, "int64_t")
 FLOAT = FieldType(ctypes.c_float, "float")
 FLOATS = FieldType(ctypes.c_void_p, "const float*")
 INTS = FieldType(ctypes.c_void_p, "const int64_t*")
-BOOLS = FieldType(ctypes.c_void_p, "const uint8_t*")
+BYTES = FieldType(ctypes.c_void_p, "const int8_t*")
 TO_FLOATS = FieldType(ctypes.c_void_p, "float*")
+TO_INTS = FieldType(ctypes.c_void_p, "int64_t*")
 
 
 class Structure(ctypes.Structure):
@@ -145,12 +146,14 @@ Network = structure(
 )
 Slots = structure(
     "Slots",
-    "of a source, as the observation has them: x (B, n, F) with strides in floats, present (B, n)",
+    "of a source, as the observation has them: x (B, n, F) with strides in floats; there where present (B, n) > 0, or"
+    " where flags, a column beside x, > .5; neither: all",
     n=INT,
     stride=INT,
     row_stride=INT,
     x=FLOATS,
-    present=BOOLS,
+    present=BYTES,
+    flags=FLOATS,
 )
 Watched = structure(
     "Watched",
@@ -199,6 +202,24 @@ MlpCall = structure(
     d_out=FLOATS,
     d_x=TO_FLOATS,
 )
+Draw = structure(
+    "Draw",
+    "of an action each from logits (n, n_actions); noise: exponentially distributed, none: the most probable",
+    n=INT,
+    n_actions=INT,
+    logits=FLOATS,
+    noise=FLOATS,
+    actions=TO_INTS,
+    log_probs=TO_FLOATS,
+)
+Decision = structure(
+    "Decision",
+    "from observations to actions and values; what one part hands to the next (out, x, logits) needs no memory",
+    network=inside(Call),
+    actor=inside(MlpCall),
+    critic=inside(MlpCall),
+    draw=inside(Draw),
+)
 Losses = structure(
     "Losses",
     "PPO's, of n transitions and n_actions choices; clip_values < 0: values are not clipped; figures (4): loss of"
@@ -239,6 +260,8 @@ FUNCTIONS = {
     "mlp_turned_size": (Mlp, ctypes.c_int64),
     "mlp_forward": (MlpCall, None),
     "mlp_backward": (MlpCall, None),
+    "draw": (Draw, ctypes.c_int64),
+    "decide": (Decision, ctypes.c_int64),
     "ppo_losses": (Losses, None),
 }
 """What C++ exports: each takes one structure, and returns a number or nothing."""
