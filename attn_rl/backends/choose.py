@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, TypeVar
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -45,12 +46,14 @@ class Choices:
     """What is known of one network, or of one policy's actor and critic; a copy knows nothing yet.
 
     Attributes:
+        owner: whose choices these are, as long as it is there.
         forced: the backend that :func:`force` asks for.
         compiled: what C++ takes of it.
         acting: of a policy, what C++ takes of all of it to choose actions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: nn.Module | None = None) -> None:
+        self.owner: Callable[[], nn.Module | None] = (lambda: None) if owner is None else ref(owner)
         self.forced: str | None = None
         self.compiled: Compiled[Any] | None = None
         self.acting: Compiled[Any] | None = None
@@ -76,7 +79,9 @@ def choices_of(module: nn.Module) -> Choices:
     """What is known of ``module``."""
     found: Choices | None = vars(module).get(CHOICES)
     if found is None:
-        found = vars(module).setdefault(CHOICES, Choices())
+        found = vars(module).setdefault(CHOICES, Choices(module))
+    elif found.owner() is not module:  # brought along by a copy, such as DataParallel's, which has other weights
+        found = vars(module)[CHOICES] = Choices(module)
     return found
 
 

@@ -134,10 +134,10 @@ class _Arguments:
         network = program.network
         self._slots = (s.Slots * len(network.roles))()
         self.network.network, self.network.slots = map(ctypes.addressof, (network.network, self._slots))
-        self.network.turned, self.network.turned_from = network.turned_at
+        self.network.transposed, self.network.transposed_from = network.transposed_at
         for call, mlp in ((self.decision.actor, program.actor), (self.critic, program.critic)):
             call.mlp = ctypes.addressof(mlp.mlp)
-            call.turned, call.turned_from = mlp.turned_at
+            call.transposed, call.transposed_from = mlp.transposed_at
         self.draw.n_actions = program.actor.n_out
         blocks = iter(program.blocks)
         self._filled = [

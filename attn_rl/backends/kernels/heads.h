@@ -2,13 +2,13 @@
 #pragma once
 #include <vector>
 
-#include "turned.h"
+#include "transposed.h"
 
 // ---- linear layers with one kind of activation between them -----------------------------------------------------
 
 static void run(const MlpCall& call) {
     const Mlp& mlp = *call.mlp;
-    const float *x = call.x, *weight = call.turned;
+    const float *x = call.x, *weight = call.transposed;
     float* hidden = call.hidden;
     for (int l = 0; l < mlp.n_layers; l++) {
         const Linear& layer = mlp.layers[l];
