@@ -154,6 +154,13 @@ MUTANTS = [
         "values.flatten()",
         "tests/sb3/test_ppo.py::test_rollouts_are_stable_baselines3s_with_episodes_cut_off_valued_in_one_pass",
     ),
+    Mutant(
+        "advantages are not discounted",
+        ROLLOUTS,
+        "surprise[step] + weight[step] * advantage",
+        "surprise[step] + goes_on[step] * advantage",
+        "tests/sb3/test_collection.py::test_a_rollout_is_stored_as_stable_baselines3_stores_it",
+    ),
     # ---- the map
     Mutant(
         "the tap sees a pattern that is not used (many queries)",
@@ -541,8 +548,8 @@ if why_not() is None:
         Mutant(
             "what was looked at once is never looked at again",
             CHOOSE,
-            "if state.compiled is None or not state.compiled.snapshot.holds():",
-            "if state.compiled is None:",
+            "if known is not None and known.snapshot.holds():",
+            "if known is not None:",
             "tests/backends/test_choose.py::test_a_changed_part_runs_itself",
         ),
         Mutant(
@@ -572,6 +579,20 @@ if why_not() is None:
             "self._taps[i].show(pattern, tokens, present)",
             "self._taps[i].show(pattern.flip(1), tokens, present)",
             KERNELS_KILLER,
+        ),
+        Mutant(
+            "a policy acts in one call though a pattern is observed",
+            "attn_rl/backends/heads.py",
+            'return "somebody follows it slot by slot" if program.network.observed else program',
+            "return program",
+            "tests/sb3/test_acting.py::test_one_call_gives_the_bits_of_acting_part_by_part",
+        ),
+        Mutant(
+            "a hook that came later is not noticed",
+            "attn_rl/backends/snapshot.py",
+            " and not any(self._empty)",
+            "",
+            "tests/backends/test_choose.py::test_a_hook_on_any_part_is_called_acting_and_learning",
         ),
         Mutant(
             "a wrong backend is believed",

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Generic, NamedTuple, TypeVar
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,6 @@ from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.stages import NetworkStage, Opaque, stage_of
 
 BACKENDS = ("kernels", "trimmed", "plain")
-
 Made = TypeVar("Made")
 
 
@@ -45,13 +45,17 @@ class Choices:
     """What is known of one network, or of one policy's actor and critic; a copy knows nothing yet.
 
     Attributes:
+        owner: whose choices these are, as long as it is there.
         forced: the backend that :func:`force` asks for.
         compiled: what C++ takes of it.
+        acting: of a policy, what C++ takes of all of it to choose actions.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: nn.Module | None = None) -> None:
+        self.owner: Callable[[], nn.Module | None] = (lambda: None) if owner is None else ref(owner)
         self.forced: str | None = None
         self.compiled: Compiled[Any] | None = None
+        self.acting: Compiled[Any] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Choices:
         return Choices()
@@ -74,7 +78,9 @@ def choices_of(module: nn.Module) -> Choices:
     """What is known of ``module``."""
     found: Choices | None = vars(module).get(CHOICES)
     if found is None:
-        found = vars(module).setdefault(CHOICES, Choices())
+        found = vars(module).setdefault(CHOICES, Choices(module))
+    elif found.owner() is not module:  # brought along by a copy, such as DataParallel's, which has other weights
+        found = vars(module)[CHOICES] = Choices(module)
     return found
 
 
@@ -133,7 +139,7 @@ def why_not_kernels(
     """
     if (reason := why_not_now(network, learns)) is not None:
         return reason
-    compiled = compiled_of(network, lambda: _make_program(network))
+    compiled = compiled_of(network, lambda: make_program(network))
     if compiled.program is None:
         return compiled.why_not
     if learns and (reason := why_not_gradients(network, compiled.snapshot)) is not None:
@@ -164,19 +170,42 @@ def compiled_of(
         inside: finds the modules that matter; None = all in ``module``.
     """
     state = choices_of(module)
-    if state.compiled is None or not state.compiled.snapshot.holds():
-        snapshot = Snapshot(list(module.modules() if inside is None else inside()))
-        try:
-            state.compiled = Compiled(make(), None, snapshot)
-        except Opaque as opaque:
-            state.compiled = Compiled(None, str(opaque), snapshot)
-    return state.compiled
+    state.compiled = found = _still(state.compiled, module, make, inside)
+    return found
 
 
-def _make_program(network: nn.Module) -> Program:
+def _still(
+    known: Compiled[Any] | None,
+    module: nn.Module,
+    make: Callable[[], Any],
+    inside: Callable[[], list[nn.Module]] | None = None,
+) -> Compiled[Any]:
+    """``known``, or what is made anew where that does not hold any more."""
+    if known is not None and known.snapshot.holds():
+        return known
+    snapshot = Snapshot(list(module.modules() if inside is None else inside()))
+    try:
+        return Compiled(make(), None, snapshot)
+    except Opaque as opaque:
+        return Compiled(None, str(opaque), snapshot)
+
+
+def make_program(network: nn.Module) -> Program:
+    """A network as C++ takes it.
+
+    Raises:
+        Opaque: something that C++ does not compute, or there is no C++.
+    """
     if (reason := build.why_not()) is not None:
         raise Opaque("", reason)
     return Program(stage_of(network, "network", NetworkStage), network.taps)  # type: ignore[arg-type]
+
+
+def acting_of(policy: nn.Module, make: Callable[[], Any]) -> Compiled[Any]:
+    """As :func:`compiled_of`, of all that is in ``policy``, to choose actions."""
+    state = choices_of(policy)
+    state.acting = found = _still(state.acting, policy, make)
+    return found
 
 
 def why_not_gradients(module: nn.Module, snapshot: Snapshot) -> str | None:

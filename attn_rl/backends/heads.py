@@ -1,15 +1,24 @@
-"""Which backend runs a policy's actor and critic, and why."""
+"""Which backend runs a policy's actor and critic, or all of it at once, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from torch import nn
 
-from attn_rl.backends.choose import compiled_of, why_not_gradients, why_not_now
+from attn_rl.backends.choose import (
+    acting_of,
+    compiled_of,
+    make_program,
+    mode_of,
+    why_not_gradients,
+    why_not_now,
+)
 from attn_rl.backends.kernels import build
+from attn_rl.backends.kernels.acting import ActingProgram, Block
 from attn_rl.backends.kernels.mlp import MlpProgram
-from attn_rl.nn.network import SetNetwork
+from attn_rl.nn.network import AttentionNetwork, SetNetwork
 from attn_rl.nn.stages import Opaque
 
 Layers = dict[str, nn.Module]
@@ -46,3 +55,42 @@ def _make_mlps(parts: tuple[Layers, ...]) -> tuple[MlpProgram, ...]:
     if (reason := build.why_not()) is not None:
         raise Opaque("", reason)
     return tuple(MlpProgram(part) for part in parts)
+
+
+class ActingParts(NamedTuple):
+    """What a policy of discrete actions consists of.
+
+    Attributes:
+        network: whose first row is read.
+        actor, critic: of that row.
+        blocks: where an observation holds the network's tokens, in their order.
+    """
+
+    network: AttentionNetwork
+    actor: Layers
+    critic: Layers
+    blocks: Sequence[Block]
+
+
+def acting_at_once(policy: nn.Module, find: Callable[[], ActingParts]) -> ActingProgram | str:
+    """From observation to action as one call of C++, or why it is not.
+
+    Args:
+        policy: whose action it is; what it consists of is looked at.
+        find: its parts; raises :class:`Opaque`.
+    """
+    if (reason := why_not_now(policy, False)) is not None:
+        return reason
+    compiled = acting_of(policy, lambda: _make_acting(find()))
+    if compiled.program is None:
+        return compiled.why_not or ""
+    program, network = compiled.program
+    if (forced := mode_of(network).forced) not in (None, "kernels"):
+        return f"{forced!r} is asked for"
+    return "somebody follows it slot by slot" if program.network.observed else program
+
+
+def _make_acting(parts: ActingParts) -> tuple[ActingProgram, AttentionNetwork]:
+    network = make_program(parts.network)
+    actor, critic = _make_mlps((parts.actor, parts.critic))
+    return ActingProgram(network, actor, critic, parts.blocks), parts.network

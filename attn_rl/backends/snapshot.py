@@ -18,6 +18,8 @@ PASSING = frozenset({"collecting"})
 class Snapshot:
     """What some modules consist of, numbers in tensors apart: classes, parts, settings, hooks, and where weights lie.
 
+    Acting asks at every step, so that every question is one walk over a list in C.
+
     Args:
         modules: the modules, without those inside them.
 
@@ -29,7 +31,9 @@ class Snapshot:
         self._modules = modules
         self._vars = [vars(module) for module in modules]  # one more in them may be a method that somebody replaced
         parts = [part for module in modules for part in parts_of(module)]
-        self._counted: list[Any] = [*parts, *chain.from_iterable(map(hooks_of, modules)), *GLOBAL_HOOKS]
+        counted: list[dict[Any, Any]] = [*parts, *chain.from_iterable(map(hooks_of, modules)), *GLOBAL_HOOKS]
+        self._empty = [found for found in counted if not found]  # most, and to see that they still are is quick
+        self._filled = [found for found in counted if found]
         self.tensors = [x for part in parts for x in part.values() if isinstance(x, Tensor)]
         self._settings = [(found, name) for found in self._vars for name in found.keys() - OF_EVERY_MODULE - PASSING]
         self._parts = [(part, name) for part in parts for name in part]
@@ -39,7 +43,7 @@ class Snapshot:
     def _facts(self) -> tuple[Any, ...]:
         """What must stay equal; strides and numbers of elements stand for shapes."""
         return (
-            sum(map(len, self._counted)),
+            [*map(len, self._filled)],
             [*map(type, self._modules)],
             [*map(len, self._vars)],
             [*map(Tensor.data_ptr, self.tensors)],
@@ -52,6 +56,6 @@ class Snapshot:
         """Whether nothing has changed, not even a number such as ``eps``; weights may have moved."""
         try:
             same = all(map(is_, [part[name] for part, name in self._parts], self._held))
-            return same and self._facts() == self._taken
+            return same and not any(self._empty) and self._facts() == self._taken
         except (KeyError, RuntimeError, ValueError):  # a setting is gone, or cannot be compared
             return False

@@ -154,6 +154,8 @@ class MultiHeadAttention(Described):
         check_heads(d_model, n_heads)
         if similarity not in SIMILARITIES:
             raise ValueError(f"similarity={similarity!r} is unknown; choose one of {SIMILARITIES}")
+        if count_reference is not None and not count_reference > 0:
+            raise ValueError(f"count_reference={count_reference}, expected a positive number of tokens, or None")
         self.n_heads, self.similarity, self.count_reference = n_heads, similarity, count_reference
         self.scale_products, self.never_empty = scale_products, never_empty
         self.w_q = nn.Linear(d_model, d_model)

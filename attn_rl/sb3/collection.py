@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
 
 
 class LeanRollouts(OnPolicyAlgorithm):
     """Mixin over an on-policy algorithm of SB3: the same rollouts from the same draws.
 
-    All episodes that ran out of time in a step are valued in one pass, where SB3 takes one pass each. This is
+    All episodes that ran out of time in a step are valued in one pass, where SB3 takes one pass each; transitions are
+    copied once, and advantages are computed without SB3's operations per step. This is
     ``OnPolicyAlgorithm.collect_rollouts`` of Stable-Baselines3 2.9.2 otherwise; compare it at every release.
     """
 
@@ -38,7 +41,10 @@ class LeanRollouts(OnPolicyAlgorithm):
         with torch.no_grad():
             values = self.policy.predict_values(obs_as_tensor(self._last_obs, self.device))  # type: ignore[arg-type]
         dones: Any = self._last_episode_starts
-        rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
+        if is_stock(rollout_buffer):
+            compute_returns_and_advantage(rollout_buffer, values.cpu().numpy().flatten(), dones)
+        else:
+            rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -47,8 +53,9 @@ class LeanRollouts(OnPolicyAlgorithm):
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
     ) -> bool:
         """The steps of :meth:`collect_rollouts`."""
+        add: Any = partial(add_transition, rollout_buffer) if is_stock(rollout_buffer) else rollout_buffer.add
         for n_steps in range(n_rollout_steps):  # noqa: B007 (callbacks may ask for it)
-            obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+            obs_tensor = self._tensors(self._last_obs)
             with torch.no_grad():
                 actions, values, log_probs = self.policy(obs_tensor)
             actions = actions.cpu().numpy()
@@ -64,9 +71,17 @@ class LeanRollouts(OnPolicyAlgorithm):
             if dones.any():
                 self._add_terminal_values(rewards, dones, infos)
             episode_starts = self._last_episode_starts
-            rollout_buffer.add(self._last_obs, actions, rewards, episode_starts, values, log_probs)  # type: ignore[arg-type]
+            add(self._last_obs, actions, rewards, episode_starts, values, log_probs)
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
         return True
+
+    def _tensors(self, observation: Any) -> Any:
+        """As ``obs_as_tensor``: what lies on the CPU already is not asked where it should be."""
+        if self.device.type != "cpu":
+            return obs_as_tensor(observation, self.device)
+        if isinstance(observation, dict):
+            return {key: torch.from_numpy(block) for key, block in observation.items()}
+        return torch.from_numpy(observation)
 
     def _within_bounds(self, actions: np.ndarray) -> np.ndarray:
         """What the environments take: continuous actions within their bounds."""
@@ -91,3 +106,49 @@ class LeanRollouts(OnPolicyAlgorithm):
             with torch.no_grad():
                 values = self.policy.predict_values(obs_as_tensor(stacked, self.device))
             rewards[late] += self.gamma * values.flatten().cpu().numpy()
+
+
+def is_stock(buffer: RolloutBuffer) -> bool:
+    """Whether ``buffer`` is one of Stable-Baselines3's own, with no method replaced."""
+    replaced = {"add", "compute_returns_and_advantage"} & vars(buffer).keys()
+    return type(buffer) in (RolloutBuffer, DictRolloutBuffer) and not replaced
+
+
+def add_transition(
+    buffer: RolloutBuffer,
+    observation: Any,
+    actions: np.ndarray,
+    rewards: np.ndarray,
+    episode_starts: np.ndarray,
+    values: Tensor,
+    log_probs: Tensor,
+) -> None:
+    """``buffer.add`` of a step of B environments, each number copied once."""
+    at = buffer.pos
+    if isinstance(buffer, DictRolloutBuffer):
+        for key, block in buffer.observations.items():
+            block[at] = observation[key].reshape(block[at].shape)
+    else:
+        buffer.observations[at] = observation.reshape(buffer.observations[at].shape)
+    buffer.actions[at] = actions.reshape(buffer.n_envs, buffer.action_dim)
+    buffer.rewards[at], buffer.episode_starts[at] = rewards, episode_starts
+    buffer.values[at], buffer.log_probs[at] = values.cpu().numpy().flatten(), log_probs.cpu().numpy()
+    buffer.pos += 1
+    buffer.full = buffer.pos == buffer.buffer_size
+
+
+def compute_returns_and_advantage(buffer: RolloutBuffer, last_values: np.ndarray, dones: np.ndarray) -> None:
+    """``buffer.compute_returns_and_advantage``, bit for bit: only the sum over time is left in the loop.
+
+    Args:
+        buffer: a full rollout of B environments.
+        last_values: of what follows its last step (B,).
+        dones: whether episodes ended there (B,).
+    """
+    goes_on = 1.0 - np.concatenate([buffer.episode_starts[1:], dones[None].astype(np.float32)])
+    next_values = np.concatenate([buffer.values[1:], last_values[None]])
+    surprise = buffer.rewards + buffer.gamma * next_values * goes_on - buffer.values
+    weight, advantage = buffer.gamma * buffer.gae_lambda * goes_on, np.zeros_like(last_values)
+    for step in reversed(range(buffer.buffer_size)):
+        buffer.advantages[step] = advantage = surprise[step] + weight[step] * advantage
+    buffer.returns = buffer.advantages + buffer.values

@@ -8,6 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attn_rl.backends.kernels.losses import Coefficients
+from attn_rl.sb3.samples import Samples
+
 
 class Losses(NamedTuple):
     """What one minibatch says.
@@ -58,6 +61,32 @@ class UpdateLog:
             "clip_fraction": float(((log_ratio.exp() - 1).abs() > clip_range).float().mean()),
             "loss": float(self.losses[-1][3]),
         }
+
+
+def torch_losses(
+    samples: Samples, values: Tensor, log_prob: Tensor, entropy: Tensor | None, weights: Coefficients
+) -> Losses:
+    """PPO's losses of a minibatch, by PyTorch.
+
+    Args:
+        samples: the minibatch.
+        values, log_prob, entropy: what the policy says now; entropy None: it knows none.
+        weights: what else the losses depend on.
+    """
+    clip, clip_values, advantages = weights.clip, weights.clip_values, samples.advantages
+    if weights.normalize and len(advantages) > 1:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    log_ratio = log_prob - samples.log_probs
+    ratio = log_ratio.exp()
+    policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean()
+    values = values.flatten()
+    if clip_values is not None:
+        values = samples.values + (values - samples.values).clamp(-clip_values, clip_values)
+    value_loss = (values - samples.returns).square().mean()
+    entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
+    total = policy_loss + weights.entropy * entropy_loss + weights.value * value_loss
+    figures = torch.stack([policy_loss, value_loss, entropy_loss, total]).detach()
+    return Losses(figures, log_ratio.detach(), [(total, None)])
 
 
 def approximate_kl(log_ratio: Tensor) -> float:

@@ -13,15 +13,28 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from attn_rl.backends.heads import actor_and_critic
+from attn_rl.backends.choose import why_not_now
+from attn_rl.backends.heads import ActingParts, acting_at_once, actor_and_critic
+from attn_rl.backends.kernels import build
+from attn_rl.backends.kernels.acting import Block, draw
 from attn_rl.backends.kernels.mlp import MlpProgram, run_all
-from attn_rl.entities import ACTION_MASK
-from attn_rl.nn.stages import Opaque, why_changed
+from attn_rl.entities import ACTION_MASK, EntitySpec
+from attn_rl.nn.network import AttentionNetwork
+from attn_rl.nn.readout import FirstRow, LearnedQuery
+from attn_rl.nn.stages import Opaque, is_plain, why_changed
 from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
 
 DEFAULT_NET_ARCH = [64]
+PLAIN = ""
+"""Stands for the key where the observation is a plain Box."""
+COMPUTED_AT_ONCE = {
+    "extract_features": "EntityHeads",
+    "logits_and_values": "EntityAttentionPolicy",
+    "_get_action_dist_from_latent": "ActorCriticPolicy",
+}
+"""Methods that :meth:`EntityAttentionPolicy.forward` does not call where it acts at once, and whose they must be."""
 
 
 class EntityHeads:
@@ -133,13 +146,63 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
     arguments; ``attn_rl.sb3.maskable`` holds the variant for sb3-contrib's MaskablePPO.
     """
 
+    _may_act_at_once = False
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        try:
+            self._acting_parts()
+            self._may_act_at_once = True
+        except Opaque:  # it is built for something else, for instance a pointer: not asked for at every step
+            pass
+
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B,...), values (B,1) and log-probabilities (B,), as SB3 computes them."""
+        if self._may_act_at_once and not torch.is_grad_enabled():
+            program = acting_at_once(self, self._acting_parts)
+            if not isinstance(program, str):
+                drawn = program.run({PLAIN: obs} if type(obs) is Tensor else obs, deterministic)
+                if drawn is not None:
+                    return drawn
         if self.why_no_logits("_get_action_dist_from_latent") is not None:
             return super().forward(obs, deterministic)
         logits, values = self.logits_and_values(obs)
-        actions, log_prob = LeanCategorical(logits.shape[-1]).proba_distribution(logits).draw(deterministic)
+        actions, log_prob = self._draw(logits, deterministic)
         return actions, values, log_prob
+
+    def _draw(self, logits: Tensor, deterministic: bool) -> tuple[Tensor, Tensor]:
+        """One action each (B,) from logits (B,A), and its log-probability (B,)."""
+        if not logits.requires_grad and is_plain(logits) and (build.why_not() or why_not_now(self, False)) is None:
+            return draw(logits, deterministic)  # bit for bit what is drawn where nobody watches
+        return LeanCategorical(logits.shape[-1]).proba_distribution(logits).draw(deterministic)
+
+    def _acting_parts(self) -> ActingParts:
+        """What this policy consists of, to act in one call.
+
+        Raises:
+            Opaque: something in it can only run itself.
+        """
+        for name, cls in COMPUTED_AT_ONCE.items():
+            if name in vars(self) or _definer(self, name).__name__ != cls:
+                raise Opaque("", f"{type(self).__name__}.{name} is not {cls}'s")
+        if (reason := self.why_no_logits()) is not None:
+            raise Opaque("", reason)
+        extractor = self.features_extractor
+        if not isinstance(extractor, EntityExtractor) or type(extractor).forward is not EntityExtractor.forward:
+            raise Opaque("features_extractor", "has a forward of its own")
+        network = extractor.network
+        if not isinstance(network, AttentionNetwork) or type(network).read is not AttentionNetwork.read:
+            raise Opaque("features_extractor.network", f"is a {type(network).__name__}")
+        if type(network.readout) not in (FirstRow, LearnedQuery):
+            raise Opaque("features_extractor.network.readout", f"is a {type(network.readout).__name__}")
+        for name, part, expected in (
+            ("features_extractor", extractor, type(extractor)),
+            ("features_extractor.project", extractor.project, nn.Identity),
+            ("features_extractor.network.readout", network.readout, type(network.readout)),
+        ):
+            if (reason := why_changed(part, expected)) is not None:
+                raise Opaque(name, reason)
+        return ActingParts(network, *self._layers(), _blocks(extractor.spec))
 
     def logits_and_values(self, obs: Any) -> tuple[Tensor, Tensor]:
         """What the discrete actions are drawn by (B,A), and values (B,1)."""
@@ -191,3 +254,23 @@ def _definer(policy: nn.Module, method: str) -> type:
 
 def _named(path: str, layers: nn.Sequential) -> dict[str, nn.Module]:
     return {f"{path}.{i}": layer for i, layer in enumerate(layers)}
+
+
+def _blocks(spec: EntitySpec) -> list[Block]:
+    """Where an observation holds the ego, if there is one, and the entity types.
+
+    Raises:
+        Opaque: somebody put something else in the place of ``spec``.
+    """
+    if type(spec) is not EntitySpec:
+        raise Opaque("features_extractor.spec", f"is a {type(spec).__name__}")
+    ego = [Block(tuple(key for key, _ in spec.ego), (len(spec.ego_features),))] if spec.ego else []
+    return ego + [
+        Block(
+            (PLAIN if spec.plain else t.name,),
+            (t.capacity, t.width + (t.presence_column is not None)),
+            t.presence_key,
+            t.presence_column,
+        )
+        for t in spec.types
+    ]

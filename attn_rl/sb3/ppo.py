@@ -22,7 +22,8 @@ from attn_rl.nn.normalizer import collect_statistics
 from attn_rl.nn.stages import is_plain
 from attn_rl.sb3.collection import LeanRollouts
 from attn_rl.sb3.contiguous_adam import ContiguousAdam, side_by_side
-from attn_rl.sb3.losses import Losses, UpdateLog, approximate_kl, relative_difference
+from attn_rl.sb3.distributions import LeanCategorical
+from attn_rl.sb3.losses import Losses, UpdateLog, approximate_kl, relative_difference, torch_losses
 from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.sb3.samples import Samples, why_not_plain_buffer
 
@@ -173,28 +174,19 @@ class EntityPPO(LeanRollouts, PPO):
         left = self._current_progress_remaining
         clip = self.clip_range(left)  # type: ignore[operator]
         clip_values = None if self.clip_range_vf is None else self.clip_range_vf(left)  # type: ignore[operator]
+        weights = Coefficients(self.normalize_advantage, clip, clip_values, self.ent_coef, self.vf_coef)
         policy: Any = self.policy
-        if self._why_not_losses() is None:
-            logits, values = policy.logits_and_values(observations)
-            if all(map(is_plain, (logits, values, *samples[2:]))) and samples.actions.dtype == torch.int64:
-                weights = Coefficients(self.normalize_advantage, clip, clip_values, self.ent_coef, self.vf_coef)
-                figures, log_ratio, *gradients = ppo_losses(logits, values, samples.actions, samples[2:], weights)
-                return Losses(figures, log_ratio, list(zip((logits, values), gradients, strict=True)))
-        values, log_prob, entropy = policy.evaluate_actions(observations, samples.actions)
-        advantages = samples.advantages
-        if self.normalize_advantage and len(advantages) > 1:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-        log_ratio = log_prob - samples.log_probs
-        ratio = log_ratio.exp()
-        policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(1 - clip, 1 + clip)).mean()
-        values = values.flatten()
-        if clip_values is not None:
-            values = samples.values + (values - samples.values).clamp(-clip_values, clip_values)
-        value_loss = (values - samples.returns).square().mean()
-        entropy_loss = log_prob.mean() if entropy is None else -entropy.mean()
-        total = policy_loss + self.ent_coef * entropy_loss + self.vf_coef * value_loss
-        figures = torch.stack([policy_loss, value_loss, entropy_loss, total]).detach()
-        return Losses(figures, log_ratio.detach(), [(total, None)])
+        if self._why_not_losses() is not None:
+            values, log_prob, entropy = policy.evaluate_actions(observations, samples.actions)
+            return torch_losses(samples, values, log_prob, entropy, weights)
+        logits, values = policy.logits_and_values(observations)  # once: the normaliser looks at what passes
+        if not all(map(is_plain, (logits, values, *samples[2:]))) or samples.actions.dtype != torch.int64:
+            distribution = LeanCategorical(logits.shape[-1]).proba_distribution(logits)
+            return torch_losses(
+                samples, values, distribution.log_prob(samples.actions), distribution.entropy(), weights
+            )
+        figures, log_ratio, *gradients = ppo_losses(logits, values, samples.actions, samples[2:], weights)
+        return Losses(figures, log_ratio, list(zip((logits, values), gradients, strict=True)))
 
     def optimize(self, losses: Losses) -> Tensor:
         """Take one optimiser step; return the norm of the gradient before clipping."""

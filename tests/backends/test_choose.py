@@ -325,6 +325,19 @@ def test_a_copy_goes_its_own_way(copied):
 
 
 @needs_compiler
+@pytest.mark.parametrize("copied", [lambda made: made._replicate_for_data_parallel(), copy.copy])
+def test_a_shallow_copy_goes_its_own_way(copied):
+    """``DataParallel`` makes such copies, then puts other weights into them."""
+    made, (ego, rows) = network().eval(), scene()
+    with torch.no_grad():
+        encode(made, ego, rows)
+    other = copied(made)
+    assert choices_of(other) is not choices_of(made)
+    assert choices_of(other).compiled is None
+    assert choices_of(other) is choices_of(other)
+
+
+@needs_compiler
 def test_compiled_modules_are_compiled():
     made, (ego, rows) = network().eval(), scene()
     compiled = torch.compile(lambda: encode(made, ego, rows)[0], backend="aot_eager")

@@ -69,18 +69,22 @@ def serves(network, ego, rows, learns: bool = True) -> bool:
 
 
 def check_as_exact_as_the_modules(network, ego, rows) -> None:
-    """Every backend in float32, against the modules in float64: sharp relations blow up the rounding of any.
+    """Every backend against the modules in float64, where it computes anything of its own.
 
-    A backend is asked where it computes anything of its own: kernels where they serve, trimmed batches in updates.
+    In float32 the kernels round no more than the modules do, whose own rounding counts since sharp relations blow up
+    that of any backend; in float64 the modules compute the same trimmed.
     """
     double = copy.deepcopy(network).double()
     for run in (act, learn):
         exact = run(double, *in_double(ego, rows), "plain")
+        if run is learn:
+            assert relative(run(double, *in_double(ego, rows), "trimmed"), exact) <= 1e-11
         rounding = relative(run(network, ego, rows, "plain"), exact)
-        backends = ["trimmed"] if run is learn else []
-        backends += ["kernels"] if serves(network, ego, rows, learns=run is learn) else []
-        for backend in backends:
-            assert relative(run(network, ego, rows, backend), exact) <= max(2e-5, 5 * rounding), (run, backend)
+        if run is learn:
+            trimmed = relative(run(network, ego, rows, "trimmed"), exact)
+            assert trimmed <= max(2e-5, 5 * rounding), run
+        if serves(network, ego, rows, learns=run is learn):
+            assert relative(run(network, ego, rows, "kernels"), exact) <= max(1e-5, 3 * rounding), run
 
 
 @for_every_case

@@ -1,5 +1,7 @@
 """Actor and critic in the kernels: outputs and gradients of the modules, and no guessing at what is not known."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -70,6 +72,18 @@ def test_the_ends_of_the_tangent_and_what_is_not_finite():
     x = torch.tensor([[-1e30], [-50.0], [-1e-8], [0.0], [1e-3], [50.0], [1e30], [torch.nan], [torch.inf]])
     (found,) = run_all(x, [program([first, nn.Tanh(), last])])
     torch.testing.assert_close(found, torch.tanh(x), atol=2e-7, rtol=0, equal_nan=True)
+
+
+@needs_compiler
+def test_the_tangent_of_small_numbers_keeps_its_digits():
+    last = nn.Linear(1, 1)
+    with torch.no_grad():
+        last.weight.fill_(1.0)
+        last.bias.zero_()
+    first = copy.deepcopy(last)
+    x = torch.cat([torch.logspace(-30, 1.5, 401), -torch.logspace(-30, 1.5, 401), torch.zeros(1)]).unsqueeze(1)
+    (found,) = run_all(x, [program([first, nn.Tanh(), last])])
+    torch.testing.assert_close(found.double(), torch.tanh(x.double()), atol=0, rtol=3e-7)
 
 
 @needs_compiler

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from torch import nn
 
 from attn_rl import EntityAttentionPolicy, explain, using
-from attn_rl.backends.choose import encode, learning, mode_of, why_not_kernels
+from attn_rl.backends.choose import choices_of, encode, learning, mode_of, why_not_kernels
+from attn_rl.backends.kernels.build import library
 from attn_rl.backends.kernels.losses import Coefficients, ppo_losses
 from attn_rl.nn.network import AttentionNetwork
 from tests.backends.test_kernels import needs_compiler, scene
@@ -38,24 +39,29 @@ def set_part(path: str, *shape: int, bias: bool):
 
 
 SHAPES = {
-    "a query without bias": (set_part("encoder.blocks.0.attention.w_q", 32, 32, bias=False), "has no bias"),
-    "a value with bias": (set_part("encoder.blocks.0.attention.w_v", 32, 32, bias=True), "has a bias"),
-    "an output without bias": (set_part("encoder.blocks.1.attention.w_o", 32, 32, bias=False), "has no bias"),
-    "widen without bias": (set_part("encoder.blocks.1.feedforward.widen", 64, 32, bias=False), "has no bias"),
-    "an embedding without bias": (set_part("tokenizer.embed.0.first", 32, 3, bias=False), "has no bias"),
-    "a wider embedding": (set_part("tokenizer.embed.0.first", 48, 3, bias=True), "where (32, None) is expected"),
-    "a norm of another width": (
-        lambda made: setattr(made.encoder, "norm", nn.LayerNorm(16)),
-        "has a weight (16,), where (32,) is expected",
+    "encoder.blocks.0.attention.query has no bias": set_part("encoder.blocks.0.attention.w_q", 32, 32, bias=False),
+    "encoder.blocks.0.attention.value has a bias": set_part("encoder.blocks.0.attention.w_v", 32, 32, bias=True),
+    "encoder.blocks.1.attention.output has no bias": set_part("encoder.blocks.1.attention.w_o", 32, 32, bias=False),
+    "encoder.blocks.1.feedforward.widen has no bias": set_part(
+        "encoder.blocks.1.feedforward.widen", 64, 32, bias=False
     ),
+    "tokens.1 (type).first has no bias": set_part("tokenizer.embed.0.first", 32, 3, bias=False),
+    "tokens.1 (type).first has a weight (48, 3), where (32, None) is expected": set_part(
+        "tokenizer.embed.0.first", 48, 3, bias=True
+    ),
+    "encoder.norm has a weight (16,), where (32,) is expected": lambda made: setattr(
+        made.encoder, "norm", nn.LayerNorm(16)
+    ),
+    "encoder.blocks.1.norm_attention has torch.float64 weights on cpu": lambda made: made.encoder.blocks[
+        1
+    ].norm_attention.double(),
 }
 
 
-@pytest.mark.parametrize("change", SHAPES)
-def test_parts_of_another_form_are_not_read(change):
+@pytest.mark.parametrize("words", SHAPES)
+def test_parts_of_another_form_are_not_read(words):
     made, (ego, rows) = network(), scene()
-    apply, words = SHAPES[change]
-    apply(made)
+    SHAPES[words](made)
     assert words in why_not_kernels(made, False, ego, rows)
 
 
@@ -270,3 +276,16 @@ def test_a_child_forked_while_another_thread_acts_can_act():
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize("function", ["act", "forward"])
+def test_memory_that_there_is_not_is_an_error_and_no_end_of_the_process(function):
+    made, (ego, rows) = network(), scene()
+    assert why_not_kernels(made, False, ego, rows) is None
+    call, alive = choices_of(made).compiled.program.call(ego, rows)
+    for n in (2**56, 2**62):  # more than there is, more than could ever be
+        call.n_observations = n
+        with pytest.raises(MemoryError, match=f"not enough memory for '{function}': pass fewer observations"):
+            getattr(library(), function)(call)
+    del alive
+    assert acts_like_the_modules(made, ego, rows)

@@ -241,6 +241,11 @@ class TestMultiHeadAttention:
 
         assert torch.autograd.gradcheck(output, (tokens, *values))
 
+    @pytest.mark.parametrize("count_reference", [0, -1, -0.5, float("nan")])
+    def test_a_count_reference_is_positive(self, count_reference):
+        with pytest.raises(ValueError, match="expected a positive number of tokens, or None"):
+            mha(count_reference=count_reference)
+
     def test_log_count_scaling_by_hand(self):
         module = mha(2, 1, count_reference=3.0)
         tokens = torch.randn(1, 5, 2, dtype=torch.float64)

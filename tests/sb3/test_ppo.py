@@ -10,6 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -98,6 +99,26 @@ def test_one_update_gives_the_weights_and_the_log_of_stable_baselines3(
     assert distance(stock.policy, untrained) > 1e-3
     tolerance = 1e-5 if settings.get("batch_size") is None else 0.1  # means over samples, not over unequal minibatches
     assert figures(ours) == pytest.approx(figures(stock), abs=tolerance, rel=tolerance)
+
+
+class LateDouble(DictRolloutBuffer):
+    """Hands out an epoch's first minibatch as Stable-Baselines3 does, and the others in float64."""
+
+    def get(self, batch_size=None):
+        for i, samples in enumerate(super().get(batch_size)):
+            yield samples if i == 0 else type(samples)(samples[0], samples[1], *(x.double() for x in samples[2:]))
+
+
+def test_figures_that_change_their_dtype_on_the_way_count_once():
+    """They leave the kernels for the modules; the normaliser must not see these minibatches twice."""
+    agents = [
+        collected(cls, DICT, spaces.Discrete(4), rollout_buffer_class=LateDouble, n_epochs=1)
+        for cls in (PPO, EntityPPO)
+    ]
+    for agent in agents:
+        np.random.seed(0)
+        agent.train()
+    assert distance(agents[0].policy, agents[1].policy) <= 1e-5
 
 
 def test_early_stopping_skips_the_step_and_the_rest():

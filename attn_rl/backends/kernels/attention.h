@@ -10,7 +10,7 @@
 // The left sides z F of n rows that show `rows` (n, Z): (n, H Z).
 static void left_sides(const Pass& p, int i, int64_t n, const float* rows, float* left) {
     int64_t HZ = p.H * p.Z;
-    product(n, HZ, p.Z, {rows, p.Z}, p.turned[i].forms, HZ, left, HZ);
+    product(n, HZ, p.Z, {rows, p.Z}, p.transposed.blocks[i].forms, HZ, left, HZ);
 }
 
 // Add sharpness x left x right to one head's scores (n_queries, padded(n)); left with row length H Z.
@@ -50,7 +50,7 @@ static void attend_fully(const Pass& p, int i, int b, int e) {
     int64_t r = p.starts[b], rows = p.starts[e] - r;
     std::vector<float> bias(3 * D), keys;
     std::copy_n(p.block(i).query.bias, D, bias.data());
-    product(rows, 3 * D, D, {k.normed + r * D, D}, p.turned[i].qkv, 3 * D, k.qkv + r * 3 * D, 3 * D, SET, bias.data());
+    product(rows, 3 * D, D, {k.normed + r * D, D}, p.transposed.blocks[i].qkv, 3 * D, k.qkv + r * 3 * D, 3 * D, SET, bias.data());
     bool relates = p.block(i).relates;
     Scratch left(relates ? rows * H * Z : 0);
     if (relates) left_sides(p, i, rows, p.shown + r * Z, left);
@@ -78,16 +78,16 @@ static void attend_fully_backward(const Pass& p, int i, int b, int e, const floa
     const Block& block = p.block(i);
     int64_t r = p.starts[b], rows = p.starts[e] - r;
     Scratch d_qkv(rows * 3 * D), d_left(block.relates ? rows * H * Z : 0);
-    std::vector<float> d_scores, turned_values;
+    std::vector<float> d_scores, values;
     for (int o = b; o < e; o++) {
         int64_t start = p.starts[o], n = p.starts[o + 1] - start, wide = padded(n);
         const float *own = k.qkv + start * 3 * D, *d_own_mixed = d_mixed + (start - r) * D;
         float* d_own = d_qkv + (start - r) * 3 * D;
-        d_scores.resize(n * wide), turned_values.resize(d * wide);
+        d_scores.resize(n * wide), values.resize(d * wide);
         for (int h = 0; h < H; h++) {
             const float* pattern = k.pattern + p.full_at[o] + h * n * wide;
-            transpose(n, d, own + 2 * D + h * d, 3 * D, turned_values.data(), wide);
-            product(n, wide, d, {d_own_mixed + h * d, D}, turned_values.data(), wide, d_scores.data(), wide);
+            transpose(n, d, own + 2 * D + h * d, 3 * D, values.data(), wide);
+            product(n, wide, d, {d_own_mixed + h * d, D}, values.data(), wide, d_scores.data(), wide);
             product(n, d, n, {pattern, 1, wide}, d_own_mixed + h * d, D, d_own + 2 * D + h * d, 3 * D);
             softmax_backward(n, n, pattern, d_scores.data());
             if (block.relates) relate_backward(p, i, o, h, n, d_scores.data(), d_left + (start - r) * H * Z);
@@ -120,7 +120,7 @@ static void attend_first(const Pass& p, int i, int b, int e) {
     for (int j = 0; j < n_obs; j++) std::memcpy(&first[j * D], k.normed + p.starts[b + j] * D, 4 * D);
     if (block.relates) first_shown(p, b, e, shown), left_sides(p, i, n_obs, shown, left);
     float* q = k.qkv + b * D;
-    product(n_obs, D, D, {first, D}, p.turned[i].qkv, 3 * D, q, D, SET, block.query.bias);
+    product(n_obs, D, D, {first, D}, p.transposed.blocks[i].qkv, 3 * D, q, D, SET, block.query.bias);
     for (int h = 0; h < H; h++)
         product(n_obs, D, d, {q + h * d, D}, block.key.weight + h * d * D, D, k.absorbed + (b * H + h) * D, H * D);
     for (int o = b; o < e; o++) {
@@ -137,7 +137,7 @@ static void attend_first(const Pass& p, int i, int b, int e) {
         product(H, D, n, {pattern, wide}, rows, D, k.seen + o * H * D, D);
     }
     for (int h = 0; h < H; h++)
-        product(n_obs, d, D, {k.seen + (b * H + h) * D, H * D}, p.turned[i].qkv + 2 * D + h * d, 3 * D,
+        product(n_obs, d, D, {k.seen + (b * H + h) * D, H * D}, p.transposed.blocks[i].qkv + 2 * D + h * d, 3 * D,
                 k.mixed + b * D + h * d, D);
 }
 
@@ -149,9 +149,9 @@ static void attend_first_backward(const Pass& p, int i, int b, int e, const floa
     const Block& block = p.block(i);
     int64_t r = p.starts[b];
     Scratch d_seen(n_obs * H * D), d_absorbed(n_obs * H * D), d_q(n_obs * D), first(n_obs * D), d_first(n_obs * D);
-    Scratch d_left(block.relates ? n_obs * H * Z : 0), shown(block.relates ? n_obs * Z : 0), turned_keys(D * D);
+    Scratch d_left(block.relates ? n_obs * H * Z : 0), shown(block.relates ? n_obs * Z : 0), key_weights(D * D);
     std::vector<float> d_scores, keys;
-    transpose(D, D, block.key.weight, D, turned_keys, D);
+    transpose(D, D, block.key.weight, D, key_weights, D);
     for (int h = 0; h < H; h++) {
         product(n_obs, D, d, {d_mixed + h * d, D}, block.value.weight + h * d * D, D, &d_seen[h * D], H * D);
         product(d, D, n_obs, {d_mixed + h * d, 1, D}, k.seen + (b * H + h) * D, H * D, block.value.d_weight + h * d * D,
@@ -175,7 +175,7 @@ static void attend_first_backward(const Pass& p, int i, int b, int e, const floa
     }
     const float* q = k.qkv + b * D;
     for (int h = 0; h < H; h++) {
-        product(n_obs, d, D, {&d_absorbed[h * D], H * D}, &turned_keys[h * d], D, &d_q[h * d], D);
+        product(n_obs, d, D, {&d_absorbed[h * D], H * D}, &key_weights[h * d], D, &d_q[h * d], D);
         product(d, D, n_obs, {q + h * d, 1, D}, &d_absorbed[h * D], H * D, block.key.d_weight + h * d * D, D, ADD);
     }
     for (int j = 0; j < n_obs; j++) std::memcpy(&first[j * D], k.normed + p.starts[b + j] * D, 4 * D);

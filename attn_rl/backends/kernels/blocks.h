@@ -13,15 +13,15 @@ static void block_forward(const Pass& p, int i, int b, int e, float* out) {
     single ? attend_first(p, i, b, e) : attend_fully(p, i, b, e);
     float *y = k.y + first * D, *hidden = k.hidden + first * F;
     for (int64_t j = 0; j < n; j++) std::memcpy(y + j * D, k.x + (single ? p.starts[b + j] : r + j) * D, 4 * D);
-    product(n, D, D, {k.mixed + first * D, D}, p.turned[i].output, D, y, D, ADD);
+    product(n, D, D, {k.mixed + first * D, D}, p.transposed.blocks[i].output, D, y, D, ADD);
     for (int64_t j = 0; j < n; j++)
         for (int c = 0; c < D; c++) y[j * D + c] += block.output.bias[c];
     normalize(n, D, y, block.norm_feedforward, k.normed2 + first * D);
-    product(n, F, D, {k.normed2 + first * D, D}, p.turned[i].widen, F, hidden, F, SET, block.widen.bias);
+    product(n, F, D, {k.normed2 + first * D, D}, p.transposed.blocks[i].widen, F, hidden, F, SET, block.widen.bias);
     rectify(n * F, hidden);
     for (int64_t j = 0; j < n; j++)
         for (int c = 0; c < D; c++) out[(first + j) * D + c] = y[j * D + c] + block.narrow.bias[c];
-    product(n, D, F, {hidden, F}, p.turned[i].narrow, D, out + first * D, D, ADD);
+    product(n, D, F, {hidden, F}, p.transposed.blocks[i].narrow, D, out + first * D, D, ADD);
 }
 
 // dhidden = (dout W_narrow) where hidden > 0, dy = dout + normalize'(dhidden W_widen), dmixed = dy W_o,

@@ -6,9 +6,10 @@ import ctypes
 import warnings
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from attn_rl.backends.kernels.cache import compiled, load
-from attn_rl.backends.kernels.structures import FUNCTIONS, header
+from attn_rl.backends.kernels.structures import FAILURES, FUNCTIONS, header
 from attn_rl.backends.kernels.switch import is_on
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
@@ -54,7 +55,19 @@ def _loaded() -> ctypes.CDLL | str:
     except OSError as error:
         warnings.warn(f"the kernels are left out, since {error}; {SWITCH}=0 silences this", stacklevel=2)
         return str(error)
-    for name, (taken, result) in FUNCTIONS.items():
+    for name, taken in FUNCTIONS.items():
         function = getattr(loaded, name)
-        function.argtypes, function.restype = [ctypes.POINTER(taken)], result
+        function.argtypes, function.restype, function.errcheck = [ctypes.POINTER(taken)], ctypes.c_int64, _checked
     return loaded
+
+
+def _checked(result: int, function: Any, arguments: Any) -> int:
+    """What a kernel returns.
+
+    Raises:
+        MemoryError, RuntimeError: it failed.
+    """
+    if result < 0:
+        error, words = FAILURES[result]
+        raise error(words.format(repr(function.__name__)))
+    return result

@@ -1,14 +1,14 @@
-// What follows the network: actor and critic, and PPO's losses.
+// What follows the network: actor and critic, the draw of actions, and PPO's losses.
 #pragma once
 #include <vector>
 
-#include "turned.h"
+#include "transposed.h"
 
 // ---- linear layers with one kind of activation between them -----------------------------------------------------
 
 static void run(const MlpCall& call) {
     const Mlp& mlp = *call.mlp;
-    const float *x = call.x, *weight = call.turned;
+    const float *x = call.x, *weight = call.transposed;
     float* hidden = call.hidden;
     for (int l = 0; l < mlp.n_layers; l++) {
         const Linear& layer = mlp.layers[l];
@@ -41,6 +41,29 @@ static void run_backward(const MlpCall& call) {
         else if (l) rectify_backward(n * in, given, below.data());
         d.swap(below);
     }
+}
+
+// ---- drawing actions --------------------------------------------------------------------------------------------
+
+// With p = softmax(x): the action whose log p_j - log noise_j is largest, an exponential race (Efraimidis & Spirakis 2006),
+// and log p of it. Returns how many of these are NaN.
+static int64_t draw_actions(const Draw& m) {
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < m.n; i++) {
+        const float *x = m.logits + i * m.n_actions, *noise = m.noise + i * m.n_actions;
+        float most = x[0], total = 0, leading = -INFINITY;
+        for (int64_t j = 1; j < m.n_actions; j++) most = x[j] > most ? x[j] : most;
+        for (int64_t j = 0; j < m.n_actions; j++) total += std::exp(x[j] - most);
+        float shift = most + std::log(total);
+        m.actions[i] = 0;
+        for (int64_t j = 0; j < m.n_actions; j++) {
+            float place = x[j] - shift - (m.noise ? std::log(noise[j]) : 0);
+            if (place > leading) leading = place, m.actions[i] = j;
+        }
+        m.log_probs[i] = x[m.actions[i]] - shift;
+        wrong += std::isnan(m.log_probs[i]);
+    }
+    return wrong;
 }
 
 // ---- PPO's loss -------------------------------------------------------------------------------------------------

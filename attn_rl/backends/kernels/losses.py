@@ -53,10 +53,12 @@ def ppo_losses(
     Raises:
         IndexError: an action that is none.
     """
-    old_values, log_probs, advantages, returns = (x.contiguous() for x in old)
     logits, values, actions = logits.contiguous(), values.contiguous(), actions.contiguous()
+    names = ("old_values", "log_probs", "advantages", "returns")
+    given = dict(zip(names, (x.contiguous() for x in old), strict=True), logits=logits, values=values, actions=actions)
     d_logits, d_values = torch.empty_like(logits), torch.empty_like(values)
     log_ratio, figures = floats(logits.shape[0]), floats(4)
+    found = {"d_logits": d_logits, "d_values": d_values, "log_ratio": log_ratio, "figures": figures}
     minibatch = Losses(
         n=logits.shape[0],
         n_actions=logits.shape[1],
@@ -65,20 +67,10 @@ def ppo_losses(
         clip_values=-1.0 if weights.clip_values is None else weights.clip_values,
         entropy_weight=weights.entropy,
         value_weight=weights.value,
-        logits=logits.data_ptr(),
-        values=values.data_ptr(),
-        log_probs=log_probs.data_ptr(),
-        old_values=old_values.data_ptr(),
-        advantages=advantages.data_ptr(),
-        returns=returns.data_ptr(),
-        actions=actions.data_ptr(),
-        d_logits=d_logits.data_ptr(),
-        d_values=d_values.data_ptr(),
-        log_ratio=log_ratio.data_ptr(),
-        figures=figures.data_ptr(),
+        **{name: x.data_ptr() for name, x in (given | found).items()},
     )
     library().ppo_losses(minibatch)
-    if bool(figures[3].isnan()):
+    if (total := figures[3].item()) != total:
         least, most = int(actions.min()), int(actions.max())
         if least < 0 or most >= logits.shape[1]:
             raise IndexError(f"actions from {least} to {most}, expected 0 to {logits.shape[1] - 1}")

@@ -48,20 +48,20 @@ class MlpProgram:
         self.mlp = s.Mlp(n_layers=len(stages), activation=activation, layers=ctypes.addressof(self.layers))
         self.n_in, self.n_out = self.layers[0].n_in, self.layers[len(stages) - 1].n_out
         self.n_hidden = sum(layer.n_out for layer in self.layers[:-1])
-        self._turned = zeros(2, library().mlp_turned_size(self.mlp))
-        self._turned_at = [x.data_ptr() for x in self._turned]
+        self._transposed = zeros(2, library().mlp_transposed_size(self.mlp))
+        self.transposed_at = [x.data_ptr() for x in self._transposed]
 
     def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Output (B,n_out) and all hidden layers' outputs, of x (B,n_in)."""
         n = x.shape[0]
         out, hidden = floats(n, self.n_out), floats(n * self.n_hidden)
-        turned, turned_from = self._turned_at
+        transposed, transposed_from = self.transposed_at
         call = s.MlpCall(
             mlp=ctypes.addressof(self.mlp),
             n=n,
             x=x.data_ptr(),
-            turned=turned,
-            turned_from=turned_from,
+            transposed=transposed,
+            transposed_from=transposed_from,
             hidden=hidden.data_ptr(),
             out=out.data_ptr(),
         )

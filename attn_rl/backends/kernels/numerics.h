@@ -9,6 +9,7 @@
 #include <memory>
 #include <numeric>
 #include <type_traits>
+#include <vector>
 
 #include "structures.h"
 
@@ -93,7 +94,7 @@ static void tile(int K, Matrix a, const float* b, long ldb, float* c, long ldc, 
     Vec acc[ROWS][VECS];
     for (int v = 0; v < VECS; v++) {
         Vec start = bias ? load_some(bias + v * W, width - v * W) : Vec{};
-        for (int i = 0; i < ROWS; i++) acc[i][v] = add ? load_some(c + i * ldc + v * W, width - v * W) : start;
+        for (int i = 0; i < ROWS; i++) acc[i][v] = start;
     }
     for (int k = 0; k < K; k++) {
         Vec right[VECS];
@@ -104,7 +105,10 @@ static void tile(int K, Matrix a, const float* b, long ldb, float* c, long ldc, 
         }
     }
     for (int i = 0; i < ROWS; i++)
-        for (int v = 0; v < VECS; v++) store_some(c + i * ldc + v * W, acc[i][v], width - v * W);
+        for (int v = 0; v < VECS; v++) {
+            float* to = c + i * ldc + v * W;
+            store_some(to, add ? load_some(to, width - v * W) + acc[i][v] : acc[i][v], width - v * W);
+        }
 }
 
 template <int VECS, bool FULL>
@@ -117,13 +121,17 @@ static void strip(int M, int K, Matrix a, const float* b, long ldb, float* c, lo
             tile<ROWS, VECS, FULL>(K, {a.data + i * a.row, a.row, a.column}, b, ldb, c + i * ldc, ldc, columns, add, bias);
     };
     take(std::integral_constant<int, TALL>());
-    take(std::integral_constant<int, 4>());
+    take(std::integral_constant<int, 5>());  // what is left fills one tile, or two: rows one by one would wait for
+    take(std::integral_constant<int, 4>());  // each other's sums
+    take(std::integral_constant<int, 3>());
+    take(std::integral_constant<int, 2>());
     take(std::integral_constant<int, 1>());
 }
 
 enum Into { SET, ADD };
 
-// C (M,N) = or += A (M,K) B (K,N), plus a bias (N).
+// C (M,N) = or += A (M,K) B (K,N), plus a bias (N). The sum over K is taken first and then added to C: gradients that add
+// up over many chunks of rows keep their last digits.
 static void product(int M, int N, int K, Matrix a, const float* b, long ldb, float* c, long ldc, Into into = SET,
                     const float* bias = nullptr) {
     int j = 0;
@@ -135,13 +143,23 @@ static void product(int M, int N, int K, Matrix a, const float* b, long ldb, flo
 }
 
 static void transpose(int M, int N, const float* a, long lda, float* t, long ldt) {
-    for (int i = 0; i < M; i++)
+    int i = 0;
+    for (; i + W <= M; i += W)
+        for (int j = 0; j < N; j++) {
+            Vec column;
+            for (int r = 0; r < W; r++) column[r] = a[(i + r) * lda + j];
+            store(t + j * ldt + i, column);
+        }
+    for (; i < M; i++)
         for (int j = 0; j < N; j++) t[j * ldt + i] = a[i * lda + j];
 }
 
 static void add_rows(int M, int N, const float* a, long lda, float* total) {
-    for (int i = 0; i < M; i++)
-        for (int j = 0; j < N; j++) total[j] += a[i * lda + j];
+    for (int j = 0; j < N; j += W) {
+        Vec sum{};
+        for (int i = 0; i < M; i++) sum += load_some(a + i * lda + j, N - j);
+        store_some(total + j, load_some(total + j, N - j) + sum, N - j);
+    }
 }
 
 static void scale_by(float factor, int64_t n, float* x) {
@@ -156,12 +174,17 @@ static void rectify_backward(int64_t n, const float* y, float* d_y) {
     for (int64_t j = 0; j < n; j++) d_y[j] = y[j] > 0 ? d_y[j] : 0;
 }
 
-static void tangent(int64_t n, float* x) {  // hyperbolic, to 1e-7
+// Hyperbolic tangent to float32 precision: 1 - 2 / (exp(2x) + 1), and x + x^3 times a polynomial where that would lose
+// digits (coefficients of Cephes' tanhf).
+static void tangent(int64_t n, float* x) {
     for (int64_t j = 0; j < n; j += W) {
-        Vec twice = load_some(x + j, n - j) * 2.0f;
+        Vec v = load_some(x + j, n - j), square = v * v, twice = v * 2.0f;
         twice = twice < -40.0f ? fill(-40.0f) : twice;
         twice = twice > 40.0f ? fill(40.0f) : twice;
-        store_some(x + j, 1.0f - 2.0f / (exponential(twice) + 1.0f), n - j);
+        Vec p = fill(-5.70498872745e-3f);
+        for (float c : {2.06390887954e-2f, -5.37397155531e-2f, 1.33314422036e-1f, -3.33332819422e-1f}) p = p * square + c;
+        Vec large = 1.0f - 2.0f / (exponential(twice) + 1.0f);
+        store_some(x + j, square < 0.390625f ? v + v * square * p : large, n - j);
     }
 }
 
@@ -185,6 +208,8 @@ static void normalize(int M, int D, const float* x, const Norm& norm, float* y) 
 // y = u w + b with u = (x - mean) / deviation and g = dy w: dx = (g - mean g - u mean(g u)) / deviation, dw += dy u,
 // db += dy. Adds to d_x, too.
 static void normalize_backward(int M, int D, const float* x, const Norm& norm, const float* d_y, float* d_x) {
+    std::vector<float> sums(2 * D);
+    float *d_weight = sums.data(), *d_bias = d_weight + D;
     for (int i = 0; i < M; i++, x += D, d_y += D, d_x += D) {
         float mean = 0, square = 0, along = 0, total = 0;
         for (int j = 0; j < D; j++) mean += x[j];
@@ -193,8 +218,8 @@ static void normalize_backward(int M, int D, const float* x, const Norm& norm, c
         float scale = 1 / std::sqrt(square / D + norm.eps);
         for (int j = 0; j < D; j++) {
             float unit = (x[j] - mean) * scale, g = d_y[j] * norm.weight[j];
-            norm.d_weight[j] += d_y[j] * unit;
-            norm.d_bias[j] += d_y[j];
+            d_weight[j] += d_y[j] * unit;
+            d_bias[j] += d_y[j];
             along += g * unit;
             total += g;
         }
@@ -202,6 +227,7 @@ static void normalize_backward(int M, int D, const float* x, const Norm& norm, c
         for (int j = 0; j < D; j++)
             d_x[j] += scale * (d_y[j] * norm.weight[j] - total - (x[j] - mean) * scale * along);
     }
+    for (int j = 0; j < D; j++) norm.d_weight[j] += d_weight[j], norm.d_bias[j] += d_bias[j];
 }
 
 // ---- softmax ---------------------------------------------------------------------------------------------------

@@ -5,29 +5,36 @@
 //
 // Shapes: B observations, R rows, N slots of all sources, D width, H heads, d = D / H, Z columns that tokens show.
 #pragma once
-#include <vector>
+#include <utility>
 
-#include "numerics.h"
-#include "structures.h"
+#include "transposed.h"
 
-// Hands out parts of a stretch of memory, one behind the other; without memory it only counts.
-template <class Float>
-struct Carver {
-    Float* memory;
-    int64_t used = 0;
-    Float* take(int64_t n) {
-        Float* part = memory ? memory + used : nullptr;
-        used += n;
-        return part;
+// Memory that is used again and again: fresh memory would be mapped page by page.
+struct Memory {
+    std::unique_ptr<float[]> floats;
+    int64_t size = 0;
+
+    static Memory of(int64_t needed) {
+        Memory found = std::move(spare());
+        if (found.size >= needed) return found;
+        found = {};
+        found.floats.reset(new float[needed + needed / 4]);  // the next pass may need more
+        found.size = needed + needed / 4;
+        return found;
     }
-};
+    void give_back() { spare() = std::move(*this); }
+    Memory() = default;
+    Memory(Memory&& other) : floats(std::move(other.floats)), size(std::exchange(other.size, 0)) {}
+    Memory& operator=(Memory&& other) {
+        floats = std::move(other.floats), size = std::exchange(other.size, 0);
+        return *this;
+    }
 
-struct TurnedBlock {  // weights (in, out)
-    const float *qkv, *output, *widen, *narrow, *forms;
-};
-
-struct TurnedEmbedding {
-    const float *first, *context, *second;
+   private:
+    static Memory& spare() {
+        static thread_local Memory memory;
+        return memory;
+    }
 };
 
 struct KeptBlock {  // what forward leaves for backward; rows: all, or where one row looks only that of each observation
@@ -49,17 +56,21 @@ struct Pass {
     std::vector<float*> features;                // per source: scaled, of its rows
     std::vector<KeptBlock> kept;                 // per block
     float *shown = nullptr, *embedded = nullptr, *last = nullptr;
-    int64_t kept_size = 0;
-    std::vector<TurnedBlock> turned;
-    std::vector<TurnedEmbedding> turned_embeddings;
+    TransposedNetwork transposed;
+    Memory memory;
 
     explicit Pass(const Call& given)
         : call(given), net(*given.network), B(given.n_observations), D(net.width), H(net.n_heads), d(D / H),
           L(net.n_blocks), Z(net.n_shown), starts(B + 1), full_at(B + 1), first_at(B + 1), log_count(B) {
         find_rows();
-        lay_out();
-        find_turned();
+        int64_t weights = call.transposed ? 0 : transposed_size(net);
+        memory = Memory::of(lay_out(nullptr) + weights);
+        lay_out(memory.floats.get() + weights);
+        transposed = TransposedNetwork(net, call.relations, call.transposed ? call.transposed : memory.floats.get(),
+                                       call.transposed_from);
     }
+    ~Pass() { memory.give_back(); }
+    Pass(const Pass&) = delete;
 
     const Source& source(int t) const { return net.sources[t]; }
     const Block& block(int i) const { return net.blocks[i]; }
@@ -78,7 +89,7 @@ struct Pass {
     const std::vector<int64_t>& pattern_at(int i) const { return single(i) ? first_at : full_at; }
 
     // Log-count scaling of relations, and of dot products where these take part in it.
-    float sharpness(int i, int b) const { return block(i).count_factor > 0 ? block(i).count_factor * log_count[b] : 1; }
+    float sharpness(int i, int b) const { return block(i).count_factor != 0 ? block(i).count_factor * log_count[b] : 1; }
     float product_scale(int i, int b) const {
         float scale = 1 / std::sqrt(float(d));
         return block(i).relates && !block(i).scales_products ? scale : scale * sharpness(i, b);
@@ -113,6 +124,11 @@ struct Pass {
     }
 
    private:
+    static bool is_there(const Slots& s, int b, int64_t j) {
+        if (s.flags) return s.flags[b * s.stride + j * s.row_stride] > 0.5f;
+        return !s.present || s.present[b * s.n + j] > 0;
+    }
+
     void find_rows() {
         rows_before.resize(net.n_sources * (B + 1));
         for (int t = 0; t < net.n_sources; t++) {
@@ -122,7 +138,7 @@ struct Pass {
             slots.reserve(slots.size() + B * s.n);
             for (int b = 0; b < B; b++) {
                 for (int64_t j = 0; j < s.n; j++)
-                    if (!s.present || s.present[b * s.n + j]) slots.push_back(j);
+                    if (is_there(s, b, j)) slots.push_back(j);
                 rows_before[t * (B + 1) + b + 1] = slots.size() - source_at[t];
             }
             N += s.n;
@@ -138,8 +154,9 @@ struct Pass {
         }
     }
 
-    void lay_out() {
-        Carver<float> memory{call.kept};
+    int64_t lay_out(float* start) {  // returns how much it takes
+        Carver memory{start};
+        features.clear(), kept.clear();
         for (int t = 0; t < net.n_sources; t++) {
             features.push_back(memory.take(before(t, B) * source(t).n_features));
         }
@@ -156,21 +173,6 @@ struct Pass {
             kept.push_back(k);
         }
         last = memory.take((reads_first() ? B : R) * D);
-        kept_size = memory.used;
-    }
-
-    void find_turned() {
-        Carver<const float> memory{call.turned};
-        for (int t = 0; t < net.n_sources; t++) {
-            int64_t in = source(t).n_features;
-            TurnedEmbedding w{memory.take(in * D), memory.take(source(t).context.n_in * D), memory.take(in ? D * D : 0)};
-            turned_embeddings.push_back(w);
-        }
-        for (int i = 0; i < L; i++) {
-            int64_t hidden = block(i).widen.n_out;
-            TurnedBlock w{memory.take(3 * D * D), memory.take(D * D), memory.take(D * hidden), memory.take(hidden * D),
-                          memory.take(block(i).relates ? H * Z * Z : 0)};
-            turned.push_back(w);
-        }
+        return memory.used;
     }
 };

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from attn_rl.backends.kernels import structures as s
 from attn_rl.backends.kernels.build import library
-from attn_rl.backends.kernels.weights import WEIGHTS, Unchanged, Weights, floats, readable, zeros
+from attn_rl.backends.kernels.weights import WEIGHTS, Unchanged, Weights, floats, naming, readable, zeros
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.stages import (
     BlockStage,
@@ -54,10 +54,12 @@ class Program:
         self._alive: list[Any] = [stage]
         self._tokens(stage.tokens)
         self._blocks(blocks)
-        self.weights.norm(self.network.norm, stage.encoder.norm, self.width)
-        self._kinds(stage.kinds)
-        self._turned = zeros(2, library().turned_size(self.network))
-        self._turned_at = [x.data_ptr() for x in self._turned]
+        with naming("encoder.norm"):
+            self.weights.norm(self.network.norm, stage.encoder.norm, self.width)
+        with naming("relations"):
+            self._kinds(stage.kinds)
+        self._transposed = zeros(2, library().network_transposed_size(self.network))
+        self.transposed_at = [x.data_ptr() for x in self._transposed]
         self._forms: list[tuple[list[Tensor], Tensor] | None] = [None] * len(blocks)
 
     def _array(self, kind: type[s.Structure], length: int) -> Any:
@@ -76,35 +78,52 @@ class Program:
         sources = self._array(s.Source, len(tokens))
         for i, (source, token) in enumerate(zip(sources, tokens, strict=True)):
             source.is_ego = token.role == "ego"
-            if token.query is not None:
-                self.weights.point(source, "query", token.query, self.width)
-            if token.embedding is not None:
-                source.n_features = self.n_features[i]
-                self.weights.linear(source.first, token.embedding.first, None, self.width)
-                self.weights.linear(source.second, token.embedding.second, self.width, self.width)
-                if (context := token.embedding.context) is not None:
-                    width = self.n_features[self.roles.index("ego")]
-                    self.weights.linear(source.context, LinearStage(context, None), width, self.width, bias=False)
-            self._scaling(source.scaling, token.scaling, self.n_features[i])
+            with naming(f"tokens.{i} ({token.role})"):
+                self._token(source, token, self.n_features[i])
         self.network.n_sources, self.network.sources = len(tokens), ctypes.addressof(sources)
+
+    def _token(self, source: s.Structure, token: TokenStage, n_features: int) -> None:
+        if token.query is not None:
+            self.weights.point(source, "query", token.query, self.width)
+        if (embedding := token.embedding) is not None:
+            source.n_features = n_features
+            with naming("first"):
+                self.weights.linear(source.first, embedding.first, None, self.width)
+            with naming("second"):
+                self.weights.linear(source.second, embedding.second, self.width, self.width)
+            if embedding.context is not None:
+                width, context = self.n_features[self.roles.index("ego")], LinearStage(embedding.context, None)
+                with naming("context"):
+                    self.weights.linear(source.context, context, width, self.width, bias=False)
+        with naming("scaling"):
+            self._scaling(source.scaling, token.scaling, n_features)
 
     def _blocks(self, stages: Sequence[BlockStage]) -> None:
         blocks = self._array(s.Block, len(stages))
         for i, (block, stage, relation) in enumerate(zip(blocks, stages, self.relations, strict=True)):
-            attention = stage.attention
-            _refuse_uncomputed(i, stage, relation)
-            self.weights.norm(block.norm_attention, stage.norm_attention, self.width)
-            for name in ("query", "key", "value", "output"):
-                biased, projection = name in ("query", "output"), getattr(attention, name)
-                self.weights.linear(getattr(block, name), projection, self.width, self.width, bias=biased)
-            block.count_factor = attention.count_factor or 0.0
-            block.scales_products = attention.scales_products
+            with naming(f"encoder.blocks.{i}"):
+                self._block(block, stage)
+            _refuse_carried(i, relation)
             block.first_only = self.reads_first and i == len(stages) - 1
-            self.weights.norm(block.norm_feedforward, stage.norm_feedforward, self.width)
-            self.weights.linear(block.widen, stage.feedforward.widen, self.width, None)
-            self.weights.linear(block.narrow, stage.feedforward.narrow, block.widen.n_out, self.width)
             block.relates = relation is not None
         self.network.n_blocks, self.network.blocks = len(stages), ctypes.addressof(blocks)
+
+    def _block(self, block: s.Structure, stage: BlockStage) -> None:
+        attention, feedforward = stage.attention, stage.feedforward
+        if attention.log_temperature is not None:
+            raise Opaque("attention", "has similarity='cosine', which only the modules compute")
+        block.count_factor, block.scales_products = attention.count_factor or 0.0, attention.scales_products
+        for name in ("norm_attention", "norm_feedforward"):
+            with naming(name):
+                self.weights.norm(getattr(block, name), getattr(stage, name), self.width)
+        for name in ("query", "key", "value", "output"):
+            biased, projection = name in ("query", "output"), getattr(attention, name)
+            with naming(f"attention.{name}"):
+                self.weights.linear(getattr(block, name), projection, self.width, self.width, bias=biased)
+        with naming("feedforward.widen"):
+            self.weights.linear(block.widen, feedforward.widen, self.width, None)
+        with naming("feedforward.narrow"):
+            self.weights.linear(block.narrow, feedforward.narrow, block.widen.n_out, self.width)
 
     def _kinds(self, stages: Sequence[KindStage]) -> None:
         kinds = self._array(s.Kind, len(stages))
@@ -166,7 +185,7 @@ class Program:
         call.relations = ctypes.addressof(held)
         return held, found
 
-    def _current_forms(self) -> list[Tensor | None]:
+    def current_forms(self) -> list[Tensor | None]:
         """Every block's forms, worked out anew where strengths have changed."""
         for i, relation in enumerate(self.relations):
             known = self._forms[i]
@@ -183,9 +202,9 @@ class Program:
         """
         call, alive = self.call(ego, entities)
         if any(self.relations):
-            alive += self.point_forms(call, self._current_forms())
+            alive += self.point_forms(call, self.current_forms())
         out = self.out(call, entities)
-        (call.turned, call.turned_from), call.out = self._turned_at, out.data_ptr()
+        (call.transposed, call.transposed_from), call.out = self.transposed_at, out.data_ptr()
         seen = {i: self._pattern_and_tokens(i, present) for i, tap in enumerate(self._taps) if tap.observers}
         if seen:
             watched = (s.Watched * len(self._taps))()
@@ -215,29 +234,25 @@ class Program:
         return _Learn.apply(self, call, alive, out, WEIGHTS, *forms)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _refuse_uncomputed(i: int, block: BlockStage, relation: RelationStage | None) -> None:
-    if block.attention.log_temperature is not None:
-        raise Opaque(f"network.encoder.blocks.{i}.attention", "has similarity='cosine', which only the modules compute")
+def _refuse_carried(i: int, relation: RelationStage | None) -> None:
     if relation is not None and relation.carried:
-        raise Opaque(
-            f"network.relations.layers.{i}.carried", "carries positions in the values, which only the modules compute"
-        )
+        raise Opaque(f"relations.layers.{i}.carried", "carries positions in the values, which only the modules compute")
 
 
-class Lease:
-    """Memory that goes back to a pool when nobody needs it any more; fresh memory would be mapped page by page."""
+class KeptPass:
+    """What a pass keeps for its gradient, until nobody needs it any more.
 
-    pool: list[Tensor] = []
+    Args:
+        call: the arguments; the pass is taken at once.
+    """
 
-    def __init__(self, size: int) -> None:
-        try:
-            memory = self.pool.pop()
-        except IndexError:
-            memory = floats(0)
-        self.memory = memory if memory.numel() >= size else floats(size + size // 4)  # the next may need more
+    def __init__(self, call: s.Structure) -> None:
+        self.call, self._place, self._release = call, ctypes.c_void_p(), library().release
+        call.kept = ctypes.addressof(self._place)
+        library().forward(call)
 
     def __del__(self) -> None:
-        self.pool[:] = [self.memory]
+        self._release(self.call)
 
 
 class _Learn(torch.autograd.Function):
@@ -246,19 +261,17 @@ class _Learn(torch.autograd.Function):
         ctx: Any, program: Program, call: Any, alive: list[Any], out: Tensor, _: Tensor, *forms: Tensor
     ) -> Tensor:
         pointed = program.point_forms(call, forms)
-        turned = floats(library().turned_size(program.network))
-        ctx.lease = Lease(library().kept_size(call))
-        call.turned, call.kept, call.out = turned.data_ptr(), ctx.lease.memory.data_ptr(), out.data_ptr()
-        library().forward(call)
-        del pointed, turned
-        ctx.program, ctx.call, ctx.alive, ctx.forms = program, call, alive, forms
+        call.out = out.data_ptr()
+        ctx.kept = KeptPass(call)
+        del pointed
+        ctx.program, ctx.alive, ctx.forms = program, alive, forms
         ctx.unchanged = Unchanged([*program.weights.tensors, *(x for x in alive if isinstance(x, Tensor))])
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Any, ...]:
-        program, call, d_out = ctx.program, ctx.call, d_out.contiguous()
+        program, call, d_out = ctx.program, ctx.kept.call, d_out.contiguous()
         ctx.unchanged.check()
         held, _ = pointed = program.point_forms(call, ctx.forms)
         found = [None if x is None else torch.zeros_like(x) for x in ctx.forms]

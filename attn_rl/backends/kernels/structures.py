@@ -23,8 +23,10 @@ INT = FieldType(ctypes.c_int64, "int64_t")
 FLOAT = FieldType(ctypes.c_float, "float")
 FLOATS = FieldType(ctypes.c_void_p, "const float*")
 INTS = FieldType(ctypes.c_void_p, "const int64_t*")
-BOOLS = FieldType(ctypes.c_void_p, "const uint8_t*")
+BYTES = FieldType(ctypes.c_void_p, "const int8_t*")
 TO_FLOATS = FieldType(ctypes.c_void_p, "float*")
+TO_INTS = FieldType(ctypes.c_void_p, "int64_t*")
+TO_PASS = FieldType(ctypes.c_void_p, "struct Pass**")
 
 
 class Structure(ctypes.Structure):
@@ -145,12 +147,14 @@ Network = structure(
 )
 Slots = structure(
     "Slots",
-    "of a source, as the observation has them: x (B, n, F) with strides in floats, present (B, n)",
+    "of a source, as the observation has them: x (B, n, F) with strides in floats; there where present (B, n) > 0, or"
+    " where flags, a column beside x, > .5; neither: all",
     n=INT,
     stride=INT,
     row_stride=INT,
     x=FLOATS,
-    present=BOOLS,
+    present=BYTES,
+    flags=FLOATS,
 )
 Watched = structure(
     "Watched",
@@ -166,14 +170,15 @@ Forms = structure(
 )
 Call = structure(
     "Call",
-    "one pass over a batch; turned: weights (in, out), turned_from: what they were made of, none: anew at every pass;"
-    " out (B, D) of first rows, or (B, N, D) with zeros where nothing is",
+    "one pass over a batch; transposed: weights (in, out), transposed_from: what they were made of, none: anew at every"
+    " pass; kept: where forward leaves what backward needs; out (B, D) of first rows, or (B, N, D) with zeros where"
+    " nothing is",
     network=array_of(Network),
     n_observations=INT,
     slots=array_of(Slots),
-    turned=TO_FLOATS,
-    turned_from=TO_FLOATS,
-    kept=TO_FLOATS,
+    transposed=TO_FLOATS,
+    transposed_from=TO_FLOATS,
+    kept=TO_PASS,
     out=TO_FLOATS,
     watched=array_of(Watched),
     d_out=FLOATS,
@@ -192,12 +197,30 @@ MlpCall = structure(
     mlp=array_of(Mlp),
     n=INT,
     x=FLOATS,
-    turned=TO_FLOATS,
-    turned_from=TO_FLOATS,
+    transposed=TO_FLOATS,
+    transposed_from=TO_FLOATS,
     hidden=TO_FLOATS,
     out=TO_FLOATS,
     d_out=FLOATS,
     d_x=TO_FLOATS,
+)
+Draw = structure(
+    "Draw",
+    "of an action each from logits (n, n_actions); noise: exponentially distributed, none: the most probable",
+    n=INT,
+    n_actions=INT,
+    logits=FLOATS,
+    noise=FLOATS,
+    actions=TO_INTS,
+    log_probs=TO_FLOATS,
+)
+Decision = structure(
+    "Decision",
+    "from observations to actions and values; what one part hands to the next (out, x, logits) needs no memory",
+    network=inside(Call),
+    actor=inside(MlpCall),
+    critic=inside(MlpCall),
+    draw=inside(Draw),
 )
 Losses = structure(
     "Losses",
@@ -231,17 +254,26 @@ COMPARE = {"value": 0, "position": 1, "category": 2, "feature": 3}
 """Ways to compare by their number in ``enum Compare``."""
 
 FUNCTIONS = {
-    "turned_size": (Network, ctypes.c_int64),
-    "kept_size": (Call, ctypes.c_int64),
-    "forward": (Call, None),
-    "act": (Call, None),
-    "backward": (Call, None),
-    "mlp_turned_size": (Mlp, ctypes.c_int64),
-    "mlp_forward": (MlpCall, None),
-    "mlp_backward": (MlpCall, None),
-    "ppo_losses": (Losses, None),
+    "network_transposed_size": Network,
+    "forward": Call,
+    "act": Call,
+    "backward": Call,
+    "release": Call,
+    "mlp_transposed_size": Mlp,
+    "mlp_forward": MlpCall,
+    "mlp_backward": MlpCall,
+    "draw": Draw,
+    "decide": Decision,
+    "ppo_losses": Losses,
 }
-"""What C++ exports: each takes one structure, and returns a number or nothing."""
+"""What C++ exports: each takes one structure and returns a number, 0 where there is nothing to say, see
+:data:`FAILURES`."""
+
+FAILURES: dict[int, tuple[type[Exception], str]] = {
+    -1: (MemoryError, "there is not enough memory for {}: pass fewer observations at a time (batch_size, n_envs)"),
+    -2: (RuntimeError, "{} failed inside the C++ kernels: ATTN_RL_FUSED=0 runs the modules instead; please report it"),
+}
+"""What C++ returns instead where it fails, and what is raised then."""
 
 
 def header() -> str:
@@ -254,6 +286,5 @@ def header() -> str:
         lines += [f"    {cpp} {field};" for field, cpp in CPP_FIELDS[made].items()]
         lines.append("};")
     lines += ["", 'extern "C" {']
-    for name, (taken, result) in FUNCTIONS.items():
-        lines.append(f"{'void' if result is None else 'int64_t'} {name}(const {taken.__name__}*);")
+    lines += [f"int64_t {name}(const {taken.__name__}*);" for name, taken in FUNCTIONS.items()]
     return "\n".join([*lines, "}", ""])

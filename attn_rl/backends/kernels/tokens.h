@@ -91,7 +91,7 @@ static void embed(const Pass& p, int t, int b, int e) {
         p.each_row(t, b, e, [&](int, int64_t, int64_t place) { std::memcpy(x + place * D, s.query, 4 * D); });
         return;
     }
-    const TurnedEmbedding& w = p.turned_embeddings[t];
+    const TransposedEmbedding& w = p.transposed.embeddings[t];
     float* hidden = p.embedded + (p.source_at[t] + from) * D;
     Scratch tokens(n * D);
     product(n, D, F, {p.features[t] + from * F, F}, w.first, D, hidden, D, SET, s.first.bias);
@@ -107,7 +107,7 @@ static void embed(const Pass& p, int t, int b, int e) {
     p.each_row(t, b, e, [&](int, int64_t row, int64_t place) { std::memcpy(x + place * D, &tokens[row * D], 4 * D); });
 }
 
-// Gradients of an embedding's first layers (in, out), added up over all chunks before they are turned back.
+// Gradients of an embedding's first layers (in, out), added up over all chunks before they are transposed back.
 struct EmbeddingGradients {
     std::vector<float> first, context;
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import is_
 
 import torch
@@ -28,6 +30,19 @@ def zeros(*shape: int) -> Tensor:
     return FLOAT.new_zeros(shape)
 
 
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Let an :class:`Opaque` that is raised within the block say which part it means.
+
+    Args:
+        path: of the part, from those around it on.
+    """
+    try:
+        yield
+    except Opaque as opaque:
+        raise Opaque(f"{path}.{opaque.path}" if opaque.path else path, opaque.why) from None
+
+
 class Weights:
     """Structures that hold weights, and where their gradients go.
 
@@ -52,9 +67,9 @@ class Weights:
         shape = tuple(stage.weight.shape)
         part.n_out, part.n_in = shape
         if (n_in, n_out) != (n_in and shape[1], n_out and shape[0]):
-            raise Opaque("a part", f"has a weight {shape}, where ({n_out}, {n_in}) is expected")
+            raise Opaque("", f"has a weight {shape}, where ({n_out}, {n_in}) is expected")
         if (stage.bias is not None) != bias:
-            raise Opaque("a part", f"has {'no' if bias else 'a'} bias")
+            raise Opaque("", f"has {'no' if bias else 'a'} bias")
         self.point(part, "weight", stage.weight, *shape)
         if stage.bias is not None:
             self.point(part, "bias", stage.bias, part.n_out)
@@ -99,9 +114,9 @@ def readable(x: Tensor, *shape: int) -> int:
         Opaque: it is of another shape, or not float32 in one stretch of the CPU's memory.
     """
     if type(x) not in (Tensor, torch.nn.Parameter) or not is_plain(x):
-        raise Opaque("a part", f"has {x.dtype} weights on {x.device}, where float32 in one piece on the CPU is needed")
+        raise Opaque("", f"has {x.dtype} weights on {x.device}, where float32 in one piece on the CPU is needed")
     if tuple(x.shape) != shape:
-        raise Opaque("a part", f"has a weight {tuple(x.shape)}, where {shape} is expected")
+        raise Opaque("", f"has a weight {tuple(x.shape)}, where {shape} is expected")
     return x.data_ptr()
 
 
