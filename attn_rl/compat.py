@@ -65,7 +65,7 @@ def has_step_hooks(optimizer: torch.optim.Optimizer) -> bool:
     return bool(optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
 
 
-def scale_all(tensors: list[Tensor], factor: Tensor) -> None:
+def scale_all(tensors: list[Tensor], factor: Tensor | float) -> None:
     """Multiply all ``tensors`` in place by a scalar."""
     torch._foreach_mul_(tensors, factor)
 
