@@ -70,6 +70,32 @@ def scale_all(tensors: list[Tensor], factor: Tensor | float) -> None:
     torch._foreach_mul_(tensors, factor)
 
 
+def fused_adam(weights: Tensor, gradient: Tensor, moments: list[Tensor], steps: Tensor, group: dict[str, Any]) -> None:
+    """The kernel behind ``torch.optim.Adam(fused=True)``, without the checks around it at every step.
+
+    Args:
+        weights, gradient: (P,).
+        moments: first and second, each (P,).
+        steps: how many have been taken with this one, a scalar.
+        group: the optimiser's settings.
+    """
+    beta1, beta2 = group["betas"]
+    settings = {name: group[name] for name in ("lr", "weight_decay", "eps")}
+    torch._fused_adam_(
+        [weights],
+        [gradient],
+        [moments[0]],
+        [moments[1]],
+        [],
+        [steps],
+        **settings,
+        beta1=beta1,
+        beta2=beta2,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
 def sum_of_norms(tensors: list[Tensor]) -> Tensor:
     """Return the sum of the tensors' Euclidean norms, a scalar: finite only where every element is."""
     return torch.stack(torch._foreach_norm(tensors)).sum()

@@ -68,6 +68,7 @@ PRIVATE: list[tuple[Callable[[], Any], str, str]] = [  # where the name is looke
     (adam, "_optimizer_step_post_hooks", "noticing that an optimiser is listened to"),
     (lambda: torch, "_foreach_norm", "clipping gradients"),
     (lambda: torch, "_foreach_mul_", "clipping gradients"),
+    (lambda: torch, "_fused_adam_", "steps on all weights at once"),
     (lambda: SummaryWriter, "_get_file_writer", "pictures in TensorBoard"),
 ]
 

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
-from torch.optim.adam import adam
 
-from attn_rl.compat import has_step_hooks
+from attn_rl.compat import fused_adam, has_step_hooks
 
 ATTRIBUTE = "_contiguous_adam"
 
@@ -79,24 +78,8 @@ class ContiguousAdam:
     @torch.no_grad()
     def step(self, gradient: Tensor) -> None:
         """Move all parameters by their gradient (P,)."""
-        group, (beta1, beta2) = self.group, self.group["betas"]
-        adam(
-            [self.weights],
-            [gradient],
-            [self.moments[0]],
-            [self.moments[1]],
-            [],
-            [self.steps[0]],
-            fused=True,
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
-        self.steps[1:] = self.steps[0]
+        self.steps.add_(1)
+        fused_adam(self.weights, gradient, self.moments, self.steps[0], self.group)
         increment_version(self.parameters)
 
 
