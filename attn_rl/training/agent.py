@@ -63,8 +63,7 @@ def make_agent(
     if seed is not None:
         check_value("seed", seed)
     schedules = {name: settings.pop(name) for name in SCHEDULES if callable(settings.get(name))}
-    chosen = override(preset.settings(policy), settings)
-    refuse_unused(policy, vars(chosen), (vars(preset.settings(policy)), vars(Settings())))
+    chosen = choose_settings(preset.settings(policy), policy, settings)
     check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
@@ -79,6 +78,17 @@ def make_agent(
         verbose=verbose,
         **ppo_settings(chosen, env.num_envs, schedules),
     )
+
+
+def choose_settings(default: Settings, policy: str, changes: Mapping[str, object]) -> Settings:
+    """The settings of a policy, changed.
+
+    Raises:
+        ValueError: a name that does not exist, a value out of its range, or a setting that the policy does not take.
+    """
+    chosen = override(default, changes)
+    refuse_unused(policy, vars(chosen), (vars(default), vars(Settings())))
+    return chosen
 
 
 def guard(env: VecEnv, presence: int | str | None, max_abs_reward: float) -> tuple[VecEnv, EntitySpec]:
