@@ -228,7 +228,7 @@ def test_what_is_no_vector_environment_of_gymnasium_is_refused_by_type(make):
 
 def test_wrappers_that_refuse_same_step_work_in_the_sync_mode():
     keys = ["items", "items_present"]
-    with pytest.raises(ValueError, match="Expected autoreset_mode to be NEXT_STEP"):
+    with pytest.raises((ValueError, AssertionError)):  # Gymnasium before 1.3 asserts, without a word
         FilterObservation(make_vec_env(SEEK, 2).env, keys)
     copies = gym.make_vec(SEEK, num_envs=2, vectorization_mode="sync")
     model = PPO(EntityAttentionPolicy, VectorEnvAdapter(FilterObservation(copies, keys)), n_steps=40, batch_size=80)
