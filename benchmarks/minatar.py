@@ -4,8 +4,8 @@
     python -m benchmarks.minatar --games Asterix Freeway Breakout --steps 500000 --seeds 5
     python -m benchmarks.minatar --sweep             # learning rates, on a seed of their own
 
-Trains what ``docs/results/minatar.csv`` does not hold yet, appends each agent when it is finished, and prints the table:
-mean return of the last 200 training episodes, exploration included, of each seed. The CNN is MinAtar's own (16
+Trains what ``docs/results/minatar.csv`` does not hold yet, appends each agent when it is finished, and prints the
+table: mean return of the last 200 training episodes, exploration included, of each seed. The CNN is MinAtar's own (16
 filters of 3 x 3, one hidden layer of 128) in SB3's PPO on the picture; everything around it is the same.
 """
 
