@@ -57,6 +57,7 @@ ONLY_THERE = {  # heavy or optional package -> the only places that may import i
     "matplotlib": ("attn_rl/inspection", "benchmarks"),
     "PIL": ("attn_rl/inspection", "envs", "benchmarks"),
     "highway_env": ("attn_rl/adapters/highway.py", "benchmarks"),
+    "minatar": ("attn_rl/adapters/minatar.py", "attn_rl/adapters/minatar_batch.py", "benchmarks"),
     "minigrid": ("attn_rl/adapters/minigrid.py", "benchmarks"),
     "onnxruntime": ("benchmarks",),  # whoever runs a model; PyTorch writes it
     "sb3_contrib": ("attn_rl/sb3/maskable.py", "attn_rl/training", "attn_rl/cli.py", "benchmarks", "train.py"),

@@ -21,6 +21,7 @@ class Family:
         extra: the optional dependency of attn_rl that installs it.
         wrapper: ``module:class`` of the wrapper that gives it entities.
         slow: a step takes so long that each environment gets a process of its own.
+        register: ``module:function`` that registers the ids, where importing the package does not.
         words: key in the arguments, however deep -> all that a run's file may give there; nothing where the package
             takes names of code or files. Texts under other keys are refused out of a file anyway.
     """
@@ -28,13 +29,19 @@ class Family:
     extra: str
     wrapper: str
     slow: bool = False
+    register: str | None = None
     words: Mapping[str, Collection[object]] = field(default_factory=dict)
 
     def load(self) -> type[gym.Wrapper]:
         """Import the wrapper."""
-        module, _, name = self.wrapper.partition(":")
-        wrapper: type[gym.Wrapper] = getattr(importlib.import_module(module), name)
+        wrapper: type[gym.Wrapper] = _import(self.wrapper)
         return wrapper
+
+
+def _import(place: str) -> Any:
+    """What ``module:name`` stands for."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 HIGHWAY_WORDS = {
@@ -51,6 +58,9 @@ HIGHWAY_WORDS = {
 
 FAMILIES = {
     "highway_env": Family("highway", "attn_rl.adapters.highway:HighwayEntities", slow=True, words=HIGHWAY_WORDS),
+    "minatar": Family(
+        "minatar", "attn_rl.adapters.minatar:MinAtarEntities", register="attn_rl.adapters.minatar:register"
+    ),
     "minigrid": Family("minigrid", "attn_rl.adapters.minigrid:MiniGridEntities"),
 }
 """Top-level package -> family."""
@@ -77,6 +87,9 @@ def find_spec(env_id: str) -> EnvSpec:
     module, colon, name = plain_id(env_id).rpartition(":")
     if colon:
         import_named_module(module, env_id)
+        family = FAMILIES.get(module.split(".")[0])
+        if family is not None and family.register is not None:
+            _import(family.register)()
     try:
         return gym.spec(name)
     except gym.error.Error as error:

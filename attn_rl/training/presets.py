@@ -130,11 +130,22 @@ _DRIVING = {
     "n_envs": 8,
     "settings": {"batch_size": 64, "n_epochs": 10, "gamma": 0.9, "learning_rate": 2e-3},
 }
+# Untuned but for one thing: rewards are of order 1 and may stay away for long, so advantages keep their size.
+_MINATAR = {
+    "total_timesteps": 1_000_000,
+    "n_envs": 32,
+    "settings": {"n_steps": 64, "batch_size": 512, "learning_rate": 2e-3, "normalize_advantage": False},
+}
 FAMILY_PRESETS: dict[tuple[str, str], Mapping[str, object]] = {
     ("minigrid", "MiniGrid-Fetch-8x8-N3-v0"): {
         "n_envs": 32,
         "settings": {"gamma": 0.95, "learning_rate": 2e-3, "batch_size": 256},
         "transfer": ({"numObjs": 6}, {"numObjs": 12}),
+    },
+    **{
+        ("minatar", f"MinAtar/{game}-v{version}"): _MINATAR
+        for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+        for version in (0, 1)
     },
     ("highway_env", "highway-v0"): _DRIVING,
     ("highway_env", "highway-fast-v0"): _DRIVING,

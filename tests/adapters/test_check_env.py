@@ -75,6 +75,7 @@ WRAPPED: dict[type, Callable[[], gym.Env]] = {
     ReplayableEnv: lambda: ReplayableEnv(gym.make("AttnRL/Seek-v0", render_mode="rgb_array")),
 }
 FAMILIES = {
+    "minatar": ("minatar:MinAtar/Asterix-v1", {"capacity": 20}),
     "minigrid": ("minigrid:MiniGrid-Fetch-8x8-N3-v0", {"capacity": 5}),
     "highway_env": ("highway_env:highway-fast-v0", {"capacity": 9, "order": "sorted"}),
 }
@@ -117,5 +118,7 @@ def wrappers() -> list[type]:
 
 
 def test_every_wrapper_of_ours_is_among_them():
-    assert {w.__name__ for w in wrappers()} - {"HighwayEntities", "MiniGridEntities"} == {w.__name__ for w in WRAPPED}
+    assert {w.__name__ for w in wrappers()} - {"HighwayEntities", "MinAtarEntities", "MiniGridEntities"} == {
+        w.__name__ for w in WRAPPED
+    }
     assert [w for w in wrappers() if not issubclass(w, RecordConstructorArgs)] == []

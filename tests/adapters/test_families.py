@@ -129,7 +129,9 @@ def test_each_copy_of_a_slow_family_gets_a_process(crowd, monkeypatch):
     assert not isinstance(make_vec_env(crowd, 2, vec_env_cls=DummyVecEnv, **arguments), Processes)
 
 
-@pytest.mark.parametrize(("package", "extra"), [("highway_env", "highway"), ("minigrid", "minigrid")])
+@pytest.mark.parametrize(
+    ("package", "extra"), [("highway_env", "highway"), ("minigrid", "minigrid"), ("minatar", "minatar")]
+)
 def test_a_missing_package_names_its_extra(package, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ValueError, match="needs") as error:
