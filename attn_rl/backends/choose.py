@@ -20,14 +20,13 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
-from attn_rl.backends.kernels import build
-from attn_rl.backends.kernels.program import Program
+from attn_rl.backends.kernels.program import Program, make_program
 from attn_rl.backends.snapshot import Snapshot
 from attn_rl.backends.trimmed import encode_trimmed
 from attn_rl.compat import waits_for_gradient, why_not_torch
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
 from attn_rl.nn.normalizer import Entities
-from attn_rl.nn.stages import NetworkStage, Opaque, stage_of
+from attn_rl.nn.stages import Opaque
 
 BACKENDS = ("kernels", "trimmed", "plain")
 Made = TypeVar("Made")
@@ -188,17 +187,6 @@ def _still(
         return Compiled(make(), None, snapshot)
     except Opaque as opaque:
         return Compiled(None, str(opaque), snapshot)
-
-
-def make_program(network: nn.Module) -> Program:
-    """A network as C++ takes it.
-
-    Raises:
-        Opaque: something that C++ does not compute, or there is no C++.
-    """
-    if (reason := build.why_not()) is not None:
-        raise Opaque("", reason)
-    return Program(stage_of(network, "network", NetworkStage), network.taps)  # type: ignore[arg-type]
 
 
 def acting_of(policy: nn.Module, make: Callable[[], Any]) -> Compiled[Any]:

@@ -38,6 +38,9 @@ def _parts(model: Any, policy: nn.Module, learns: bool) -> Iterator[tuple[str, s
     if (heads := getattr(policy, "heads_by_kernels", None)) is not None:
         found = heads(learns)
         yield "actor and critic", f"plain, because {found}" if isinstance(found, str) else "kernels"
+    if not learns and (why_not_at_once := getattr(policy, "why_not_at_once", None)) is not None:
+        found = why_not_at_once()
+        yield "observation to action", "one call" if found is None else f"parts, because {found}"
     if learns and (others := getattr(model, "explain_updates", None)) is not None:
         yield from others().items()
 

@@ -10,7 +10,6 @@ from torch import nn
 from attn_rl.backends.choose import (
     acting_of,
     compiled_of,
-    make_program,
     mode_of,
     why_not_gradients,
     why_not_now,
@@ -18,6 +17,7 @@ from attn_rl.backends.choose import (
 from attn_rl.backends.kernels import build
 from attn_rl.backends.kernels.acting import ActingProgram, Block
 from attn_rl.backends.kernels.mlp import MlpProgram
+from attn_rl.backends.kernels.program import make_program
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
 from attn_rl.nn.stages import Opaque
 

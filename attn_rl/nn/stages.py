@@ -233,7 +233,7 @@ def stage_of(part: nn.Module, path: str, *kinds: type[T]) -> T:
     except Opaque as inside:
         raise Opaque(".".join(name for name in (path, inside.path) if name), inside.why) from None
     if not isinstance(found, kinds):
-        raise Opaque(path, f"is a {type(part).__name__}, which is not expected there")
+        raise Opaque(path, f"is a {type(part).__name__}, which only the modules compute")
     return found
 
 

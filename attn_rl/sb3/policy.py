@@ -170,6 +170,17 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
         actions, log_prob = self._draw(logits, deterministic)
         return actions, values, log_prob
 
+    def why_not_at_once(self) -> str | None:
+        """Why it takes several calls from an observation to an action; None where it is one call of C++."""
+        try:
+            self._acting_parts()
+        except Opaque as opaque:
+            return str(opaque)
+        if not self._may_act_at_once:
+            return "the policy was built of other parts"
+        found = acting_at_once(self, self._acting_parts)
+        return found if isinstance(found, str) else None
+
     def _draw(self, logits: Tensor, deterministic: bool) -> tuple[Tensor, Tensor]:
         """One action each (B,) from logits (B,A), and its log-probability (B,)."""
         if not logits.requires_grad and is_plain(logits) and (build.why_not() or why_not_now(self, False)) is None:

@@ -236,7 +236,7 @@ def test_parts_of_other_sizes_are_taken_along():
     ("settings", "words"),
     [
         ({"similarity": "cosine"}, "encoder.blocks.0.attention has similarity='cosine'"),
-        ({"relations": "declared", "groups": POSITIONS}, "relations.layers.0.carried carries positions"),
+        ({"relations": "declared", "groups": POSITIONS}, "relations.layers.0 carries positions"),
     ],
 )
 def test_what_the_kernels_do_not_compute_is_named(settings, words):

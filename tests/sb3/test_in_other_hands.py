@@ -171,6 +171,7 @@ def test_explain_tells_of_every_part():
     assert explain(model).splitlines() == [
         "acting: network by kernels",
         "acting: actor and critic by kernels",
+        "acting: observation to action by one call",
         "learning: network by kernels",
         "learning: actor and critic by kernels",
         "learning: losses by kernels",

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from attn_rl.backends.kernels import structures as s
-from attn_rl.backends.kernels.build import library
+from attn_rl.backends.kernels.build import library, why_not
 from attn_rl.backends.kernels.weights import WEIGHTS, Unchanged, Weights, floats, naming, readable, zeros
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.stages import (
@@ -26,6 +26,7 @@ from attn_rl.nn.stages import (
     RelationStage,
     ScalingStage,
     TokenStage,
+    stage_of,
 )
 from attn_rl.nn.tap import Tap
 
@@ -234,9 +235,21 @@ class Program:
         return _Learn.apply(self, call, alive, out, WEIGHTS, *forms)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def make_program(network: nn.Module) -> Program:
+    """A network as C++ takes it.
+
+    Raises:
+        Opaque: something that C++ does not compute, or there is no C++.
+    """
+    if (reason := why_not()) is not None:
+        raise Opaque("", reason)
+    with naming("network"):
+        return Program(stage_of(network, "", NetworkStage), network.taps)  # type: ignore[arg-type]
+
+
 def _refuse_carried(i: int, relation: RelationStage | None) -> None:
     if relation is not None and relation.carried:
-        raise Opaque(f"relations.layers.{i}.carried", "carries positions in the values, which only the modules compute")
+        raise Opaque(f"relations.layers.{i}", "carries positions in the values, which only the modules compute")
 
 
 class KeptPass:
