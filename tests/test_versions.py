@@ -1,10 +1,10 @@
 """The oldest versions that pyproject.toml promises are those that ``.ci/lowest`` tests."""
 
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
