@@ -1,4 +1,4 @@
-"""The package as it is installed: what is in the wheel, what it promises, and that it works away from the repository."""
+"""The package as it is installed: what is in the wheel, and that it works away from the repository."""
 
 import re
 import zipfile
