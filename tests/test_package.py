@@ -10,8 +10,6 @@ import attn_rl
 from benchmarks import from_the_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
-KINDS = (".py", ".js", ".cpp", ".h")
-"""What the package is made of."""
 
 
 def test_the_citation_names_this_version():
@@ -40,6 +38,7 @@ def test_a_user_gets_from_the_wheel_to_an_evaluation(tmp_path: Path, capsys: pyt
     files = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in files}
     assert tops == {"attn_rl", f"attn_rl-{attn_rl.__version__}.dist-info"}  # no envs, no train, no tests
-    here = [path for folder in ("attn_rl", "envs") for path in (ROOT / folder).rglob("*") if path.suffix in KINDS]
-    names = {path.relative_to(ROOT).as_posix() for path in here} | {"attn_rl/py.typed"}
+    here = [path for folder in ("attn_rl", "envs") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    here = [path for path in here if "__pycache__" not in path.parts]
+    names = {path.relative_to(ROOT).as_posix() for path in here}
     assert {f"attn_rl/{name}" if name.startswith("envs/") else name for name in names} - set(files) == set()
