@@ -74,6 +74,6 @@ def test_a_run_that_fails_is_named_and_the_others_are_told(tmp_path: Path):
 
 @pytest.mark.parametrize("more", [["--run-name", "mine"], ["--seeds", "x"]])
 def test_what_several_runs_cannot_have_is_one_line(more: list[str], tmp_path: Path):
-    with pytest.raises(SystemExit, match="^error: .*seeds"):
+    with pytest.raises(SystemExit, match=r"^error: .*seeds"):
         main(["--seeds", "0-1", "--runs-dir", str(tmp_path), *SHORT, *more])
     assert not list(tmp_path.iterdir())
