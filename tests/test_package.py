@@ -17,13 +17,6 @@ def test_the_citation_names_this_version():
     assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == attn_rl.__version__
 
 
-def test_the_oldest_python_is_the_one_that_the_linter_looks_for():
-    project = (ROOT / "pyproject.toml").read_text()
-    (oldest,) = re.findall(r'^requires-python = ">=([\d.]+)"', project, re.MULTILINE)
-    assert f'target-version = "py{oldest.replace(".", "")}"' in project
-    assert f'"Programming Language :: Python :: {oldest}"' in project
-
-
 @pytest.mark.slow  # builds sdist and wheel, makes an environment, trains, starts TensorBoard
 def test_a_user_gets_from_the_wheel_to_an_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from_the_wheel.main(["--folder", str(tmp_path / "user"), "--steps", "20000"])
