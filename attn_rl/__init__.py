@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from attn_rl.training.train import train
     from attn_rl.vec_envs.adapter import make_vec_env
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "AttentionCallback": "attn_rl.inspection.tensorboard.callback",

@@ -5,21 +5,21 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from attn_rl.envs.core.slots import MOST_SLOTS
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import load, make_agent, make_vec_env, observation_size
+from attn_rl.envs import NAMES
 from attn_rl.observation_size import MAX_OBSERVATION, MAX_OBSERVATIONS, observation_bytes
 from attn_rl.training.check.check import check
 from attn_rl.training.environment_check import check_environment
 from attn_rl.vec_envs.adapter import VectorEnvAdapter
 from attn_rl.wrappers import ArraysToEntities, SequenceToEntities
-from envs import NAMES
-from envs.core.slots import MOST_SLOTS
 from tests.toys import Toy
 
-MATCH, SEEK = "envs:AttnRL/Match-v0", "envs:AttnRL/Seek-v0"
+MATCH, SEEK = "AttnRL/Match-v0", "AttnRL/Seek-v0"
 
 
 class Sized(Toy):
@@ -52,7 +52,7 @@ COUNTS = [(name, key) for name in NAMES for key in ("capacity", "max_entities") 
 @pytest.mark.parametrize(("name", "argument"), COUNTS)
 def test_no_environment_of_ours_takes_more_slots_than_memory_holds(name: str, argument: str):
     with pytest.raises(ValueError, match=f"expected at most {MOST_SLOTS:,}|expected 8 or fewer|max_entities"):
-        make_vec_env(f"envs:AttnRL/{name}-v0", 2, env_kwargs={argument: 10**8})
+        make_vec_env(f"AttnRL/{name}-v0", 2, env_kwargs={argument: 10**8})
 
 
 def test_nor_many_large_ones_side_by_side():

@@ -19,7 +19,7 @@ def test_a_run_is_exported_and_its_module_imported_only_where_the_user_names_it(
     with pytest.raises(SystemExit, match=f"that module's code.*on the command line, repeat --env {ID}"):
         cli.main()
     assert "their_module" not in sys.modules
-    monkeypatch.setattr(sys, "argv", [*argv, "--env", "envs:AttnRL/Seek-v0"])
+    monkeypatch.setattr(sys, "argv", [*argv, "--env", "AttnRL/Seek-v0"])
     with pytest.raises(SystemExit, match=f"the run's is {ID}; repeat that one, or leave --env out"):
         cli.main()
     monkeypatch.setattr(sys, "argv", [*argv, "--env", ID])

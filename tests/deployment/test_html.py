@@ -30,7 +30,7 @@ SETTINGS = {
 
 def play(name, kwargs, seed, n_episodes, rng):
     """Episodes of random actions, half of them of the scripted policy, in the environment itself."""
-    env = make_env(f"envs:AttnRL/{name}-v0", **kwargs)
+    env = make_env(f"AttnRL/{name}-v0", **kwargs)
     settings = {setting: getattr(env.unwrapped.batch, setting) for setting in RULES[name]}
     for episode in range(n_episodes):
         observation, _ = env.reset(seed=seed if episode == 0 else None)
@@ -98,7 +98,7 @@ def test_the_module_can_be_built_again(tmp_path):
 
 def test_other_environments_are_refused_in_words(tmp_path):
     with pytest.raises(NotExportable, match="knows the rules of Seek and Boxes; this is Dodge"):
-        attn_rl.export(make_agent("envs:AttnRL/Dodge-v0"), html=tmp_path / "page.html")
+        attn_rl.export(make_agent("AttnRL/Dodge-v0"), html=tmp_path / "page.html")
     model = make_agent(attn_rl.make_vec_env(Toy, 2))
     with pytest.raises(NotExportable, match="this is an environment without an id"):
         attn_rl.export(model, html=tmp_path / "page.html")
@@ -107,7 +107,7 @@ def test_other_environments_are_refused_in_words(tmp_path):
 
 
 def test_the_page_loads_nothing(tmp_path):
-    attn_rl.export(make_agent("envs:AttnRL/Seek-v0"), html=tmp_path / "page.html")
+    attn_rl.export(make_agent("AttnRL/Seek-v0"), html=tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "{{" not in page
     assert "http" not in page.replace("<meta http-equiv", "")
@@ -141,7 +141,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory):
 
 def agent(name):
     """An agent whose weights are random, but large: its actions differ from scene to scene."""
-    made = make_agent(f"envs:AttnRL/{name}-v0", seed=0)
+    made = make_agent(f"AttnRL/{name}-v0", seed=0)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in made.policy.parameters():
@@ -151,7 +151,7 @@ def agent(name):
 
 def actions_in_python(model, name, settings, seed):
     """What the policy does in the first episode of each seed."""
-    env = make_vec_env(f"envs:AttnRL/{name}-v0", N_EPISODES, seed=seed, env_kwargs=settings)
+    env = make_vec_env(f"AttnRL/{name}-v0", N_EPISODES, seed=seed, env_kwargs=settings)
     larger = adapt(model, env)
     found, playing = [[] for _ in range(N_EPISODES)], np.ones(N_EPISODES, bool)
     observation = env.reset()

@@ -126,13 +126,13 @@ OTHER = {  # a value that is neither the default nor any preset's
 )
 def test_a_setting_that_a_policy_does_not_take_is_refused(policy: str, name: str):
     with pytest.raises(ValueError, match=f"^{name}=.*: policy '{policy}' takes no {name}; leave it out, or policy="):
-        make_agent("envs:AttnRL/Seek-v0", policy, **{name: OTHER[name]})
+        make_agent("AttnRL/Seek-v0", policy, **{name: OTHER[name]})
 
 
 def test_what_a_preset_says_to_all_policies_is_no_choice_of_anybodys(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(REGISTERED, "AttnRL/Seek-v0", {"settings": {"n_heads": 2, "sort_by": "dx"}})
-    assert make_agent("envs:AttnRL/Seek-v0", "deepsets").policy is not None
-    assert make_agent("envs:AttnRL/Seek-v0", "deepsets", n_heads=4).policy is not None  # the default, said aloud
+    assert make_agent("AttnRL/Seek-v0", "deepsets").policy is not None
+    assert make_agent("AttnRL/Seek-v0", "deepsets", n_heads=4).policy is not None  # the default, said aloud
 
 
 def test_a_stored_run_is_rebuilt_though_its_preset_has_changed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import attn_rl
-from attn_rl.training.arguments import parse
+from attn_rl.training.arguments import parse, to_json
 from attn_rl.training.run.checkpoint import list_checkpoints
+from attn_rl.training.run.save_callback import resume_command
 from tests.toys import Toy
 
 SHORT: dict[str, Any] = {"n_envs": 4, "n_steps": 8, "batch_size": 32, "eval_episodes": 0}
@@ -36,8 +37,6 @@ def test_keywords_are_the_command_line(tmp_path: Path):
     folder = attn_rl.train(runs_dir=str(tmp_path), total_timesteps=32, d_model=16, seed=5, run_name="mine", **SHORT)
     argv = "--total-timesteps 32 --d-model 16 --seed 5 --run-name mine --n-envs 4 --n-steps 8 --batch-size 32"
     typed = parse([*argv.split(), "--eval-episodes", "0", "--runs-dir", str(tmp_path)])
-    from attn_rl.training.arguments import to_json
-
     assert stored(folder).items() >= to_json(typed).items()
     assert not {"seeds", "jobs"} & set(stored(folder))
 
@@ -81,3 +80,11 @@ def test_processes_are_few_unless_asked_for_more():
     assert parse(["--env", "AttnRL/Seek-v0", "--processes"]).n_envs == 8
     assert parse(["--env", "AttnRL/Seek-v0", "--processes", "--n-envs", "3"]).n_envs == 3
     assert parse(["--env", "AttnRL/Seek-v0"]).n_envs > 8
+
+
+@pytest.mark.parametrize(
+    ("env_id", "more"),
+    [("my_env:My-v0", " --env my_env:My-v0"), ("AttnRL/Seek-v0", ""), ("highway_env:highway-v0", "")],
+)
+def test_what_to_type_to_go_on_repeats_a_module_that_only_the_user_may_name(env_id: str, more: str):
+    assert resume_command(Path("runs/a b"), env_id).endswith(f" --resume 'runs/a b'{more}")

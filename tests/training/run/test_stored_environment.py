@@ -102,6 +102,12 @@ def test_a_file_starts_no_thousands_of_processes():
         refuse_stored_arguments(HIGHWAY, {}, 5000)
 
 
+def test_nor_where_it_asks_for_processes():
+    with pytest.raises(ValueError, match=r"n_envs=5,000 environments .*; expected 1 to 256"):
+        refuse_stored_arguments(SEEK, {}, 5000, processes=True)
+    refuse_stored_arguments(SEEK, {}, 5000)
+
+
 @pytest.mark.parametrize(
     "module", ["their_module", "envs", "envs.seek.x", "envs:other", "attn_rl.other", "attn_rl:other", "minigrid.evil"]
 )
