@@ -21,7 +21,7 @@ from attn_rl import load, make_agent, record_attention
 from attn_rl.adapters import make_env
 from attn_rl.inspection.draw.sheet import ATTENTION, FAINT, INK, MUTED, PAPER, Sheet
 
-ENV_ID = "envs:AttnRL/Seek-v0"
+ENV_ID = "AttnRL/Seek-v0"
 STEPS = (0, 12_288, 28_672, 200_704)
 """Training steps of the four agents; 0: none."""
 SEEDS = (38, 30, 21)

@@ -33,7 +33,7 @@ html_css_files = ["wide.css"]
 html_math_renderer = "mathml"  # drawn by the browser: no script, nothing fetched from a network
 pygments_style = "tango"
 
-OUTSIDE = {"changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md", "index": "README.md"}
+OUTSIDE = {"changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md"}
 """Pages of the site that stand for a file of the top level: links to the file become links to the page."""
 
 

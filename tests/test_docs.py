@@ -105,14 +105,15 @@ def test_the_readme_shows_the_commands_that_continuous_integration_runs():
     assert [command for command in COMMANDS if f"```bash\n{command}\n```" not in (ROOT / "README.md").read_text()] == []
 
 
-def test_the_chinese_readme_shows_the_snippet_of_the_readme():
-    """It is marked ``py``, not ``python``: it trains for a while, and once is enough."""
+@pytest.mark.parametrize("page", ["README.zh-CN.md", "docs/index.md"])
+def test_the_snippet_of_the_readme_is_the_same_elsewhere(page: str):
+    """It is marked ``py`` there, not ``python``: it trains for a while, and once is enough."""
 
     def code(page: str, fence: str) -> list[str]:
         snippet = re.search(rf"^```{fence}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
         return [line.partition("  #")[0] for line in snippet[1].splitlines()]
 
-    assert code("README.zh-CN.md", "py") == code("README.md", "python")
+    assert code(page, "py") == code("README.md", "python")
 
 
 def test_the_readme_has_a_row_for_every_folder_of_the_package():
