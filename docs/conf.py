@@ -50,9 +50,11 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def contents(text: str) -> str:
-    """A table of contents from the first page's own lists: one part per heading, one entry per link."""
+    """A table of contents from the first page's own lists: one part per heading, one entry per link; then the rest."""
     parts = re.findall(r"^## (.+)\n((?:(?!^## ).*\n?)*)", text, re.MULTILINE)
     listed = [(caption, re.findall(r"^- .*?\]\(([\w-]+)\.md\)", body, re.MULTILINE)) for caption, body in parts]
+    known = {"index", *(page for _, pages in listed for page in pages)}
+    listed.append(("More", sorted({page.stem for page in Path(__file__).parent.glob("*.md")} - known)))
     return "".join(
         f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```\n"
         for caption, pages in listed

@@ -22,8 +22,9 @@ COMMANDS = (  # continuous integration copies them out of the README
     "python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e . && python train.py",
     'python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e ".[test]" && pytest',
 )
-EXTRAS = {"supersuit": "agents", **{name: family.extra for name, family in FAMILIES.items()}}
-"""Package that a snippet may require -> the extra of ours that installs it."""
+EXTRAS = {"supersuit": "agents", "onnxruntime": "onnx", "huggingface_hub": "hub", "rl_zoo3": "zoo"}
+EXTRAS |= {name: family.extra for name, family in FAMILIES.items()}
+"""Package that a snippet may require -> the extra of ours that installs it, where that has another name."""
 SNIPPET = re.compile(r"^```python(?: requires=(\w+)| file=([\w.]+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -72,7 +73,7 @@ def test_the_snippets_of_a_page_run(page: Path):
 )
 @pytest.mark.usefixtures("short_trainings")
 def test_the_snippets_of_an_extra_run(page: Path, package: str):
-    pytest.importorskip(package, reason=f"needs an extra: pip install 'attn_rl[{EXTRAS[package]}]'")
+    pytest.importorskip(package, reason=f"needs an extra: pip install 'attn_rl[{EXTRAS.get(package, package)}]'")
     run(page, requires=package)
 
 
