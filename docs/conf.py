@@ -36,6 +36,9 @@ pygments_style = "tango"
 OUTSIDE = {"changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md"}
 """Pages of the site that stand for a file of the top level: links to the file become links to the page."""
 
+BARRED = re.compile(r"<munderover>\s*(<mi>\w</mi>)\s*(<mi>\w</mi>)\s*<mo[^>]*>ˉ</mo>\s*</munderover>")
+r"""What docutils makes of \bar w_i, with the index below the letter."""
+
 
 def read(app: Sphinx, docname: str, source: list[str]) -> None:
     """Put the top level's files in the place of the pages that only name them; add the contents to the first page."""
@@ -65,9 +68,10 @@ def contents(text: str) -> str:
 def mathml(translator, node) -> None:
     """Write a formula as MathML."""
     try:
-        translator.body.append(tex2mathml(node.astext(), as_block=node.tagname == "math_block"))
+        formula = tex2mathml(node.astext(), as_block=node.tagname == "math_block")
     except SyntaxError as error:
         raise ExtensionError(f"no MathML for {node.astext()!r}: {error}") from error
+    translator.body.append(BARRED.sub(r"<msub><mover>\1<mo>‾</mo></mover>\2</msub>", formula))
     raise nodes.SkipNode
 
 

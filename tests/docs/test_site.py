@@ -46,3 +46,6 @@ def test_the_site_shows_the_changelog_and_fetches_nothing(site: Path):
 
 def test_formulas_are_drawn_by_the_browser(site: Path):
     assert "<math" in (site / "attention.html").read_text()
+    text = (site / "tensorboard.html").read_text()
+    assert "<msub><mover><mi>w</mi><mo>‾</mo></mover><mi>i</mi></msub>" in text  # a letter with a bar and an index
+    assert "munderover" not in text
