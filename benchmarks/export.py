@@ -30,10 +30,10 @@ from attn_rl.deployment.export import export
 from attn_rl.deployment.html import PAGE
 
 AGENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "seek": ("envs:AttnRL/Seek-v0", "attention", {}),
-    "boxes": ("envs:AttnRL/Boxes-v0", "attention", {"n_layers": 2}),
-    "forage": ("envs:AttnRL/Forage-v0", "attention", {}),
-    "deepsets": ("envs:AttnRL/Seek-v0", "deepsets", {}),
+    "seek": ("AttnRL/Seek-v0", "attention", {}),
+    "boxes": ("AttnRL/Boxes-v0", "attention", {"n_layers": 2}),
+    "forage": ("AttnRL/Forage-v0", "attention", {}),
+    "deepsets": ("AttnRL/Seek-v0", "deepsets", {}),
 }
 """Environment, policy and settings; weights are random, as are the observations."""
 N_OBSERVATIONS = 10_000
