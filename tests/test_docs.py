@@ -1,7 +1,8 @@
 """What the README and the pages in docs/ say is true: snippets run, links lead somewhere, names and files exist.
 
 Snippets run in the order in which their page shows them. One that needs an extra says so: its fence opens with
-``python requires=PACKAGE``. Trainings are cut short: they must run, not succeed.
+``python requires=PACKAGE``. One that is a file of the reader's says ``python file=NAME.py``: the others may import it.
+Trainings are cut short: they must run, not succeed.
 """
 
 import importlib
@@ -14,15 +15,17 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from attn_rl.adapters.families import FAMILIES
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")])
 TEXTS = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
 WRITTEN_BY_A_SCRIPT = re.compile(r"^<!-- ([\w-]+) -->\n.*?^<!-- /\1 -->", re.MULTILINE | re.DOTALL)
 COMMANDS = (  # continuous integration copies them out of the README
     "python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e . && python train.py",
     'python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e ".[test]" && pytest',
 )
-EXTRAS = {"onnxruntime": "onnx"}  # further packages by which a snippet names its extra
-SNIPPET = re.compile(r"^```python(?: requires=(\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+EXTRAS = {"supersuit": "agents", "onnxruntime": "onnx", "huggingface_hub": "hub", "rl_zoo3": "zoo"}
+EXTRAS |= {name: family.extra for name, family in FAMILIES.items()}
+"""Package that a snippet may require -> the extra of ours that installs it, where that has another name."""
+SNIPPET = re.compile(r"^```python(?: requires=(\w+)| file=([\w.]+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 LONGEST = 1024
@@ -38,11 +41,12 @@ def short_trainings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
     monkeypatch.setattr(OnPolicyAlgorithm, "learn", shortened)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 def needs(page: Path) -> set[str]:
     """What the snippets of a page require: packages, "" for nothing but ours."""
-    return {package for package, _ in SNIPPET.findall(page.read_text())}
+    return {package for package, _, _ in SNIPPET.findall(page.read_text())}
 
 
 def run(page: Path, requires: str = "") -> None:
@@ -50,9 +54,11 @@ def run(page: Path, requires: str = "") -> None:
     text = page.read_text()
     names: dict = {}
     for snippet in SNIPPET.finditer(text):
-        if snippet[1] in (None, requires):
-            blank = "\n" * text.count("\n", 0, snippet.start(2))  # so that a traceback tells the line of the page
-            exec(compile(blank + snippet[2], str(page), "exec"), names)
+        if snippet[2]:
+            Path(snippet[2]).write_text(snippet[3])
+        elif snippet[1] in (None, requires):
+            blank = "\n" * text.count("\n", 0, snippet.start(3))  # so that a traceback tells the line of the page
+            exec(compile(blank + snippet[3], str(page), "exec"), names)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "" in needs(page)], ids=lambda p: p.name)
@@ -67,8 +73,7 @@ def test_the_snippets_of_a_page_run(page: Path):
 )
 @pytest.mark.usefixtures("short_trainings")
 def test_the_snippets_of_an_extra_run(page: Path, package: str):
-    extra = EXTRAS.get(package) or FAMILIES[package].extra
-    pytest.importorskip(package, reason=f"needs an extra: pip install 'attn_rl[{extra}]'")
+    pytest.importorskip(package, reason=f"needs an extra: pip install 'attn_rl[{EXTRAS.get(package, package)}]'")
     run(page, requires=package)
 
 
@@ -99,6 +104,17 @@ def test_the_checks_themselves_can_fail():
 
 def test_the_readme_shows_the_commands_that_continuous_integration_runs():
     assert [command for command in COMMANDS if f"```bash\n{command}\n```" not in (ROOT / "README.md").read_text()] == []
+
+
+@pytest.mark.parametrize("page", ["README.zh-CN.md", "docs/index.md"])
+def test_the_snippet_of_the_readme_is_the_same_elsewhere(page: str):
+    """It is marked ``py`` there, not ``python``: it trains for a while, and once is enough."""
+
+    def code(page: str, fence: str) -> list[str]:
+        snippet = re.search(rf"^```{fence}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+        return [line.partition("  #")[0] for line in snippet[1].splitlines()]
+
+    assert code(page, "py") == code("README.md", "python")
 
 
 def test_the_readme_has_a_row_for_every_folder_of_the_package():

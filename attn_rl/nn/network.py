@@ -182,8 +182,8 @@ class AttentionNetwork(SetNetwork):
         idle = dict.fromkeys(g.kind for g in groups if g.compare != "feature" and g.kind not in compared)
         for kind in idle if mode == "declared" else ():  # "auto" takes what serves
             warnings.warn(
-                f"kind {kind!r} is compared by no layer: it takes two owners of it, or entities that look at entities "
-                "(n_layers of 2 and more, readout='mean' or 'max', a pointer)",
+                f"no layer compares kind {kind!r}: a relation needs two groups of that kind, or entities that look at "
+                "entities (n_layers of 2 and more, readout='mean' or 'max', a pointer)",
                 stacklevel=2,
             )
         return made if made.compares else None

@@ -227,7 +227,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory):
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     flags = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    flags += "disable-component-update disable-sync disable-dev-shm-usage window-size=1500,1000"
+    flags += "disable-component-update disable-sync disable-dev-shm-usage window-size=1600,1150"
     for flag in flags.split():
         options.add_argument(f"--{flag}")
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
@@ -335,3 +335,26 @@ def test_the_single_file_runs_no_script_but_its_own(browser, tmp_path: Path):
 def test_the_single_file(browser, logdir: Path, tmp_path: Path):
     browser.get(write_page(logdir / "seek-run", tmp_path / "out.html").as_uri())
     check_page(browser, tmp_path / "attention-file.png")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [420, 1600])
+def test_nothing_lies_beyond_the_edge_of_a_narrow_or_a_wide_screen(browser, logdir: Path, tmp_path: Path, width: int):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    )
+    try:
+        browser.get(write_page(logdir / "seek-run", tmp_path / "out.html").as_uri())
+        wait(browser, lambda b: find(b, "#drawing .entity"))
+        assert browser.execute_script("return document.documentElement.scrollWidth") == width
+        browser.execute_script(  # every cell of the table is hovered over, the rightmost last
+            "for (const cell of document.querySelectorAll('#heads rect')) {"
+            "const at = cell.getBoundingClientRect(); cell.dispatchEvent(new MouseEvent('mousemove',"
+            "{clientX: at.right - 2, clientY: at.top + 2})); }"
+        )
+        tip = find(browser, "#tip")[0].rect
+        assert tip["width"] > 0
+        assert tip["x"] + tip["width"] <= width
+        assert "in nats" in find(browser, "#verdicts .note")[0].text  # what an effect is
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -463,7 +463,7 @@ def test_an_inner_layer_weighs_like_against_neutral_the_same_among_few_and_many(
 
 
 def test_a_declared_kind_that_nobody_compares_is_named():
-    with pytest.warns(UserWarning, match="kind 'colour' is compared by no layer"):
+    with pytest.warns(UserWarning, match="no layer compares kind 'colour'"):
         AttentionNetwork(WIDTHS, E, relations="declared", groups=[LOCK])  # one layer, only the ego looks
     with warnings.catch_warnings():
         warnings.simplefilter("error")

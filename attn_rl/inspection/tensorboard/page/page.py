@@ -14,7 +14,7 @@ from attn_rl.inspection.tensorboard.page.data import as_json, printable, records
 from attn_rl.regular_files import refuse_to_replace
 
 HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>Attention of {name}</title></head>
 <body><script type="application/json" id="records">{{{key}: {{"""

@@ -5,7 +5,8 @@ const STYLE = `
   :root { color-scheme: light; }
   body { margin: 0; font: 14px/1.45 system-ui, sans-serif; color: #1f2933; background: #faf9f6; }
   #app { display: grid; grid-template-columns: 260px minmax(320px, 620px) minmax(320px, 1fr); gap: 24px; padding: 20px 24px; }
-  @media (max-width: 1080px) { #app { grid-template-columns: 240px 1fr; } }
+  @media (max-width: 1080px) { #app { grid-template-columns: 240px minmax(0, 1fr); } #app > :last-child { grid-column: 2; } }
+  @media (max-width: 720px) { #app { display: block; padding: 12px; } }
   label { display: block; margin: 0 0 14px; color: #52606d; font-size: 12px; }
   label b { float: right; color: #1f2933; font-variant-numeric: tabular-nums; }
   select, input[type=range], button { width: 100%; box-sizing: border-box; margin-top: 4px; font: inherit; }
@@ -25,6 +26,10 @@ export const PALETTE = {
 };
 const UNUSED_BELOW = 0.01; // nats: a smaller effect is none, attn_rl/inspection/measure/metrics.py
 const SIZE = 400;
+const EFFECTS = "Effects say how much the policy changes (KL divergence, in nats; below 0.01 there is nothing to explain): "
+  + "without an entity (absence), without what it contributes (content), with equal weights (uniform), with shuffled "
+  + "ones (permuted).";
+const SHADES = "Shaded columns hold no entity. In a row of weights, full colour is 1; in the others, the largest of the scene.";
 
 export async function render(source = server()) {
   document.head.append(element("style", {}, STYLE));
@@ -169,9 +174,9 @@ function draw(view) {
   view.timeSliderValue.textContent = view.record.states.time[state];
   view.scene.replaceChildren(element("h2", {}, title(view, state)), sceneDrawing(view, state), caption(view, state));
   view.heads.replaceChildren(element("h2", {}, "Who looks at what"), headTable(view, state),
-    comparisons(view), ...matrix(view, state));
+    comparisons(view), element("p", { class: "note" }, SHADES), ...matrix(view, state));
   const verdicts = view.record.verdicts.map((text) => element("p", { class: "verdict" }, text));
-  view.verdicts.replaceChildren(element("h2", {}, "What to believe"), ...verdicts);
+  view.verdicts.replaceChildren(element("h2", {}, "What to believe"), ...verdicts, element("p", { class: "note" }, EFFECTS));
 }
 
 function title(view, state) {
@@ -387,7 +392,10 @@ function mix(colour, share) {
 function hover(view, target, text) {
   target.addEventListener("mousemove", (event) => {
     view.tip.textContent = text();
-    Object.assign(view.tip.style, { display: "block", left: `${event.clientX + 14}px`, top: `${event.clientY + 14}px` });
+    view.tip.style.display = "block";
+    const beside = (at, size, edge) => `${Math.max(0, Math.min(at + 14, edge - size - 8))}px`; // it stays on the screen
+    view.tip.style.left = beside(event.clientX, view.tip.offsetWidth, window.innerWidth);
+    view.tip.style.top = beside(event.clientY, view.tip.offsetHeight, window.innerHeight);
   });
   target.addEventListener("mouseleave", () => { view.tip.style.display = "none"; });
 }
