@@ -189,7 +189,7 @@ def slow(*arguments):
     return pytest.param(*arguments, marks=pytest.mark.slow)
 
 
-MANY = [slow(name, 800) for name in ("far-places", "deepsets", "max-cosine", "learned-query", "what-to-whom", "box")]
+MANY = [slow(name, 800) for name in ("far-places", "deepsets", "max-cosine", "learned-query", "pointer-masks", "box")]
 
 
 @pytest.mark.parametrize(("name", "n"), [("far-places", 100), *MANY])
