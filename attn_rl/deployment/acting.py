@@ -6,6 +6,7 @@ Shapes: B batch, N slots of a type, A choices, H heads, Q queries, M tokens.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -212,7 +213,8 @@ def acting_copy(policy: Any, *, maps: bool = False) -> Acting:
     arrays = acting.example(batch=16)
     observation: Any = next(iter(arrays.values())) if acting.spec.plain else arrays
     acting.policy.set_training_mode(False)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # random masks may allow nothing, which a policy that acts tells
         found = dict(zip(acting.outputs, acting(*map(torch.as_tensor, arrays.values())), strict=True))
         tensors, _ = acting.policy.obs_to_tensor(observation)
         value = acting.policy.predict_values(tensors).squeeze(-1)

@@ -24,6 +24,9 @@ RULES = {
     "Boxes": ("min_depth", "max_depth", "min_branches", "max_branches", "branch_length", "capacity", "shaping"),
 }
 """Environments whose rules the page knows, and the settings that they go by."""
+NAMESPACE = "AttnRL/"
+BLOCKS = ("ego", "items", "items_present")
+"""What they show."""
 
 
 def write_html(acting: Acting, path: Path, model: Any) -> None:
@@ -39,7 +42,7 @@ def write_html(acting: Acting, path: Path, model: Any) -> None:
         IrregularFile: ``path`` is a link, a folder or a device.
     """
     refuse_to_replace(path)
-    name, env = _environment(model)
+    name, env = _environment(model, acting)
     with TemporaryDirectory() as folder:
         weights = Path(folder) / "policy.safetensors"
         write_weights(acting, weights)
@@ -67,19 +70,20 @@ def _fill(template: str, parts: Mapping[str, str]) -> str:
     return template
 
 
-def _environment(model: Any) -> tuple[str, Any]:
+def _environment(model: Any, acting: Acting) -> tuple[str, Any]:
     """The name of the environment that the page plays, and the vector environment."""
     env = model.get_env() if isinstance(model, BaseAlgorithm) else None
     if env is None:
         raise NotExportable("html= needs the environment too: give the algorithm (not its policy), with an environment")
     spec = env.get_attr("spec")[0]
-    name = "" if spec is None else spec.name
-    if name not in RULES:
+    name = "an environment without an id" if spec is None else spec.id
+    ours = NAMESPACE + (short := name.removeprefix(NAMESPACE).removesuffix("-v0")) + "-v0"
+    if short not in RULES or name != ours or acting.inputs != BLOCKS:
         raise NotExportable(
-            f"the page knows the rules of {' and '.join(RULES)}; this is {name or 'an environment without an id'}. "
-            "Export to ONNX or C++ instead"
+            f"the page knows the rules of {' and '.join(RULES)}, as they are; this is {name}, which shows "
+            f"{', '.join(acting.inputs)}. Export to ONNX or C++ instead"
         )
-    return name, env
+    return short, env
 
 
 def _n_lead(acting: Acting) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from attn_rl.deployment.acting import Acting, NotExportable, sizes_of
@@ -60,7 +60,7 @@ def write_weights(acting: Acting, path: Path) -> None:
             f"the C++ runtime computes attn_rl's own parts only; {opaque}. Export to ONNX or torch.export instead"
         ) from None
     metadata = {KEY: json.dumps(describe(acting)), "program": json.dumps(program, ensure_ascii=False)}
-    save_file(tensors.found, path, metadata)
+    path.write_bytes(save(tensors.found, metadata))
 
 
 class Tensors:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 
-from attn_rl import DeepSetsExtractor, FlatExtractor
+from attn_rl import DeepSetsExtractor, EntityAttentionExtractor, FlatExtractor
 from attn_rl.nn.normalizer import RunningNormalizer
 from tests.sb3.policies import make_policy, observation_space
 
@@ -75,6 +76,9 @@ CASES = {
     "bare": Case(spaces.Discrete(5), {"normalize": False, "ego_conditioning": False}, net_arch=[]),
     "two-networks": Case(spaces.Discrete(5), share_features_extractor=False, net_arch={"pi": [11, 7], "vf": []}),
     "relu": Case(spaces.Discrete(5), activation_fn=torch.nn.ReLU),
+    "stock": Case(
+        spaces.Discrete(5), policy=MultiInputActorCriticPolicy, features_extractor_class=EntityAttentionExtractor
+    ),
     "deepsets": Case(spaces.Discrete(7), pointer="items", features_extractor_class=DeepSetsExtractor),
     "deepsets-no-ego": Case(
         spaces.Discrete(5), {"n_layers": 2}, {"ego": False}, features_extractor_class=DeepSetsExtractor

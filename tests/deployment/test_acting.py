@@ -1,5 +1,7 @@
 """Acting: the policy as one function of arrays answers as the policy does, among any number of entities."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ import attn_rl
 from attn_rl import EntityAttentionExtractor, EntityAttentionPolicy
 from attn_rl.backends.choose import using
 from attn_rl.deployment.acting import Acting, NotExportable, acting_copy
-from tests.deployment.policies import CASES, FLAT
+from tests.deployment.policies import CASES, FLAT, Case
 from tests.sb3.policies import make_policy
 from tests.toys import Toy
 
@@ -79,6 +81,14 @@ def test_the_model_stays_as_it_is():
     acting_copy(model.policy)
     assert model.policy.training
     assert all(torch.equal(x, before[name]) for name, x in model.policy.state_dict().items())
+
+
+def test_masks_that_allow_nothing_are_tried_without_a_word():
+    case = Case(spaces.Discrete(2), space={"n_mask": 2})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        acting = acting_copy(case.make())
+    assert not acting.example(batch=16)["action_mask"].any(1).all()
 
 
 class TestRefused:

@@ -97,7 +97,7 @@ def test_the_module_can_be_built_again(tmp_path):
 
 
 def test_other_environments_are_refused_in_words(tmp_path):
-    with pytest.raises(NotExportable, match="knows the rules of Seek and Boxes; this is Dodge"):
+    with pytest.raises(NotExportable, match=r"knows the rules of Seek and Boxes, as they are; this is AttnRL/Dodge-v0"):
         attn_rl.export(make_agent("AttnRL/Dodge-v0"), html=tmp_path / "page.html")
     model = make_agent(attn_rl.make_vec_env(Toy, 2))
     with pytest.raises(NotExportable, match="this is an environment without an id"):
