@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from torch import Tensor
 
 from attn_rl.adapters import family_of, find_spec
+from attn_rl.inspection.record.outputs import acting_extractor
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.network import SetNetwork
 from attn_rl.sb3.extractor import EntityExtractor
@@ -96,6 +97,7 @@ def _play(agent: BaseAlgorithm, env: VecEnv, per_env: int) -> tuple[list[float],
     watch = _TopEntity(agent)
     obs, state, starts = env.reset(), None, np.ones(env.num_envs, bool)
     running = np.zeros(env.num_envs)
+    state, starts = None, np.ones(env.num_envs, dtype=bool)
     while left.any():
         relevant = _relevant(env) if watch.active else None
         actions, state = agent.predict(obs, state, starts, deterministic=True)  # type: ignore[arg-type]
@@ -119,9 +121,9 @@ class _TopEntity:
     """Watches the last layer's pattern of the acting network and names the most-attended entity slot."""
 
     def __init__(self, agent: BaseAlgorithm) -> None:
-        extractor = getattr(agent.policy, "features_extractor", None)
+        extractor = _extractor(agent)
         self._hooks = []
-        if isinstance(extractor, EntityExtractor) and _says_what_it_reads(extractor.network):
+        if extractor is not None and _says_what_it_reads(extractor.network):
             self._n_slots = sum(extractor.spec.capacities.values())
             layers = [module for module in extractor.modules() if isinstance(module, MultiHeadAttention)]
             self._network = extractor.network
@@ -141,6 +143,14 @@ class _TopEntity:
         """Stop watching."""
         for hook in self._hooks:
             hook.remove()
+
+
+def _extractor(agent: BaseAlgorithm) -> EntityExtractor | None:
+    """Through which the agent looks when it acts; None where that is none of ours."""
+    try:
+        return acting_extractor(agent.policy)
+    except ValueError:
+        return None
 
 
 def _says_what_it_reads(network: SetNetwork) -> bool:
