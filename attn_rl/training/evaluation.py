@@ -33,6 +33,7 @@ class Row:
         episodes: how many were played, with the deterministic policy; 0 where the policy cannot take the observation.
         success_rate: share of episodes with ``info["is_success"]``; None where nothing says.
         mean_return: undiscounted.
+        std_return: standard deviation over the episodes.
         top1_relevant: share of steps at which the most-attended entity is the relevant one (weights averaged over
             heads, last layer, the ego's own weight aside); None where nothing is known to be relevant.
     """
@@ -43,6 +44,7 @@ class Row:
     success_rate: float | None = None
     mean_return: float | None = None
     top1_relevant: float | None = None
+    std_return: float | None = None
 
 
 def evaluate(
@@ -86,6 +88,7 @@ def evaluate(
     finally:
         env.close()
     row.episodes, row.mean_return = len(returns), float(np.mean(returns))
+    row.std_return = float(np.std(returns))
     row.success_rate = float(np.mean(successes)) if successes else None
     row.top1_relevant = float(np.mean(hits)) if hits else None
     return row

@@ -41,8 +41,8 @@ class Actor:
 
     Works for PPO, A2C, TRPO, MaskablePPO (actor and critic), RecurrentPPO (the same, with the state of its LSTMs), DQN
     and QR-DQN (policy = softmax of the Q values), SAC, TQC and CrossQ (Gaussian before squashing), TD3 and DDPG (a
-    Gaussian of unit width around the action); gSDE too. Recording is per extractor: a target network or a critic with an extractor of its
-    own stays unobserved.
+    Gaussian of unit width around the action); gSDE too. Recording is per extractor: a target network or a critic with
+    an extractor of its own stays unobserved.
 
     Args:
         model: an SB3 algorithm or its policy. It is put into evaluation mode, as ``predict`` does.
