@@ -77,12 +77,24 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line per number of entities."""
     lines = ["| entities | episodes | success | mean return | looks at the right one |", "|---|---|---|---|---|"]
     for i, row in enumerate(rows):
-        low, high = row["min_entities"], row["max_entities"]
         kind = "as trained" if i == 0 else "never seen"
-        counts = kind if low is None else f"{low if low == high else f'{low} to {high}'} ({kind})"
-        cells = counts, str(row["episodes"]), share(row), mean(row), _number(row["top1_relevant"])
+        counts = span(row["min_entities"], row["max_entities"])
+        cells = (
+            f"{counts} ({kind})" if counts else kind,
+            str(row["episodes"]),
+            share(row),
+            mean(row),
+            _number(row["top1_relevant"]),
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def span(low: Any, high: Any) -> str:
+    """How many entities: "4 to 8", "16", of several types "food 2 to 4, hunters 1"; "" where nobody says."""
+    if isinstance(low, Mapping):
+        return ", ".join(f"{name} {span(least, high[name])}" for name, least in low.items())
+    return "" if low is None else str(low) if low == high else f"{low} to {high}"
 
 
 def share(row: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from attn_rl import load, make_agent, make_vec_env
 from attn_rl.training.run.checkpoint import list_checkpoints
-from attn_rl.training.share.card import mean, share, table, wilson
+from attn_rl.training.share.card import mean, share, span, table, wilson
 from attn_rl.training.share.published import publish
 from tests.training.share.runs import MATCH, make_run
 
@@ -31,6 +31,7 @@ def test_rows_hold_what_is_known():
     assert share(row) == "-"
     assert mean(row) == "2.000 [1.804, 2.196]"
     assert table([row]).splitlines()[-1] == "| 3 to 8 (as trained) | 100 | - | 2.000 [1.804, 2.196] | - |"
+    assert span({"food": 2, "walls": 1}, {"food": 4, "walls": 1}) == "food 2 to 4, walls 1"
     assert "| as trained |" in table([{**row, "min_entities": None}])
 
 

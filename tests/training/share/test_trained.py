@@ -1,6 +1,7 @@
 """The agents that come with the package: each loads, is small, and scores what its card says."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,3 +46,12 @@ def test_it_scores_what_its_card_says(name):
 def test_an_unknown_name_is_told_the_nearest():
     with pytest.raises(ValueError, match="zoo:Seak is none of the trained agents; did you mean 'Seek'"):
         load("zoo:Seak")
+
+
+def test_the_page_shows_their_figures():
+    page = (Path(__file__).parents[3] / "docs" / "sharing.md").read_text()
+    for name in NAMES:
+        said = json.loads((TRAINED / name / "evaluation.json").read_text())
+        row = said["results"][0]
+        figures = f"{row['success_rate']:.3f} | {row['mean_return']:.3f} | {said['total_timesteps']:,}"
+        assert f"| `zoo:{name}` | {figures} |" in page
