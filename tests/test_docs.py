@@ -21,7 +21,8 @@ COMMANDS = (  # continuous integration copies them out of the README
     "python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e . && python train.py",
     'python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e ".[test]" && pytest',
 )
-EXTRAS = {"onnxruntime": "onnx", "wandb": "wandb", "mlflow": "mlflow"}  # further packages by which a snippet names its extra
+EXTRAS = {"onnxruntime": "onnx", "wandb": "wandb", "mlflow": "mlflow"}
+"""Further packages by which a snippet names its extra."""
 SNIPPET = re.compile(r"^```python(?: requires=(\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

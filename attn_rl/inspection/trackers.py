@@ -3,7 +3,7 @@
 Put one beside :class:`attn_rl.AttentionCallback` in the list of callbacks; the run is yours to open and close::
 
     with wandb.init(project="entities") as run:
-        agent.learn(100_000, callback=[AttentionCallback("envs:AttnRL/Seek-v0"), WandbCallback(run)])
+        agent.learn(100_000, callback=[AttentionCallback("AttnRL/Seek-v0"), WandbCallback(run)])
 """
 
 from __future__ import annotations

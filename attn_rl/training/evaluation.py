@@ -100,7 +100,6 @@ def _play(agent: BaseAlgorithm, env: VecEnv, per_env: int) -> tuple[list[float],
     watch = _TopEntity(agent)
     obs, state, starts = env.reset(), None, np.ones(env.num_envs, bool)
     running = np.zeros(env.num_envs)
-    state, starts = None, np.ones(env.num_envs, dtype=bool)
     while left.any():
         relevant = _relevant(env) if watch.active else None
         actions, state = agent.predict(obs, state, starts, deterministic=True)  # type: ignore[arg-type]

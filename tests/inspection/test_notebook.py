@@ -66,7 +66,7 @@ def test_the_picture_differs_with_the_weights_and_says_no_step(seek_model, seek_
 
 
 def test_a_policy_without_attention_and_one_with_a_pointer_are_shown():
-    env = make_vec_env("envs:AttnRL/Boxes-v0", 2, seed=0)
+    env = make_vec_env("AttnRL/Boxes-v0", 2, seed=0)
     plain = record_attention(make_agent(env, "deepsets", seed=0), env.reset())
     assert "2 states; this policy has no attention" in plain._repr_html_()
     assert plain._repr_png_().startswith(b"\x89PNG")

@@ -14,7 +14,7 @@ from attn_rl import AttentionCallback
 from attn_rl.inspection.trackers import MlflowCallback, WandbCallback
 from tests.inspection.conftest import make_ppo, single_env
 
-SEEK = "envs:AttnRL/Seek-v0"
+SEEK = "AttnRL/Seek-v0"
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = {"attention/scenes", "attention/episode_film"}
 

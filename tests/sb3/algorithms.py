@@ -20,7 +20,7 @@ from attn_rl import EntityAttentionExtractor, EntityAttentionPolicy, make_vec_en
 from attn_rl.sb3.ppo import EntityPPO
 from tests.toys import Toy
 
-DODGE = "envs:AttnRL/Dodge-v0"
+DODGE = "AttnRL/Dodge-v0"
 BOX = "`Box`"
 DISCRETE = "`Discrete`"
 SMALL_LSTM = {"lstm_hidden_size": 16}

@@ -11,7 +11,7 @@ from attn_rl.inspection.measure import metrics
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.network import SetNetwork
 from attn_rl.sb3.extractor import EntityExtractor
-from attn_rl.training.evaluation import EVALUATION_SEED, _TopEntity, evaluate
+from attn_rl.training.evaluation import _TopEntity, evaluate
 
 DODGE = "AttnRL/Dodge-v0"
 
@@ -43,35 +43,6 @@ def test_the_top_entity_is_the_records_for_other_algorithms(algorithm):
     record = record_attention(agent, obs)
     assert (metrics.top_slot(record.entity_map(), record.slot_present) == found).all()
     assert len(np.unique(found)) > 1
-
-
-def test_a_recurrent_policy_is_evaluated_with_its_memory():
-    contrib = pytest.importorskip("sb3_contrib")
-    env = make_vec_env(DODGE, 2)
-    kwargs = {"features_extractor_class": EntityAttentionExtractor, "lstm_hidden_size": 16}
-    agent = contrib.RecurrentPPO("MultiInputLstmPolicy", env, policy_kwargs=kwargs, n_steps=8, batch_size=16, seed=2)
-    with torch.no_grad():
-        for name, weight in agent.policy.named_parameters():
-            if "lstm" in name or "action_net" in name:
-                weight.mul_(20)
-    found = evaluate(agent, DODGE, episodes=3, n_envs=3).mean_return
-    played, forgetful = (mean_return(agent, remembers) for remembers in (True, False))
-    assert found == pytest.approx(played)
-    assert found != pytest.approx(forgetful)  # or the test could not fail
-
-
-def mean_return(agent, remembers: bool) -> float:
-    """The first episode of each of three environments, played by hand."""
-    env = make_vec_env(DODGE, 3, seed=EVALUATION_SEED)
-    obs, state, starts = env.reset(), None, np.ones(3, dtype=bool)
-    returns, running = np.zeros(3), np.ones(3, dtype=bool)
-    while running.any():
-        actions, state = agent.predict(obs, state, starts, deterministic=True)
-        state = state if remembers else None
-        obs, rewards, starts, _ = env.step(actions)
-        returns += rewards * running
-        running &= ~starts
-    return float(returns.mean())
 
 
 class OwnNetwork(SetNetwork):

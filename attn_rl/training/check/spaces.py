@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl.adapters import family_of
 from attn_rl.entities import ACTION_MASK, EntitySpec, env_metadata
+from attn_rl.observation_size import check_observations
 from attn_rl.training.agent import check_actions
 from attn_rl.training.check.report import Finding
 from attn_rl.vec_envs.guarded import choices_of
@@ -54,6 +55,7 @@ def find_spec(env: gym.Env, presence: str | int | None) -> tuple[EntitySpec | No
     if undeclared := list(check_declared(env)):
         return None, undeclared
     space = env.observation_space
+    check_observations(space, 1)
     try:
         require_fixed_shapes(space)
         spec = EntitySpec.from_space(space)

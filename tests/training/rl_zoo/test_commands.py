@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("rl_zoo3", reason="needs an extra: pip install 'attn_rl[zoo]'")
 pytest.importorskip("requests", reason="needs an extra: pip install 'attn_rl[zoo]'")
 ROOT = Path(__file__).resolve().parents[3]
-MATCH = ["--algo", "ppo", "--env", "AttnRL/Match-v0", "--gym-packages", "envs"]
+MATCH = ["--algo", "ppo", "--env", "AttnRL/Match-v0", "--gym-packages", "attn_rl"]
 PRESETS = ["--conf-file", "attn_rl.training.rl_zoo.hyperparameters"]
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from attn_rl import make_agent, make_vec_env
 from attn_rl.training.rl_zoo.sampler import hyperparameters, sample
 from attn_rl.training.zoo import zoo_entry
 
-BOXES = "envs:AttnRL/Boxes-v0"
+BOXES = "AttnRL/Boxes-v0"
 
 
 class Drawn:

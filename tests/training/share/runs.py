@@ -10,7 +10,7 @@ from attn_rl.training.presets import find_preset
 from attn_rl.training.run.folder import describe_run
 from attn_rl.training.run.save_callback import SaveCallback
 
-MATCH = "envs:AttnRL/Match-v0"
+MATCH = "AttnRL/Match-v0"
 
 
 def make_run(folder: Path) -> Path:

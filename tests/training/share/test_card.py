@@ -70,7 +70,7 @@ def test_the_card_says_what_it_is_and_how_to_load_it(published):
     _, card = published
     text = (card / "README.md").read_text()
     assert "# attention on AttnRL/Match-v0" in text
-    assert 'load("hf:someone/match", env=make_vec_env("envs:AttnRL/Match-v0", 1))' in text
+    assert 'load("hf:someone/match", env=make_vec_env("AttnRL/Match-v0", 1))' in text
     assert "![" in text
     assert (card / "map.png").read_bytes().startswith(b"\x89PNG")
     results = json.loads((card / "evaluation.json").read_text())["results"]
