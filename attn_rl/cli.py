@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from attn_rl.adapters.beside import look_beside
 from attn_rl.console import one_line_errors
 from attn_rl.deployment.command import Export, run_export
+from attn_rl.training.share.command import Card, card
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ Command = (
     | Annotated[Record, tyro.conf.subcommand("record")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Card, tyro.conf.subcommand("card")]
     | Annotated[Presets, tyro.conf.subcommand("presets")]
 )
 
@@ -111,6 +113,7 @@ def main() -> None:
         Record: record,
         Export: run_export,
         Check: check,
+        Card: card,
         Presets: presets,
     }
     if sys.argv[1:2] == ["train"]:  # the defaults of its options depend on the environment

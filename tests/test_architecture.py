@@ -58,6 +58,10 @@ ONLY_THERE = {  # heavy or optional package -> the only places that may import i
     "PIL": ("attn_rl/inspection", "envs", "benchmarks"),
     "highway_env": ("attn_rl/adapters/highway.py", "benchmarks"),
     "minatar": ("attn_rl/adapters/minatar.py", "attn_rl/adapters/minatar_batch.py", "benchmarks"),
+    "wandb": ("attn_rl/inspection/trackers.py",),
+    "mlflow": ("attn_rl/inspection/trackers.py",),
+    "huggingface_hub": ("attn_rl/training/share/hub.py",),
+    **dict.fromkeys(("rl_zoo3", "optuna", "yaml"), ("attn_rl/training/rl_zoo",)),
     "minigrid": ("attn_rl/adapters/minigrid.py", "benchmarks"),
     "onnxruntime": ("benchmarks",),  # whoever runs a model; PyTorch writes it
     "sb3_contrib": ("attn_rl/sb3/maskable.py", "attn_rl/training", "attn_rl/cli.py", "benchmarks", "train.py"),

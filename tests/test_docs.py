@@ -23,6 +23,7 @@ COMMANDS = (  # continuous integration copies them out of the README
     'python -m venv .venv && . .venv/bin/activate && pip install -c constraints.txt -e ".[test]" && pytest',
 )
 EXTRAS = {"supersuit": "agents", "onnxruntime": "onnx", "huggingface_hub": "hub", "rl_zoo3": "zoo"}
+EXTRAS |= {"wandb": "wandb", "mlflow": "mlflow"}
 EXTRAS |= {name: family.extra for name, family in FAMILIES.items()}
 """Package that a snippet may require -> the extra of ours that installs it, where that has another name."""
 SNIPPET = re.compile(r"^```python(?: requires=(\w+)| file=([\w.]+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)

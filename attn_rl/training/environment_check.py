@@ -37,6 +37,7 @@ def check_environment(env_id: str, env_kwargs: Mapping[str, object]) -> None:
     """
     env = make_checked(env_id, env_kwargs)
     env.close()
+    check_observations(env.observation_space, 1)
     check_actions(env.action_space)
 
 
@@ -59,7 +60,7 @@ def make_checked(env_id: str, env_kwargs: Mapping[str, object], **gymnasium: obj
         if known is not None and name not in known:
             raise ValueError(f"{env_id} takes no argument {name!r}; {did_you_mean(name, known)}")
     try:
-        env = make_env(env_id, **gymnasium, **env_kwargs)
+        return make_env(env_id, **gymnasium, **env_kwargs)
     except WRONG_ARGUMENT as error:
         if not env_kwargs:
             raise
@@ -68,8 +69,6 @@ def make_checked(env_id: str, env_kwargs: Mapping[str, object], **gymnasium: obj
             raise
         given = ", ".join(f"{name}={value!r}" for name, value in env_kwargs.items())
         raise ValueError(f"{env_id} cannot be made with {given}: {reason or type(error).__name__}") from error
-    check_observations(env.observation_space, 1)
-    return env
 
 
 def arguments(spec: EnvSpec) -> list[str] | None:

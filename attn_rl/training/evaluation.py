@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from torch import Tensor
 
 from attn_rl.adapters import family_of, find_spec
+from attn_rl.inspection.record.outputs import acting_extractor
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.network import SetNetwork
 from attn_rl.sb3.extractor import EntityExtractor
@@ -32,6 +33,7 @@ class Row:
         episodes: how many were played, with the deterministic policy; 0 where the policy cannot take the observation.
         success_rate: share of episodes with ``info["is_success"]``; None where nothing says.
         mean_return: undiscounted.
+        std_return: standard deviation over the episodes.
         top1_relevant: share of steps at which the most-attended entity is the relevant one (weights averaged over
             heads, last layer, the ego's own weight aside); None where nothing is known to be relevant.
     """
@@ -42,6 +44,7 @@ class Row:
     success_rate: float | None = None
     mean_return: float | None = None
     top1_relevant: float | None = None
+    std_return: float | None = None
 
 
 def evaluate(
@@ -85,6 +88,7 @@ def evaluate(
     finally:
         env.close()
     row.episodes, row.mean_return = len(returns), float(np.mean(returns))
+    row.std_return = float(np.std(returns))
     row.success_rate = float(np.mean(successes)) if successes else None
     row.top1_relevant = float(np.mean(hits)) if hits else None
     return row
@@ -119,9 +123,9 @@ class _TopEntity:
     """Watches the last layer's pattern of the acting network and names the most-attended entity slot."""
 
     def __init__(self, agent: BaseAlgorithm) -> None:
-        extractor = getattr(agent.policy, "features_extractor", None)
+        extractor = _extractor(agent)
         self._hooks = []
-        if isinstance(extractor, EntityExtractor) and _says_what_it_reads(extractor.network):
+        if extractor is not None and _says_what_it_reads(extractor.network):
             self._n_slots = sum(extractor.spec.capacities.values())
             layers = [module for module in extractor.modules() if isinstance(module, MultiHeadAttention)]
             self._network = extractor.network
@@ -141,6 +145,14 @@ class _TopEntity:
         """Stop watching."""
         for hook in self._hooks:
             hook.remove()
+
+
+def _extractor(agent: BaseAlgorithm) -> EntityExtractor | None:
+    """Through which the agent looks when it acts; None where that is none of ours."""
+    try:
+        return acting_extractor(agent.policy)
+    except ValueError:
+        return None
 
 
 def _says_what_it_reads(network: SetNetwork) -> bool:

@@ -22,6 +22,7 @@ from attn_rl.training.run.checkpoint import STATE, Checkpoint, Sizes, newest_che
 from attn_rl.training.run.optimizer_state import DoesNotFit
 from attn_rl.training.run.state_form import refuse_wrong_state, settings_of
 from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
+from attn_rl.training.share.sources import local_path
 from attn_rl.vec_envs.adapter import make_vec_env
 
 Agent = TypeVar("Agent", bound=BaseAlgorithm)
@@ -42,7 +43,8 @@ def load(
     through and through.
 
     Args:
-        path: a run folder, one of its checkpoints, or a model zip of SB3.
+        path: a run folder, one of its checkpoints, or a model zip of SB3; ``"zoo:Seek"``, an agent of this package; or
+            ``"hf:user/name"``, one on the Hugging Face Hub (``pip install 'attn_rl[hub]'``).
         env: to act and learn in; None: of a run, the environment that it was trained in.
         capacity: to act on observations of so many slots, per entity type or for all, without an environment that has
             them. Of a run, the environment that it was trained in is made, to read its spaces, and closed.
@@ -64,7 +66,11 @@ def load(
         if agent.env is not None:
             agent.env.close()
         return larger
-    path = Path(path)
+    with local_path(path) as found:
+        return _load(found, env, device, trust)
+
+
+def _load(path: Path, env: VecEnv | None, device: str, trust: bool) -> EntityPPO:
     if path.is_dir():
         return _rebuild(path, env, device)
     if not path.is_file():

@@ -2,22 +2,39 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from attn_rl import EntityAttentionPolicy, make_agent, make_vec_env, record_attention
+from attn_rl import EntityAttentionExtractor, EntityAttentionPolicy, make_agent, make_vec_env, record_attention
 from attn_rl.inspection.measure import metrics
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.network import SetNetwork
 from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.training.evaluation import _TopEntity, evaluate
 
+DODGE = "AttnRL/Dodge-v0"
+
 
 @pytest.mark.parametrize("readout", ["ego", "learned", "mean", "max"])
 def test_the_top_entity_is_the_records(readout):
     env = make_vec_env("AttnRL/Seek-v0", 31)
     agent = make_agent(env, seed=2, readout=readout, n_layers=2)
+    obs = env.reset()
+    watch = _TopEntity(agent)
+    agent.predict(obs, deterministic=True)
+    found = watch.top()
+    watch.close()
+    record = record_attention(agent, obs)
+    assert (metrics.top_slot(record.entity_map(), record.slot_present) == found).all()
+    assert len(np.unique(found)) > 1
+
+
+@pytest.mark.parametrize("algorithm", [DQN, SAC])
+def test_the_top_entity_is_the_records_for_other_algorithms(algorithm):
+    env = make_vec_env("AttnRL/Dodge-v0", 31, env_kwargs={"continuous": algorithm is SAC})
+    kwargs = {"features_extractor_class": EntityAttentionExtractor, "net_arch": [16]}
+    agent = algorithm("MultiInputPolicy", env, policy_kwargs=kwargs, seed=2)
     obs = env.reset()
     watch = _TopEntity(agent)
     agent.predict(obs, deterministic=True)

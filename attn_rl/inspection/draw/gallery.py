@@ -134,5 +134,12 @@ def _encode(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def with_few_colours(png: bytes, colours: int) -> bytes:
+    """The same picture in a small file."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).quantize(colours, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
 def _has_episode(probe: ProbeRecord) -> bool:
     return len(probe.scenes.episode_states) > 0

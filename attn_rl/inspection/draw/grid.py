@@ -43,10 +43,11 @@ class TableRow(NamedTuple):
     numbers: np.ndarray
 
 
-def heads_by_entities(probe: ProbeRecord, states: Sequence[int]) -> np.ndarray:
+def heads_by_entities(probe: ProbeRecord, states: Sequence[int], caption: str | None = None) -> np.ndarray:
     """For each state a table: every layer's heads, then value-weighted map, effects and pointer; columns are tokens.
 
-    Absent slots are hatched; a triangle marks the entity that matters.
+    Absent slots are hatched; a triangle marks the entity that matters. ``caption`` stands in the corner; None: the step
+    of training.
     """
     columns = probe.record.present.shape[1]
     cell = float(np.clip(640 / columns, 16, 36))
@@ -57,7 +58,7 @@ def heads_by_entities(probe: ProbeRecord, states: Sequence[int]) -> np.ndarray:
     captions += sentences(probe.verdicts, width - 2 * MARGIN)
     sheet = Sheet(width, 30 + len(states) * block + LINE * len(captions) + 6)
     sheet.text((MARGIN, 20), "Heads by entities", 15)
-    sheet.text((sheet.width - MARGIN, 20), f"step {probe.step:,}", 11, MUTED, "rm")
+    sheet.text((sheet.width - MARGIN, 20), caption or f"step {probe.step:,}", 11, MUTED, "rm")
     for i, state in enumerate(states):
         _table(sheet, probe, state, 34 + i * block, cell)
     sheet.lines((MARGIN, 38 + len(states) * block), captions)

@@ -21,6 +21,7 @@ from attn_rl.inspection.record.outputs import (
     acting_net,
     check_known_path,
     compute_outputs,
+    is_actor_critic,
     is_recurrent,
 )
 from attn_rl.nn.attention import MultiHeadAttention
@@ -39,9 +40,9 @@ class Actor:
     """The acting half of a model: its policy, the extractor it looks through, and one pass through both.
 
     Works for PPO, A2C, TRPO, MaskablePPO (actor and critic), RecurrentPPO (the same, with the state of its LSTMs), DQN
-    and QR-DQN (policy = softmax of the Q values), SAC and TQC (Gaussian before squashing), TD3 and DDPG (a Gaussian of
-    unit width around the action). Recording is per extractor: a target network or a critic with an extractor of its
-    own stays unobserved.
+    and QR-DQN (policy = softmax of the Q values), SAC, TQC and CrossQ (Gaussian before squashing), TD3 and DDPG (a
+    Gaussian of unit width around the action); gSDE too. Recording is per extractor: a target network or a critic with
+    an extractor of its own stays unobserved.
 
     Args:
         model: an SB3 algorithm or its policy. It is put into evaluation mode, as ``predict`` does.
@@ -100,7 +101,8 @@ class Actor:
             return action
         if not self.policy.squash_output:
             return np.clip(action, space.low, space.high).reshape(space.shape)
-        squashed = np.tanh(action) if hasattr(acting_net(self.policy), "get_action_dist_params") else action
+        drawn = is_actor_critic(self.policy) or hasattr(acting_net(self.policy), "get_action_dist_params")
+        squashed = np.tanh(action) if drawn else action  # TD3's action is squashed already
         return self.policy.unscale_action(squashed).reshape(space.shape)
 
     def act(

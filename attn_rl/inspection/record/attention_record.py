@@ -124,6 +124,18 @@ class AttentionRecord:
                 found[where] = strength
         return found
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first states as tables."""
+        from attn_rl.inspection.draw.notebook import record_html  # drawing is built on records
+
+        return record_html(self)
+
+    def _repr_png_(self) -> bytes:
+        """The same as a picture, for where HTML is not shown."""
+        from attn_rl.inspection.draw.notebook import record_png
+
+        return record_png(self)
+
     def rows(self, chosen: slice) -> AttentionRecord:
         """Some of the states."""
         arrays = {name: getattr(self, name)[chosen] for name in ROW_ARRAYS}

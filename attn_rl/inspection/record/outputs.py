@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +65,7 @@ def acting_extractor(policy: object) -> EntityExtractor:
     Raises:
         ValueError: it is none of this package, or the policy's kind is unknown.
     """
-    holder = policy if _is_actor_critic(policy) else acting_net(policy)
+    holder = policy if is_actor_critic(policy) else acting_net(policy)
     extractor = getattr(holder, "pi_features_extractor", None) or getattr(holder, "features_extractor", None)
     if not isinstance(extractor, EntityExtractor):
         raise ValueError(
@@ -96,7 +97,7 @@ def check_known_path(policy: object) -> None:
         ValueError: names the method that decides there and that recording does not call.
     """
     holders: list[tuple[object, tuple[str, ...]]] = [(policy, NOT_CALLED)]
-    if not _is_actor_critic(policy) and hasattr(acting_net(policy), "get_action_dist_params"):
+    if not is_actor_critic(policy) and hasattr(acting_net(policy), "get_action_dist_params"):
         holders.append((acting_net(policy), ("forward",)))
     for holder, methods in holders:
         for name in methods:
@@ -123,22 +124,32 @@ def compute_outputs(policy: object, obs: object, lstm_states: Tensor | None = No
         obs: observation tensors.
         lstm_states: of a recurrent policy, where it stands (B,4,layers,width), see :class:`Outputs`.
     """
-    if _is_actor_critic(policy):
+    if is_actor_critic(policy):
         return _actor_critic(policy, obs, lstm_states)
     net = acting_net(policy)
     if hasattr(policy, "q_net") or hasattr(policy, "quantile_net"):
         q_values = net(obs) if hasattr(policy, "q_net") else net(obs).mean(1)
         return Outputs(q_values.log_softmax(-1), (q_values.shape[-1],), q_values.amax(-1))
     if hasattr(net, "get_action_dist_params"):
-        mean, log_std, _ = net.get_action_dist_params(obs)
+        mean, log_std = _gaussian(net, obs)
     else:
         mean = net(obs)
         log_std = torch.zeros_like(mean)
     return Outputs(torch.cat([mean, log_std], -1), (), mean.new_full((len(mean),), torch.nan))
 
 
-def _is_actor_critic(policy: object) -> bool:
-    """Sb3-contrib's maskable one too, which does not descend from SB3's."""
+def _gaussian(actor: Any, obs: Any) -> tuple[Tensor, Tensor]:
+    """Means and log standard deviations (B,A) of what SAC's and TQC's actor draws from and squashes."""
+    mean, log_std, latent = actor.get_action_dist_params(obs)
+    if not latent:
+        return mean, log_std
+    # gSDE: log_std belongs to the features (Raffin et al. 2022, eq. 6), a copy leaves the drawn noise alone
+    spread = copy.copy(actor.action_dist).proba_distribution(mean, log_std, **latent).distribution.stddev
+    return mean, spread.log()
+
+
+def is_actor_critic(policy: object) -> bool:
+    """Whether actor and critic are one policy; sb3-contrib's maskable one too, which does not descend from SB3's."""
     return hasattr(policy, "evaluate_actions")
 
 

@@ -27,6 +27,7 @@ from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.recorder import CapturedPass, capture_pass, patterns_record
 from attn_rl.inspection.record.scenes import Scenes, probe_scenes
 from attn_rl.inspection.tensorboard.writer import add_about, add_image, writer_of
+from attn_rl.inspection.trackers import Tracker
 from attn_rl.sb3.compat import total_timesteps
 
 MAX_RECORDS = 50
@@ -173,9 +174,13 @@ class AttentionCallback(BaseCallback):
         if self.run_dir is not None:
             probe.save(record_path(self.run_dir, probe.step))
         writer = writer_of(self.logger)
-        if writer is not None:
-            for tag, (file, size) in pictures(probe, self.views).items():
+        trackers = [output for output in self.logger.output_formats if isinstance(output, Tracker)]
+        drawn = pictures(probe, self.views) if trackers or writer is not None else {}
+        for tag, (file, size) in drawn.items():
+            if writer is not None:
                 add_image(writer, tag, file, size, probe.step)
+            for tracker in trackers:
+                tracker.write_picture(tag, file, probe.step)
 
     def _record_scalars(self, found: Mapping[str, float]) -> None:
         for tag, value in found.items():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import gymnasium as gym
+from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -23,6 +25,7 @@ from attn_rl.training.environment_check import make_checked
 from attn_rl.training.ranges import check_value
 
 Environment = str | Callable[..., gym.Env] | gym.Env
+T = TypeVar("T")
 LEVELS = ("error", "warning", "note")
 
 
@@ -55,11 +58,17 @@ def check(
     check_value("steps", steps)
     check_value("seed", seed)
     kwargs = dict(env_kwargs or {})
-    made = _make(env, kwargs)
+    try:
+        made = _make(env, kwargs)
+    except _NotMade as error:
+        name = env if isinstance(env, str) else getattr(env, "__name__", str(env))
+        advice = "repair its constructor, or pass the arguments that it needs (--env-kwargs)"
+        return CheckReport(name, {}, (Finding("error", "constructor", str(error), advice),))
     try:
         spec, findings = find_spec(made, presence)
         if spec is None:
-            schema = {"sees": str(made.observation_space), "acts": str(made.action_space)}
+            undeclared = any(finding.name == "spaces" for finding in findings)
+            schema = {} if undeclared else {"sees": str(made.observation_space), "acts": str(made.action_space)}
             return _report(made, schema, findings)
         sample = play(made, seed, steps, seconds)
         schema = describe_spaces(made, spec)
@@ -77,9 +86,23 @@ def check(
             made.close()
 
 
+class _NotMade(Exception):
+    """The environment's own constructor raised."""
+
+
+def _constructed(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except (ValueError, DependencyNotInstalled):  # an unknown id, a wrong argument, a missing package: said already
+        raise
+    except Exception as error:  # a stranger's code may raise anything
+        reason = str(error).partition(" was raised from the environment creator")[0]
+        raise _NotMade(f"making it raised {type(error).__name__}: {reason}".rstrip(": ")) from error
+
+
 def _make(env: Environment, kwargs: dict[str, object]) -> gym.Env:
     if isinstance(env, str):
-        return make_checked(env, kwargs, disable_env_checker=True)
+        return _constructed(lambda: make_checked(env, kwargs, disable_env_checker=True))
     if isinstance(env, VecEnv | VectorEnv):
         raise TypeError(f"env is a vector environment ({type(env).__name__}); pass one of the environments in it")
     if isinstance(env, gym.Env):
@@ -88,7 +111,7 @@ def _make(env: Environment, kwargs: dict[str, object]) -> gym.Env:
                 f"env is an environment already ({type(env).__name__}); leave env_kwargs out, or pass its class"
             )
         return env
-    made = env(**kwargs) if callable(env) else env
+    made = _constructed(lambda: env(**kwargs)) if callable(env) else env
     if not isinstance(made, gym.Env):
         what = f"env returned a {type(made).__name__}" if callable(env) else f"env is a {type(env).__name__}"
         raise TypeError(f"{what}; expected a gymnasium.Env, its class, a function that returns one, or an id")

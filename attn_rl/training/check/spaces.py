@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl.adapters import family_of
 from attn_rl.entities import ACTION_MASK, EntitySpec, env_metadata
+from attn_rl.observation_size import check_observations
 from attn_rl.training.agent import check_actions
 from attn_rl.training.check.report import Finding
 from attn_rl.vec_envs.guarded import choices_of
@@ -22,14 +23,44 @@ PICTURE = 32
 PICTURE_ADVICE = "list the things in it, one row each, or use CnnPolicy of Stable-Baselines3 for the picture"
 
 
+def check_declared(env: gym.Env) -> Iterator[Finding]:
+    """Spaces that are missing, are none, or cannot be read."""
+    for name in ("observation_space", "action_space"):
+        advice = f"set self.{name} in the constructor, to one of gymnasium.spaces"
+        try:
+            space = getattr(env, name)
+        except Exception as error:  # a property may raise anything
+            yield Finding("error", "spaces", f"{name} cannot be read: {type(error).__name__}: {error}", advice)
+        else:
+            if not isinstance(space, spaces.Space):
+                yield Finding("error", "spaces", f"{name} is a {type(space).__name__}, expected a Space", advice)
+
+
+def _several_agents(env: gym.Env) -> list[tuple[str, str]]:
+    """What and why, for an environment that plays several agents at once."""
+    seen, acts = env.observation_space, env.action_space
+    if not (isinstance(seen, spaces.Tuple) and isinstance(acts, spaces.Tuple) and len(seen) == len(acts) > 1):
+        return []
+    what = f"observation and action are Tuples of {len(seen)}: it plays {len(seen)} agents at once"
+    advice = (
+        "wrap it so that one agent is played and the others are a part of the environment, or give every agent an "
+        "environment of its own (PettingZoo's ParallelEnv and SuperSuit); an agent's observation then lists the things "
+        "around it, one row (N,F) each"
+    )
+    return [(what, advice)]
+
+
 def find_spec(env: gym.Env, presence: str | int | None) -> tuple[EntitySpec | None, list[Finding]]:
     """The entities in an environment's observation, and what is wrong with how they are declared."""
+    if undeclared := list(check_declared(env)):
+        return None, undeclared
     space = env.observation_space
+    check_observations(space, 1)
     try:
         require_fixed_shapes(space)
         spec = EntitySpec.from_space(space)
     except ValueError as error:
-        reasons = find_rows(space) or [(str(error), "correct the observation space")]
+        reasons = _several_agents(env) or find_rows(space) or [(str(error), "correct the observation space")]
         if without := _family_wrapper(env):
             reasons = [("as it is, the observation holds no table of rows (N,F)", without)]
         return None, [Finding("error", "entities", *reason) for reason in reasons]

@@ -93,8 +93,32 @@ def restore_weights(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
             f"the environment declares other features or kinds, or in another order, than the one that was trained in: "
             f"{own} instead of {told}. Declare them in the environment's metadata as they were"
         )
-    agent.policy.load_state_dict(_fitting(checkpoint.model, agent.policy.state_dict()))
+    own_weights = agent.policy.state_dict()
+    agent.policy.load_state_dict(_fitting(with_shared(checkpoint.model, own_weights), own_weights))
     agent.policy.optimizer.load_state_dict(unpack_optimizer(checkpoint, agent.policy.optimizer))
+
+
+def without_shared(arrays: Arrays, weights: Mapping[str, Tensor]) -> Arrays:
+    """Each tensor once: SB3 names those of an extractor that actor and critic share three times.
+
+    Args:
+        arrays: by name.
+        weights: an agent's ``state_dict``, which says what is shared.
+    """
+    return {name: arrays[name] for name in set(_first_names(weights).values())}
+
+
+def with_shared(arrays: Arrays, weights: Mapping[str, Tensor]) -> Arrays:
+    """Under all of its names again, what :func:`without_shared` left under one; the rest as it is."""
+    first = _first_names(weights)
+    found = {name: arrays[first[name]] for name in weights if name not in arrays and first[name] in arrays}
+    return {**arrays, **found}
+
+
+def _first_names(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Name -> the first name of the same memory."""
+    first: dict[tuple[int, tuple[int, ...]], str] = {}
+    return {name: first.setdefault((tensor.data_ptr(), tuple(tensor.shape)), name) for name, tensor in weights.items()}
 
 
 def _fitting(arrays: Arrays, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:

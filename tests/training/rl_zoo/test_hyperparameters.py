@@ -52,3 +52,12 @@ def test_the_command_prints_every_environment_of_the_project():
     printed = yaml.safe_load(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert {"AttnRL/Seek-v0", "AttnRL/Boxes-v0", "AttnRL/Tiles-v0"} <= set(printed)
     assert printed["AttnRL/Boxes-v0"]["policy_kwargs"]["pointer"] == "items"
+
+
+def test_the_file_in_the_package_is_what_the_command_prints():
+    from attn_rl.training.rl_zoo.hyperparameters import FILE, hyperparams
+
+    command = [sys.executable, "-m", "attn_rl", "presets"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert FILE.read_text() == printed, f"attn-rl presets > {FILE}"
+    assert hyperparams == yaml.safe_load(printed)
