@@ -18,7 +18,7 @@ SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/run/{name}.py" for name in ("save
 REPLAYABLE, WORKERS = "attn_rl/vec_envs/replayable.py", "attn_rl/vec_envs/supervised.py"
 CHECKPOINT, GENERATORS = "attn_rl/training/run/checkpoint.py", "attn_rl/training/run/random_state.py"
 GUARDED_ENV, GUARDS = "attn_rl/vec_envs/guarded.py", "attn_rl/training/guarded_ppo.py"
-PPO, ROLLOUTS = "attn_rl/sb3/ppo.py", "attn_rl/sb3/collection.py"
+PPO, LOSSES, ROLLOUTS = "attn_rl/sb3/ppo.py", "attn_rl/sb3/losses.py", "attn_rl/sb3/collection.py"
 UPDATE_KILLER = "tests/sb3/test_ppo.py::test_one_update_gives_the_weights_and_the_log_of_stable_baselines3"
 RESUME_KILLER = "tests/training/run/test_resume.py::test_killed_and_resumed_is_bit_equal[4]"
 GENERATORS_KILLER = "tests/training/run/test_random_state.py::test_every_generator_goes_on_where_it_was_captured"
@@ -141,12 +141,12 @@ MUTANTS = [
     # ---- PPO
     Mutant(
         "ratios are never clipped",
-        PPO,
+        LOSSES,
         "advantages * ratio.clamp(1 - clip, 1 + clip)",
         "advantages * ratio",
         UPDATE_KILLER,
     ),
-    Mutant("half the value loss", PPO, ".square().mean()", ".square().mean() / 2", UPDATE_KILLER),
+    Mutant("half the value loss", LOSSES, ".square().mean()", ".square().mean() / 2", UPDATE_KILLER),
     Mutant(
         "what was cut off is worth as much as now",
         ROLLOUTS,
@@ -281,14 +281,14 @@ MUTANTS = [
     Mutant(
         "the pointer ignores presence",
         HEAD,
-        "valid.append(present)",
-        "valid.append(torch.ones_like(present))",
+        "forbid(self.point(tokens, latent), present, masks[i])",
+        "forbid(self.point(tokens, latent), torch.ones_like(present), masks[i])",
         "tests/sb3/test_action_head.py::test_verbs_and_a_pointer",
     ),
     Mutant(
         "the pointer reads another type's tokens",
         EXTRACTOR,
-        "            start += capacity\n",
+        "            start += x.shape[1]\n",
         "            start += 1\n",
         "tests/sb3/test_action_head.py::test_the_pointer_reads_the_tokens_of_its_own_type",
     ),
@@ -457,8 +457,8 @@ MUTANTS = [
     ),
     Mutant(
         "nobody looks before DummyVecEnv casts",
-        GUARDED_ENV,
-        "if isinstance(base, DummyVecEnv):",
+        "attn_rl/vec_envs/shown.py",
+        "if isinstance(env, DummyVecEnv):",
         "if False:",
         "tests/vec_envs/test_wrong_observations.py::test_a_second_agent_on_the_same_environment_counts_its_own_steps",
     ),
@@ -492,8 +492,8 @@ if why_not() is None:
         Mutant(
             "the kernels do not scale with the count",
             PROGRAM,
-            "block.count_factor = attention.count_factor or 0.0",
-            "block.count_factor = 0.0",
+            "= attention.count_factor or 0.0, attention.scales_products",
+            "= 0.0, attention.scales_products",
             KERNELS_KILLER,
         ),
         Mutant(
@@ -565,13 +565,6 @@ if why_not() is None:
             "-1.0 if weights.clip_values is None else weights.clip_values",
             "-1.0",
             "tests/backends/test_losses.py::test_figures_and_gradients_are_those_of_autograd",
-        ),
-        Mutant(
-            "gradients come from a pass since overwritten",
-            PROGRAM,
-            "memory = self.pool.pop()",
-            "memory = self.pool[0]",
-            "tests/backends/test_kernels.py::test_two_passes_may_wait_for_their_gradients_and_a_kept_graph_may_be_used_again",
         ),
         Mutant(
             "the tap is shown another pattern than the one used (kernels)",

@@ -114,7 +114,10 @@ def wrappers() -> list[type]:
             except ModuleNotFoundError:  # an extra that is not installed
                 continue
             found += [c for c in names.values() if isinstance(c, type) and issubclass(c, gym.Wrapper)]
-    return sorted({c for c in found if c.__module__.startswith("attn_rl")} - {ToEntities}, key=lambda c: c.__name__)
+    return sorted(
+        {c for c in found if c.__module__.startswith("attn_rl") and c.__name__[0] != "_"} - {ToEntities},
+        key=lambda c: c.__name__,
+    )
 
 
 def test_every_wrapper_of_ours_is_among_them():

@@ -30,6 +30,7 @@ from attn_rl import (
     make_vec_env,
 )
 from attn_rl import record_attention as record
+from attn_rl.backends.kernels.acting import ActingProgram
 from attn_rl.inspection import draw
 from attn_rl.inspection.measure.history import History
 from attn_rl.inspection.measure.probe_record import ProbeRecord
@@ -166,6 +167,8 @@ def test_live_scalars_need_no_pass_of_their_own(tmp_path, monkeypatch):
     """In a rollout without a record, the network computes exactly as often as unwatched."""
     calls, encode = [], extractor.encode
     monkeypatch.setattr(extractor, "encode", lambda *a: calls.append(1) or encode(*a))
+    run = ActingProgram.run
+    monkeypatch.setattr(ActingProgram, "run", lambda *a: calls.append(1) or run(*a))
 
     class Count(BaseCallback):
         def _on_rollout_start(self):

@@ -63,10 +63,10 @@ def test_each_type_can_have_its_own_number(tmp_path):
 
 
 def test_a_run_folder_too(tmp_path):
-    from train import parse, train
+    from train import parse, run
 
     argv = ["--total-timesteps", "256", "--n-envs", "8", "--n-steps", "8", "--record-every", "10000"]
-    train(parse([*argv, "--runs-dir", str(tmp_path), "--run-name", "run"]))
+    run(parse([*argv, "--runs-dir", str(tmp_path), "--run-name", "run"]))
     large = load(tmp_path / "run", capacity=40)
     assert large.observation_space["items"].shape == (40, 6)
     with pytest.raises(ValueError, match=r"loaded with capacity=, without an environment; .*set_env\(env\)"):

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from attn_rl.backends.kernels import build
 from attn_rl.backends.kernels import structures as s
-from attn_rl.backends.kernels.build import library, why_not
+from attn_rl.backends.kernels.build import library
 from attn_rl.backends.kernels.weights import WEIGHTS, Unchanged, Weights, floats, naming, readable, zeros
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.stages import (
@@ -241,7 +242,7 @@ def make_program(network: nn.Module) -> Program:
     Raises:
         Opaque: something that C++ does not compute, or there is no C++.
     """
-    if (reason := why_not()) is not None:
+    if (reason := build.why_not()) is not None:
         raise Opaque("", reason)
     with naming("network"):
         return Program(stage_of(network, "", NetworkStage), network.taps)  # type: ignore[arg-type]
