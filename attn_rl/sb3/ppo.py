@@ -29,6 +29,8 @@ from attn_rl.sb3.samples import Samples, why_not_plain_buffer
 
 TOLERANCE = 1e-4
 """How far the chosen backends may be from the plain modules on the first minibatch, relative to the larger entries."""
+MOST_PAIRS = 1 << 22
+"""Pairs of slots, over all observations, that the modules are shown for it: their patterns fill the memory."""
 
 
 class EntityPPO(LeanRollouts, PPO):
@@ -112,7 +114,7 @@ class EntityPPO(LeanRollouts, PPO):
         """Take one gradient step; False (and no step) where the policy has moved beyond ``target_kl``."""
         if not self._checked:
             self._checked = True
-            self._check_backends(samples)
+            self._check_backends(samples.with_at_most(MOST_PAIRS))
         losses = self.losses(samples)
         log.add(losses)
         if self.target_kl is not None and approximate_kl(losses.log_ratio) > 1.5 * self.target_kl:

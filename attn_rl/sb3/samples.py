@@ -54,6 +54,12 @@ class Samples(NamedTuple):
             *(x.flatten() for x in (samples.old_values, samples.old_log_prob, samples.advantages, samples.returns)),
         )
 
+    def with_at_most(self, n_pairs: int) -> Samples:
+        """The first of these transitions, 2 or more: as many as have ``n_pairs`` pairs of slots of a type in all."""
+        slots = max((block.shape[1] for block in self.observations.values() if block.dim() > 1), default=1)
+        n = max(2, n_pairs // max(slots, 1) ** 2)
+        return Samples({key: block[:n] for key, block in self.observations.items()}, *(x[:n] for x in self[1:]))
+
     def minibatches(self, batch_size: int) -> Iterator[Samples]:
         """Shuffle once, then cut views: the minibatches of ``buffer.get``, with the same draw from NumPy."""
         order = torch.from_numpy(np.random.permutation(self.actions.shape[0])).to(self.actions.device)

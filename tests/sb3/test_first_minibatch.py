@@ -16,6 +16,7 @@ from attn_rl.backends.kernels import build, program
 from attn_rl.nn.encoder import FeedForward
 from attn_rl.sb3 import ppo
 from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.sb3.samples import Samples
 from tests.sb3.test_ppo import DICT, collected, distance, trained
 
 needs_compiler = pytest.mark.skipif(build.why_not() is not None, reason="no C++ compiler")
@@ -197,3 +198,13 @@ def test_relative_difference_sees_a_small_tensor_beside_a_large_one():
     assert ppo.relative_difference([figures, ratio, large, 1.01 * small], exact) == pytest.approx(0.01, rel=1e-3)
     assert ppo.relative_difference([figures + 0.001, ratio, large, small], exact) == pytest.approx(1e-3, rel=1e-3)
     assert np.isnan(ppo.relative_difference([figures, ratio, large, torch.tensor([torch.nan])], exact))
+
+
+def test_the_modules_are_shown_no_more_than_fits_into_little_memory():
+    rows = {"ego": torch.zeros(1024, 3), "items": torch.zeros(1024, 256, 4), "items_present": torch.ones(1024, 256)}
+    samples = Samples(rows, *(torch.arange(1024.0) for _ in range(5)))
+    few = samples.with_at_most(1 << 22)
+    assert {len(block) for block in few.observations.values()} == {64}
+    assert all(torch.equal(part, torch.arange(64.0)) for part in few[1:])
+    assert len(samples.with_at_most(1).actions) == 2  # advantages are normalised by their spread
+    assert len(samples.with_at_most(1 << 40).actions) == 1024
