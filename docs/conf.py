@@ -53,15 +53,21 @@ def read(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def contents(text: str) -> str:
-    """A table of contents from the first page's own lists: one part per heading, one entry per link; then the rest."""
+    """A table of contents from the first page's own lists: one part per heading, one entry per link; then the rest.
+
+    Entries are called what the link is called: titles of pages say more than fits there.
+    """
     parts = re.findall(r"^## (.+)\n((?:(?!^## ).*\n?)*)", text, re.MULTILINE)
-    listed = [(caption, re.findall(r"^- .*?\]\(([\w-]+)\.md\)", body, re.MULTILINE)) for caption, body in parts]
-    known = {"index", *(page for _, pages in listed for page in pages)}
-    listed.append(("More", sorted({page.stem for page in Path(__file__).parent.glob("*.md")} - known)))
+    listed = [(caption, re.findall(r"^- \[(.+?)\]\(([\w-]+)\.md\)", body, re.MULTILINE)) for caption, body in parts]
+    known = {"index", *(page for _, links in listed for _, page in links)}
+    others = {page.stem for page in Path(__file__).parent.glob("*.md")} - known
+    listed.append(("More", [(page.capitalize(), page) for page in sorted(others)]))
     return "".join(
-        f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```\n"
-        for caption, pages in listed
-        if pages
+        f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n"
+        + "\n".join(f"{title} <{page}>" for title, page in links)
+        + "\n```\n"
+        for caption, links in listed
+        if links
     )
 
 
