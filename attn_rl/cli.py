@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from attn_rl.adapters.beside import look_beside
+from attn_rl.adapters.current_folder import allow_current_folder
 from attn_rl.console import one_line_errors
 from attn_rl.deployment.command import Export, run_export
 from attn_rl.training.share.command import Card, card
@@ -121,7 +121,9 @@ def main() -> None:
         return
     with one_line_errors():
         command: Any = tyro.cli(Command, prog="attn-rl", description=__doc__)
-        look_beside(getattr(command, "env", None), getattr(command, "policy", None), *getattr(command, "envs", ()))
+        allow_current_folder(
+            getattr(command, "env", None), getattr(command, "policy", None), *getattr(command, "envs", ())
+        )
         actions[type(command)](command)
 
 

@@ -457,7 +457,7 @@ MUTANTS = [
     ),
     Mutant(
         "nobody looks before DummyVecEnv casts",
-        "attn_rl/vec_envs/shown.py",
+        "attn_rl/vec_envs/raw_observations.py",
         "if isinstance(env, DummyVecEnv):",
         "if False:",
         "tests/vec_envs/test_wrong_observations.py::test_a_second_agent_on_the_same_environment_counts_its_own_steps",

@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes
 
 from attn_rl.adapters import plain_id
-from attn_rl.adapters.beside import look_beside
+from attn_rl.adapters.current_folder import allow_current_folder
 from attn_rl.training.policies import import_policy
 from attn_rl.training.presets import Settings, find_preset, override
 from attn_rl.training.ranges import did_you_mean
@@ -102,7 +102,7 @@ def parse(argv: list[str], prog: str | None = None, description: str | None = No
         ValueError: an environment, policy or run that is not there, or an argument that a run cannot have.
     """
     chosen, _ = tyro.cli(Args, args=[a for a in argv if a not in ("-h", "--help")], return_unknown_args=True)
-    look_beside(chosen.env, chosen.policy)
+    allow_current_folder(chosen.env, chosen.policy)
     chosen, stored, defaults = choose(chosen)
     args = tyro.cli(Args, args=argv, default=replace(defaults, env_kwargs={}), prog=prog, description=description)
     return complete(args, {name: literal(value) for name, value in args.env_kwargs.items()}, chosen, stored)

@@ -16,7 +16,7 @@ from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.sb3.action_head import MaskWatch, nothing_allowed
 from attn_rl.vec_envs.observation_form import GuardError, check_form, fits
 from attn_rl.vec_envs.policy_input import MAX_ABS_OBSERVATION
-from attn_rl.vec_envs.shown import show_copies
+from attn_rl.vec_envs.raw_observations import look_at_raw_observations
 
 MAX_ABS_REWARD = 1e6
 """Rewards beyond this are refused unless the run declares more."""
@@ -68,10 +68,10 @@ class GuardedVecEnv(VecEnvWrapper):
     """Stop at the first impossible observation or reward, before anything is learned from it.
 
     Checked at every reset and step: keys, shapes, dtypes (of separate copies before they are cast, broadcast or
-    stacked, see :mod:`attn_rl.vec_envs.shown`); presence flags and action masks in {0, 1}; the ego and present rows
-    finite and inside the bounds of their space (absent rows may hold anything; what ``VecNormalize`` scales has no
-    bounds); rewards finite and no larger than ``max_abs_reward``. An action mask that allows nothing is no error; it is
-    warned of once. Costs two reductions per key and step.
+    stacked, see :mod:`attn_rl.vec_envs.raw_observations`); presence flags and action masks in {0, 1}; the ego and
+    present rows finite and inside the bounds of their space (absent rows may hold anything; what ``VecNormalize``
+    scales has no bounds); rewards finite and no larger than ``max_abs_reward``. An action mask that allows nothing is
+    no error; it is warned of once. Costs two reductions per key and step.
 
     Args:
         env: any SB3 vector environment.
@@ -96,7 +96,7 @@ class GuardedVecEnv(VecEnvWrapper):
         self._when = "reset"
         self._choices = choices_of(env.action_space) if spec.action_mask else []
         self.mask_watch: MaskWatch | None = None
-        self._keeps_dtypes = show_copies(env, self._check_one)
+        self._keeps_dtypes = look_at_raw_observations(env, self._check_one)
 
     def reset(self) -> VecEnvObs:
         """Reset and check."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attn_rl.adapters.beside import look_beside
+from attn_rl.adapters.current_folder import allow_current_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = """
@@ -39,8 +39,8 @@ def test_a_folder_is_looked_into_for_a_module_that_it_holds(
     monkeypatch.chdir(tmp_path)
     before = [path for path in sys.path if path not in ("", str(tmp_path))]
     monkeypatch.setattr(sys, "path", [*before])
-    look_beside(None, name)
-    look_beside(name)
+    allow_current_folder(None, name)
+    allow_current_folder(name)
     assert sys.path == [*before, str(tmp_path)] if found else sys.path == before  # after all others, and once
 
 

@@ -1,4 +1,4 @@
-"""What separate copies of an environment hand out, seen before it is cast, broadcast or stacked."""
+"""Observations as separate copies of an environment hand them out, before they are cast, broadcast or stacked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Look(Protocol):
     def __call__(self, space: spaces.Space[object], index: int, obs: Any, *last: Any) -> None: ...
 
 
-def show_copies(env: VecEnv, look: Look) -> bool:
+def look_at_raw_observations(env: VecEnv, look: Look) -> bool:
     """Have ``look`` called with every observation as the environments hand it out; who asks last is called.
 
     Native batches hand out arrays that nobody has changed. Gymnasium's ``AsyncVectorEnv`` copies observations in
@@ -40,16 +40,17 @@ def show_copies(env: VecEnv, look: Look) -> bool:
     """
     while isinstance(env, VecEnvWrapper):
         env = env.venv
-    shown = partial(look, env.observation_space)
+    look_here = partial(look, env.observation_space)
     if isinstance(env, DummyVecEnv):
-        look_before_saving(env, partial(_saved, env, shown))
+        look_before_saving(env, partial(_saved, env, look_here))
     elif isinstance(env, SupervisedVecEnv):
-        env.look = partial(_answered, shown)
+        env.look = partial(_answered, look_here)
     elif isinstance(env, SubprocVecEnv):
-        look_before_stacking(env, partial(_answered, shown))
+        look_before_stacking(env, partial(_answered, look_here))
     elif isinstance(env, VectorEnvAdapter) and isinstance(copies := env.env.unwrapped, SyncVectorEnv):
         copies.envs = [
-            _Shown(copy.env if isinstance(copy, _Shown) else copy, i, shown) for i, copy in enumerate(copies.envs)
+            _LookedAt(copy.env if isinstance(copy, _LookedAt) else copy, i, look_here)
+            for i, copy in enumerate(copies.envs)
         ]
     return isinstance(env, SubprocVecEnv)
 
@@ -59,10 +60,11 @@ def _saved(env: DummyVecEnv, look: partial[None], index: int, obs: Any) -> None:
 
 
 def _answered(look: partial[None], index: int, obs: Any, info: Mapping[str, Any]) -> None:
-    look(index, obs, *(info[key] for key in ("terminal_observation",) if key in info))
+    last = [info["terminal_observation"]] if "terminal_observation" in info else []
+    look(index, obs, *last)
 
 
-class _Shown(gym.Wrapper):
+class _LookedAt(gym.Wrapper):
     """One copy of a ``SyncVectorEnv``, whose observations are looked at."""
 
     def __init__(self, env: gym.Env, index: int, look: partial[None]) -> None:

@@ -1,4 +1,4 @@
-"""Modules in the folder where a program was started: Python's scripts look there, installed commands do not."""
+"""Importing modules of the folder where a command was started: scripts do so anyway, installed commands do not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 
-def look_beside(*names: str | None) -> None:
+def allow_current_folder(*names: str | None) -> None:
     """Let modules that the user named (``my_module:My-v0``) be found in the current folder, after all others.
 
     Only on such a request: a folder may come from a stranger, and hold a file that is called like a package.
@@ -17,6 +17,6 @@ def look_beside(*names: str | None) -> None:
     here = Path.cwd()
     for name in names:
         module = (name or "").rpartition(":")[0].partition(".")[0]
-        beside = (here / f"{module}.py").is_file() or (here / module).is_dir()
-        if module.isidentifier() and beside and not {"", str(here)} & set(sys.path):
+        is_here = (here / f"{module}.py").is_file() or (here / module).is_dir()
+        if module.isidentifier() and is_here and not {"", str(here)} & set(sys.path):
             sys.path.append(str(here))
