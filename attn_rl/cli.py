@@ -217,7 +217,7 @@ def presets(command: Presets) -> None:
 
     from attn_rl.training.arguments import literal
     from attn_rl.training.environment_check import check_environment
-    from attn_rl.training.zoo import zoo_yaml
+    from attn_rl.training.rl_zoo.entries import zoo_yaml
 
     ids = command.envs or tuple(name for name in gym.registry if name.startswith("AttnRL/"))
     env_kwargs = {name: literal(value) for name, value in command.env_kwargs.items()}

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 
 from attn_rl import make_agent
-from attn_rl.deployment.acting import Acting, acting_copy
 from attn_rl.deployment.cpp import RUNTIME, WEIGHTS
 from attn_rl.deployment.export import export
+from attn_rl.deployment.exportable import ExportablePolicy, exportable_copy
 from attn_rl.deployment.html import PAGE
 
 AGENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -54,7 +54,7 @@ def make(name: str) -> Any:
     return agent
 
 
-def open_file(form: str, path: Path, acting: Acting) -> Run:
+def open_file(form: str, path: Path, exportable: ExportablePolicy) -> Run:
     """What runs the file."""
     if form == "torch":
         program = torch.export.load(path).module()
@@ -65,7 +65,7 @@ def open_file(form: str, path: Path, acting: Acting) -> Run:
 
         return run
     if form == "cpp":
-        return Native(path / WEIGHTS, acting)
+        return Native(path / WEIGHTS, exportable)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -77,11 +77,11 @@ def open_file(form: str, path: Path, acting: Acting) -> Run:
 class Native:
     """The C++ header as a shared library, called through ctypes, one observation after the other."""
 
-    def __init__(self, weights: Path, acting: Acting) -> None:
+    def __init__(self, weights: Path, exportable: ExportablePolicy) -> None:
         library = weights.parent / "policy.so"
         flags = ("-std=c++17", "-O2", "-march=native", "-w", "-shared", "-fPIC", '-DSOURCES=""', f"-I{RUNTIME}")
         subprocess.run(["c++", *flags, PAGE / "wasm.cpp", "-o", library], check=True)
-        self.library, self.acting = ctypes.CDLL(str(library)), acting
+        self.library, self.exportable = ctypes.CDLL(str(library)), exportable
         self.library.numbers.restype = ctypes.POINTER(ctypes.c_float)
         self.library.numbers.argtypes = self.library.count.argtypes = [ctypes.c_size_t]
         self.library.set_block.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t]
@@ -89,7 +89,7 @@ class Native:
         data = weights.read_bytes()
         self.library.open_policy(data, len(data))
         places = {"action": 0, "probabilities": 1, "mean": 2, "std": 3, "value": 4}
-        self.places = [places[name] for name in acting.outputs]
+        self.places = [places[name] for name in exportable.outputs]
 
     def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
         blocks = [(name.encode(), np.ascontiguousarray(x, np.float32)) for name, x in arrays.items()]
@@ -109,13 +109,15 @@ class Native:
         ]
 
 
-def parity(acting: Acting, runs: dict[str, Run], slots: dict[str, int]) -> dict[tuple[str, int], tuple[float, int]]:
+def parity(
+    exportable: ExportablePolicy, runs: dict[str, Run], slots: dict[str, int]
+) -> dict[tuple[str, int], tuple[float, int]]:
     """By form and batch: the largest difference of any figure, and how many actions differ, over all observations."""
     found = {(form, batch): (0.0, 0) for form in runs for batch in BATCHES}
     for seed in range(-(-N_OBSERVATIONS // BATCHES[-1])):
-        arrays = acting.example(BATCHES[-1], slots, seed)
+        arrays = exportable.example(BATCHES[-1], slots, seed)
         with torch.no_grad():
-            right = [x.numpy() for x in acting(*map(torch.as_tensor, arrays.values()))]
+            right = [x.numpy() for x in exportable(*map(torch.as_tensor, arrays.values()))]
         for (form, batch), (worst, others) in found.items():
             for start in range(0, BATCHES[-1], batch):
                 part = slice(start, start + batch)
@@ -150,30 +152,30 @@ def main() -> None:
     speeds = []
     for name in args.agents:
         agent = make(name)
-        acting = acting_copy(agent.policy)
+        exportable = exportable_copy(agent.policy)
         with TemporaryDirectory() as folder:
             runs = {}
             for form in args.forms:
                 path = Path(folder) / f"policy.{form}"
                 export(agent, **{form: path})
-                runs[form] = open_file(form, path, acting)
-            print_parity(name, acting, runs)
-            speeds += [latency_row(name, agent, acting, runs, batch) for batch in BATCHES]
+                runs[form] = open_file(form, path, exportable)
+            print_parity(name, exportable, runs)
+            speeds += [latency_row(name, agent, exportable, runs, batch) for batch in BATCHES]
     print(f"\n| agent | batch | predict | {' | '.join(args.forms)} |\n|---|---|---|{'---|' * len(args.forms)}")
     print("\n".join(speeds))
 
 
-def print_parity(name: str, acting: Acting, runs: dict[str, Run]) -> None:
+def print_parity(name: str, exportable: ExportablePolicy, runs: dict[str, Run]) -> None:
     """One row per number of slots, form and batch."""
-    trained = acting.spec.capacities
+    trained = exportable.spec.capacities
     for slots in (dict.fromkeys(trained, 1), trained, {key: 4 * n for key, n in trained.items()}):
-        for (form, batch), (worst, others) in parity(acting, runs, slots).items():
+        for (form, batch), (worst, others) in parity(exportable, runs, slots).items():
             print(f"| {name} | {form} | {sum(slots.values())} | {batch} | {worst:.1e} | {others} |", flush=True)
 
 
-def latency_row(name: str, agent: Any, acting: Acting, runs: dict[str, Run], batch: int) -> str:
+def latency_row(name: str, agent: Any, exportable: ExportablePolicy, runs: dict[str, Run], batch: int) -> str:
     """One row of the second table, in microseconds a call."""
-    arrays = acting.example(batch)
+    arrays = exportable.example(batch)
     agent.check_observations = False
     calls: dict[str, Callable[[], Any]] = {"predict": lambda: agent.predict(arrays, deterministic=True)}
     calls |= {form: (lambda run=run: run(arrays)) for form, run in runs.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from attn_rl.deployment.acting import Acting
+from attn_rl.deployment.exportable import ExportablePolicy
 from attn_rl.deployment.weights import write_weights
 from attn_rl.regular_files import refuse_to_replace
 
@@ -30,7 +30,7 @@ A damaged file, or an observation that does not fit, throws `attn_rl::Error` wit
 """
 
 
-def write_cpp(acting: Acting, folder: Path) -> None:
+def write_cpp(exportable: ExportablePolicy, folder: Path) -> None:
     """Write the folder; other files in it stay.
 
     Raises:
@@ -38,22 +38,22 @@ def write_cpp(acting: Acting, folder: Path) -> None:
         IrregularFile: a link, a folder or a device would be replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(acting, folder / WEIGHTS)
+    write_weights(exportable, folder / WEIGHTS)
     for name in (HEADER, EXAMPLE, README):
         refuse_to_replace(folder / name)
     for name in (HEADER, EXAMPLE):
         shutil.copyfile(RUNTIME / name, folder / name)
-    (folder / README).write_text(_readme(acting), encoding="utf-8")
+    (folder / README).write_text(_readme(exportable), encoding="utf-8")
 
 
-def _readme(acting: Acting) -> str:
-    widths, ego = acting.spec.names, dict(acting.spec.ego)
+def _readme(exportable: ExportablePolicy) -> str:
+    widths, ego = exportable.spec.names, dict(exportable.spec.ego)
     lines = []
-    for name in acting.inputs:
+    for name in exportable.inputs:
         if name in widths:
             numbers = f"{len(widths[name])} numbers{'' if name in ego else ' a row'}: {', '.join(widths[name])}"
             lines.append(f"- `{name}`: {numbers}")
         else:
             lines.append(f"- `{name}`: 1 or 0 each")
-    figures = " and ".join(f"`answer.{name}`" for name in acting.outputs[1 : acting.outputs.index("value")])
+    figures = " and ".join(f"`answer.{name}`" for name in exportable.outputs[1 : exportable.outputs.index("value")])
     return TEXT.format(weights=WEIGHTS, header=HEADER, example=EXAMPLE, inputs="\n".join(lines), figures=figures)

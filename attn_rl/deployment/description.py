@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import attn_rl
-from attn_rl.deployment.acting import Acting
+from attn_rl.deployment.exportable import ExportablePolicy
 from attn_rl.entities import ACTION_MASK
 
 FORMAT = 1
@@ -22,16 +22,16 @@ Size = int | str
 """Of a dimension: a number, or the name of one that is free."""
 
 
-def describe(acting: Acting) -> dict[str, Any]:
-    """What ``acting`` takes and returns, as plain data for a file."""
-    dtypes = {name: str(array.dtype) for name, array in acting.example().items()}
-    shapes = input_shapes(acting)
+def describe(exportable: ExportablePolicy) -> dict[str, Any]:
+    """What ``exportable`` takes and returns, as plain data for a file."""
+    dtypes = {name: str(array.dtype) for name, array in exportable.example().items()}
+    shapes = input_shapes(exportable)
     return {
         "format": FORMAT,
-        "inputs": [{"name": name, "dtype": dtypes[name], "shape": shapes[name]} for name in acting.inputs],
-        "outputs": list(acting.outputs),
-        "actions": describe_actions(acting.actions),
-        "entities": acting.spec.as_dict(),
+        "inputs": [{"name": name, "dtype": dtypes[name], "shape": shapes[name]} for name in exportable.inputs],
+        "outputs": list(exportable.outputs),
+        "actions": describe_actions(exportable.actions),
+        "entities": exportable.spec.as_dict(),
         "versions": {"attn_rl": attn_rl.__version__, "torch": str(torch.__version__)},
     }
 
@@ -45,23 +45,23 @@ def describe_actions(space: Any) -> dict[str, Any]:
     return found
 
 
-def input_shapes(acting: Acting) -> dict[str, list[Size]]:
+def input_shapes(exportable: ExportablePolicy) -> dict[str, list[Size]]:
     """The shape of every input, with names for the sizes that are free."""
-    free = slot_names(acting) if acting.resizable else {}
-    flags = {t.presence_key: t.name for t in acting.spec.types}
-    pointer = acting.policy.pi_features_extractor.pointer
+    free = slot_names(exportable) if exportable.resizable else {}
+    flags = {t.presence_key: t.name for t in exportable.spec.types}
+    pointer = exportable.policy.pi_features_extractor.pointer
     found: dict[str, list[Size]] = {}
-    for name, array in acting.example().items():
+    for name, array in exportable.example().items():
         shape: list[Size] = [BATCH, *array.shape[1:]]
         if (owner := flags.get(name, name)) in free:
             shape[1] = free[owner]
         if name == ACTION_MASK and pointer in free:
-            more = array.shape[1] - acting.spec.capacities[pointer]
+            more = array.shape[1] - exportable.spec.capacities[pointer]
             shape[1] = f"{free[pointer]} + {more}" if more else free[pointer]
         found[name] = shape
     return found
 
 
-def slot_names(acting: Acting) -> dict[str, str]:
+def slot_names(exportable: ExportablePolicy) -> dict[str, str]:
     """What the number of slots of every type is called."""
-    return {t.name: "n_" + re.sub(r"\W", "_", t.name) for t in acting.spec.types}
+    return {t.name: "n_" + re.sub(r"\W", "_", t.name) for t in exportable.spec.types}

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attn_rl.deployment.acting import Acting, acting_copy
 from attn_rl.deployment.cpp import write_cpp
+from attn_rl.deployment.exportable import ExportablePolicy, exportable_copy
 from attn_rl.deployment.graph import write_onnx, write_torch
 from attn_rl.deployment.html import write_html
 
@@ -45,7 +45,7 @@ def export(
         IrregularFile: a link, a folder or a device would be replaced.
     """
     write_page = partial(write_html, model=model)
-    wanted: dict[Callable[[Acting, Path], object], str | Path | None] = {
+    wanted: dict[Callable[[ExportablePolicy, Path], object], str | Path | None] = {
         write_onnx: onnx,
         write_torch: torch,
         write_cpp: cpp,
@@ -55,8 +55,8 @@ def export(
         raise ValueError(
             "nothing to write; name a file: onnx='policy.onnx', torch='policy.pt2', cpp='folder', html='page.html'"
         )
-    acting = acting_copy(getattr(model, "policy", model), maps=maps)
+    exportable = exportable_copy(getattr(model, "policy", model), maps=maps)
     for write, path in wanted.items():
         if path is not None:
-            write(acting, Path(path))
+            write(exportable, Path(path))
     return [Path(path) for path in wanted.values() if path is not None]

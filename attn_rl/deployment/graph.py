@@ -14,37 +14,37 @@ from typing import Any
 import torch
 from torch.export import Dim
 
-from attn_rl.deployment.acting import Acting
 from attn_rl.deployment.description import KEY, describe, input_shapes
+from attn_rl.deployment.exportable import ExportablePolicy
 from attn_rl.regular_files import refuse_to_replace
 
 ONNX_PACKAGES = ("onnx", "onnxscript")
-DETAIL = 2
-"""The smallest size that PyTorch does not take for a constant."""
+SMALLEST_FREE_SIZE = 2
+"""The smallest size that PyTorch's exporter does not take for a constant."""
 
 
-def write_torch(acting: Acting, path: Path) -> None:
+def write_torch(exportable: ExportablePolicy, path: Path) -> None:
     """Write what ``torch.export.load(path).module()`` runs.
 
     Args:
-        acting: the policy.
+        exportable: the policy.
         path: of the file, ``policy.pt2``.
 
     Raises:
         IrregularFile: ``path`` is a link, a folder or a device.
     """
     refuse_to_replace(path)
-    blocks, shapes = _arguments(acting)
+    blocks, shapes = _arguments(exportable)
     with _quiet(), torch.no_grad():
-        program = torch.export.export(acting, blocks, dynamic_shapes=shapes)
-        torch.export.save(program, path, extra_files={f"{KEY}.json": json.dumps(describe(acting))})
+        program = torch.export.export(exportable, blocks, dynamic_shapes=shapes)
+        torch.export.save(program, path, extra_files={f"{KEY}.json": json.dumps(describe(exportable))})
 
 
-def write_onnx(acting: Acting, path: Path) -> None:
+def write_onnx(exportable: ExportablePolicy, path: Path) -> None:
     """Write an ONNX model, with its description in the metadata.
 
     Args:
-        acting: the policy.
+        exportable: the policy.
         path: of the file, ``policy.onnx``.
 
     Raises:
@@ -54,29 +54,33 @@ def write_onnx(acting: Acting, path: Path) -> None:
     if lacking := [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]:
         raise ImportError(f"ONNX files need {' and '.join(lacking)}: pip install 'attn_rl[onnx]'")
     refuse_to_replace(path)
-    blocks, shapes = _arguments(acting)
+    blocks, shapes = _arguments(exportable)
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
-            acting,
+            exportable,
             blocks,
             dynamo=True,
             dynamic_shapes=shapes,
-            input_names=list(acting.inputs),
-            output_names=list(acting.outputs),
+            input_names=list(exportable.inputs),
+            output_names=list(exportable.outputs),
             verbose=False,
         )
-    program.model.metadata_props[KEY] = json.dumps(describe(acting))
+    program.model.metadata_props[KEY] = json.dumps(describe(exportable))
     program.save(str(path))
 
 
-def _arguments(acting: Acting) -> tuple[tuple[torch.Tensor, ...], tuple[tuple[dict[int, Any], ...]]]:
+def _arguments(exportable: ExportablePolicy) -> tuple[tuple[torch.Tensor, ...], tuple[tuple[dict[int, Any], ...]]]:
     """An observation batch to trace with, and which of its sizes are free."""
-    slots = {name: n + DETAIL for name, n in acting.spec.capacities.items()} if acting.resizable else None
-    arrays = acting.example(batch=3, slots=slots)
+    slots = (
+        {name: n + SMALLEST_FREE_SIZE for name, n in exportable.spec.capacities.items()}
+        if exportable.resizable
+        else None
+    )
+    arrays = exportable.example(batch=3, slots=slots)
     sizes: dict[str, Any] = {}
     shapes = tuple(
         {axis: _dim(size, sizes) for axis, size in enumerate(shape) if isinstance(size, str)}
-        for shape in input_shapes(acting).values()
+        for shape in input_shapes(exportable).values()
     )
     return tuple(map(torch.as_tensor, arrays.values())), (shapes,)
 

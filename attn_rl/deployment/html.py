@@ -12,7 +12,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import attn_rl
-from attn_rl.deployment.acting import Acting, NotExportable
+from attn_rl.deployment.exportable import ExportablePolicy, NotExportable
 from attn_rl.deployment.weights import write_weights
 from attn_rl.nn.network import AttentionNetwork
 from attn_rl.regular_files import refuse_to_replace
@@ -26,14 +26,14 @@ RULES = {
 """Environments whose rules the page knows, and the settings that they go by."""
 NAMESPACE = "AttnRL/"
 BLOCKS = ("ego", "items", "items_present")
-"""What they show."""
+"""The blocks of their observations."""
 
 
-def write_html(acting: Acting, path: Path, model: Any) -> None:
+def write_html(exportable: ExportablePolicy, path: Path, model: Any) -> None:
     """Write the page.
 
     Args:
-        acting: the policy.
+        exportable: the policy.
         path: of the file, ``page.html``.
         model: the SB3 algorithm that it is of, with its environment.
 
@@ -42,14 +42,14 @@ def write_html(acting: Acting, path: Path, model: Any) -> None:
         IrregularFile: ``path`` is a link, a folder or a device.
     """
     refuse_to_replace(path)
-    name, env = _environment(model, acting)
+    name, env = _environment(model, exportable)
     with TemporaryDirectory() as folder:
         weights = Path(folder) / "policy.safetensors"
-        write_weights(acting, weights)
+        write_weights(exportable, weights)
         config = {
             "environment": name,
             "settings": {setting: env.get_attr(setting)[0] for setting in RULES[name]},
-            "n_lead": _n_lead(acting),
+            "n_lead": _n_lead(exportable),
             "steps": int(model.num_timesteps),
             "version": attn_rl.__version__,
             "weights": _base64(weights),
@@ -70,7 +70,7 @@ def _fill(template: str, parts: Mapping[str, str]) -> str:
     return template
 
 
-def _environment(model: Any, acting: Acting) -> tuple[str, Any]:
+def _environment(model: Any, exportable: ExportablePolicy) -> tuple[str, Any]:
     """The name of the environment that the page plays, and the vector environment."""
     env = model.get_env() if isinstance(model, BaseAlgorithm) else None
     if env is None:
@@ -78,16 +78,16 @@ def _environment(model: Any, acting: Acting) -> tuple[str, Any]:
     spec = env.get_attr("spec")[0]
     name = "an environment without an id" if spec is None else spec.id
     ours = NAMESPACE + (short := name.removeprefix(NAMESPACE).removesuffix("-v0")) + "-v0"
-    if short not in RULES or name != ours or acting.inputs != BLOCKS:
+    if short not in RULES or name != ours or exportable.inputs != BLOCKS:
         raise NotExportable(
             f"the page knows the rules of {' and '.join(RULES)}, as they are; this is {name}, which shows "
-            f"{', '.join(acting.inputs)}. Export to ONNX or C++ instead"
+            f"{', '.join(exportable.inputs)}. Export to ONNX or C++ instead"
         )
     return short, env
 
 
-def _n_lead(acting: Acting) -> int:
-    network = acting.policy.pi_features_extractor.network
+def _n_lead(exportable: ExportablePolicy) -> int:
+    network = exportable.policy.pi_features_extractor.network
     return network.n_lead if isinstance(network, AttentionNetwork) else 0
 
 

@@ -15,8 +15,8 @@ from gymnasium import spaces
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from attn_rl.deployment.acting import Acting, NotExportable, sizes_of
 from attn_rl.deployment.description import KEY, describe
+from attn_rl.deployment.exportable import ExportablePolicy, NotExportable, sizes_of
 from attn_rl.nn.baselines import DeepSetsStage
 from attn_rl.nn.readout import PoolingStage, ReadoutStage
 from attn_rl.nn.stages import (
@@ -44,7 +44,7 @@ Json = Any
 """Numbers, words, lists and dictionaries; a tensor is the name under which the file has it."""
 
 
-def write_weights(acting: Acting, path: Path) -> None:
+def write_weights(exportable: ExportablePolicy, path: Path) -> None:
     """Write ``policy.safetensors``.
 
     Raises:
@@ -54,12 +54,12 @@ def write_weights(acting: Acting, path: Path) -> None:
     refuse_to_replace(path)
     tensors = Tensors()
     try:
-        program = tensors.policy(acting)
+        program = tensors.policy(exportable)
     except Opaque as opaque:
         raise NotExportable(
             f"the C++ runtime computes attn_rl's own parts only; {opaque}. Export to ONNX or torch.export instead"
         ) from None
-    metadata = {KEY: json.dumps(describe(acting)), "program": json.dumps(program, ensure_ascii=False)}
+    metadata = {KEY: json.dumps(describe(exportable)), "program": json.dumps(program, ensure_ascii=False)}
     path.write_bytes(save(tensors.found, metadata))
 
 
@@ -83,20 +83,20 @@ class Tensors:
 
     # ---- the policy ----
 
-    def policy(self, acting: Acting) -> Json:
+    def policy(self, exportable: ExportablePolicy) -> Json:
         """Inputs, networks, heads and actions."""
-        policy = acting.policy
+        policy = exportable.policy
         extractors = [policy.pi_features_extractor]
         if not policy.share_features_extractor:
             extractors.append(policy.vf_features_extractor)
         return {
-            "inputs": self._inputs(acting),
+            "inputs": self._inputs(exportable),
             "networks": [self.network(extractor, f"features_extractor {i}") for i, extractor in enumerate(extractors)],
             "heads": self._heads(policy),
-            "actions": self._actions(acting),
+            "actions": self._actions(exportable),
         }
 
-    def _inputs(self, acting: Acting) -> Json:
+    def _inputs(self, exportable: ExportablePolicy) -> Json:
         """Where an observation has the ego's features, and the rows of every type."""
         types = [
             {
@@ -105,20 +105,20 @@ class Tensors:
                 "presence": t.presence_key,
                 "presence_column": t.presence_column,
             }
-            for t in acting.spec.types
+            for t in exportable.spec.types
         ]
-        ego = [{"name": name, "width": len(features)} for name, features in acting.spec.ego]
-        return {"ego": ego, "types": types, "masked": acting.spec.action_mask}
+        ego = [{"name": name, "width": len(features)} for name, features in exportable.spec.ego]
+        return {"ego": ego, "types": types, "masked": exportable.spec.action_mask}
 
-    def _actions(self, acting: Acting) -> Json:
-        space = acting.actions
+    def _actions(self, exportable: ExportablePolicy) -> Json:
+        space = exportable.actions
         if isinstance(space, spaces.Box):
             low, high = (torch.as_tensor(bound.reshape(-1)) for bound in (space.low, space.high))
             return {
                 "kind": "box",
                 "low": self.add(low),
                 "high": self.add(high),
-                "log_std": self.add(acting.policy.log_std),
+                "log_std": self.add(exportable.policy.log_std),
             }
         if isinstance(space, spaces.MultiBinary):
             return {"kind": "switches"}

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import attn_rl
-from attn_rl.deployment.acting import NotExportable, acting_copy
 from attn_rl.deployment.cpp import RUNTIME
+from attn_rl.deployment.exportable import NotExportable, exportable_copy
 from attn_rl.nn.readout import READOUTS, MeanOfEntities
 from tests.deployment.policies import CASES, FLAT
 
@@ -51,25 +51,25 @@ def test_it_answers_as_the_policy_does(name, example, tmp_path):
     policy = CASES[name].make()
     attn_rl.export(policy, cpp=tmp_path)
     has_maps = not name.startswith("deepsets")
-    acting = acting_copy(policy, maps=has_maps)
+    exportable = exportable_copy(policy, maps=has_maps)
     for n in (1, 7, 28):
-        arrays = acting.example(11, dict.fromkeys(acting.spec.capacities, n), seed=n)
+        arrays = exportable.example(11, dict.fromkeys(exportable.spec.capacities, n), seed=n)
         with torch.no_grad():
-            right = dict(zip(acting.outputs, acting(*map(torch.as_tensor, arrays.values())), strict=True))
+            right = dict(zip(exportable.outputs, exportable(*map(torch.as_tensor, arrays.values())), strict=True))
         found = run(example, tmp_path / "policy.safetensors", arrays)
-        for key in acting.outputs[: acting.outputs.index("value") + 1]:
+        for key in exportable.outputs[: exportable.outputs.index("value") + 1]:
             expected = right[key].numpy().reshape(11, -1)
             np.testing.assert_allclose([answer[key] for answer in found], expected, atol=1e-5, rtol=1e-5)
         if has_maps:
-            check_maps(acting, arrays, right, found)
+            check_maps(exportable, arrays, right, found)
 
 
-def check_maps(acting, arrays, right, found):
+def check_maps(exportable, arrays, right, found):
     """Equal in all rows of tokens that are there; absent ones look nowhere in C++."""
-    network = acting.policy.pi_features_extractor.network
-    split = acting.spec.split(
+    network = exportable.policy.pi_features_extractor.network
+    split = exportable.spec.split(
         {name: torch.as_tensor(x) for name, x in arrays.items()}
-        if not acting.spec.plain
+        if not exportable.spec.plain
         else torch.as_tensor(next(iter(arrays.values())))
     )
     there = network.order.presence(split.entities).numpy()
@@ -85,7 +85,7 @@ def check_maps(acting, arrays, right, found):
 def test_nan_in_absent_rows_changes_nothing(example, tmp_path):
     policy = CASES["far-places"].make()
     attn_rl.export(policy, cpp=tmp_path)
-    arrays = acting_copy(policy).example(5)
+    arrays = exportable_copy(policy).example(5)
     clean = run(example, tmp_path / "policy.safetensors", arrays)
     arrays["items"][arrays["items_present"] == 0] = np.nan
     for a, b in zip(clean, run(example, tmp_path / "policy.safetensors", arrays), strict=True):
@@ -122,7 +122,7 @@ def test_parts_that_the_header_does_not_know_are_named(tmp_path, monkeypatch):
 def test_an_observation_that_does_not_fit_is_an_error_in_words(change, words, example, tmp_path):
     policy = CASES["pointer-masks"].make()
     attn_rl.export(policy, cpp=tmp_path)
-    arrays = acting_copy(policy).example(1)
+    arrays = exportable_copy(policy).example(1)
     change(arrays)
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run(example, tmp_path / "policy.safetensors", arrays)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import attn_rl
-from attn_rl.deployment.acting import acting_copy
+from attn_rl.deployment.exportable import exportable_copy
 from attn_rl.deployment.graph import ONNX_PACKAGES
 from tests.deployment.policies import CASES, FLAT
 
@@ -19,12 +19,12 @@ def slow(name):
     return name if name in FAST else pytest.param(name, marks=pytest.mark.slow)
 
 
-def check_parity(acting, run):
+def check_parity(exportable, run):
     for batch in BATCHES:
-        for n in SLOTS if acting.resizable else (7,):
-            arrays = acting.example(batch, dict.fromkeys(acting.spec.capacities, n), seed=batch + n)
+        for n in SLOTS if exportable.resizable else (7,):
+            arrays = exportable.example(batch, dict.fromkeys(exportable.spec.capacities, n), seed=batch + n)
             with torch.no_grad():
-                expected = acting(*map(torch.as_tensor, arrays.values()))
+                expected = exportable(*map(torch.as_tensor, arrays.values()))
             for found, right in zip(run(arrays), expected, strict=True):
                 np.testing.assert_allclose(found, right.numpy(), atol=1e-5, rtol=1e-5)
 
@@ -35,9 +35,9 @@ def test_programs_of_torch_export_answer_equally(name, tmp_path):
     assert attn_rl.export(policy, torch=path) == [path]
     described = {"attn_rl.json": ""}
     program = torch.export.load(path, extra_files=described).module()
-    acting = acting_copy(policy)
-    check_parity(acting, lambda arrays: [x.numpy() for x in program(*map(torch.as_tensor, arrays.values()))])
-    assert [part["name"] for part in json.loads(described["attn_rl.json"])["inputs"]] == list(acting.inputs)
+    exportable = exportable_copy(policy)
+    check_parity(exportable, lambda arrays: [x.numpy() for x in program(*map(torch.as_tensor, arrays.values()))])
+    assert [part["name"] for part in json.loads(described["attn_rl.json"])["inputs"]] == list(exportable.inputs)
 
 
 @pytest.mark.parametrize("name", [*map(slow, CASES), pytest.param("flat", marks=pytest.mark.slow)])
@@ -46,11 +46,11 @@ def test_onnx_models_answer_equally(name, tmp_path):
     policy, path = CASES.get(name, FLAT).make(), tmp_path / "policy.onnx"
     maps = name in ("pointer-masks", "two-layers", "max-cosine")
     attn_rl.export(policy, onnx=path, maps=maps)
-    acting = acting_copy(policy, maps=maps)
+    exportable = exportable_copy(policy, maps=maps)
     session = onnxruntime.InferenceSession(path)
-    assert [part.name for part in session.get_inputs()] == list(acting.inputs)
-    assert [part.name for part in session.get_outputs()] == list(acting.outputs)
-    check_parity(acting, lambda arrays: session.run(None, arrays))
+    assert [part.name for part in session.get_inputs()] == list(exportable.inputs)
+    assert [part.name for part in session.get_outputs()] == list(exportable.outputs)
+    check_parity(exportable, lambda arrays: session.run(None, arrays))
     described = json.loads(session.get_modelmeta().custom_metadata_map["attn_rl"])
     for part, declared in zip(session.get_inputs(), described["inputs"], strict=True):
         assert [str(size).replace(" ", "") for size in part.shape] == [

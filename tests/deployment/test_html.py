@@ -15,7 +15,7 @@ import attn_rl
 from attn_rl import make_agent, make_vec_env
 from attn_rl.adapters import make_env
 from attn_rl.backends.choose import using
-from attn_rl.deployment.acting import NotExportable
+from attn_rl.deployment.exportable import NotExportable
 from attn_rl.deployment.html import PAGE, RULES
 from attn_rl.training.loading import adapt
 from tests.toys import Toy

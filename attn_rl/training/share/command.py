@@ -28,7 +28,7 @@ def card(command: Card) -> None:
     """Write the folder, and push it where asked to."""
     from attn_rl.training.ranges import check_value
     from attn_rl.training.share.hub import push
-    from attn_rl.training.share.published import publish
+    from attn_rl.training.share.publish import publish
 
     check_value("episodes", command.episodes)
     source = None if command.push is None else f"hf:{command.push}"

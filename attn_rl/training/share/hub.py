@@ -22,7 +22,7 @@ MAX_BYTES = 64 << 20
 
 
 def push(folder: Path, repo_id: str, *, private: bool = False) -> str:
-    """Upload a folder of :func:`attn_rl.training.share.published.publish` and return its address.
+    """Upload a folder of :func:`attn_rl.training.share.publish.publish` and return its address.
 
     Args:
         folder: what to upload; files of other names stay here.

@@ -12,7 +12,7 @@ from stable_baselines3 import PPO
 
 from attn_rl import make_agent, make_vec_env
 from attn_rl.training.presets import find_preset
-from attn_rl.training.zoo import zoo_yaml
+from attn_rl.training.rl_zoo.entries import zoo_yaml
 
 yaml = pytest.importorskip("yaml")
 

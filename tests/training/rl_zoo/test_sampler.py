@@ -3,8 +3,8 @@
 import random
 
 from attn_rl import make_agent, make_vec_env
+from attn_rl.training.rl_zoo.entries import zoo_entry
 from attn_rl.training.rl_zoo.sampler import hyperparameters, sample
-from attn_rl.training.zoo import zoo_entry
 
 BOXES = "AttnRL/Boxes-v0"
 

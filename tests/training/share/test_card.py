@@ -12,7 +12,7 @@ import torch
 from attn_rl import load, make_agent, make_vec_env
 from attn_rl.training.run.checkpoint import list_checkpoints
 from attn_rl.training.share.card import mean, share, span, table, wilson
-from attn_rl.training.share.published import publish
+from attn_rl.training.share.publish import publish
 from tests.training.share.runs import MATCH, make_run
 
 SUFFIXES = {".json", ".safetensors", ".md", ".png"}

@@ -14,7 +14,7 @@ import pytest
 from attn_rl import load, make_vec_env
 from attn_rl.training.run.checkpoint import list_checkpoints, read_checkpoint, write_checkpoint
 from attn_rl.training.share.hub import push
-from attn_rl.training.share.published import LEFT_OUT, publish
+from attn_rl.training.share.publish import LEFT_OUT, publish
 from tests.training.share.runs import MATCH, make_run
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -1,4 +1,4 @@
-"""A policy as one function of arrays: what is put into a file, for whatever runs it.
+"""A policy as one function of arrays, in PyTorch: what every form of file is made from.
 
 Shapes: B batch, N slots of a type, A choices, H heads, Q queries, M tokens.
 """
@@ -26,15 +26,17 @@ from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.sb3.policy import EntityAttentionPolicy, EntityHeads
 
 UNDERSTOOD = (ActorCriticPolicy, BasePolicy, EntityAttentionPolicy, EntityHeads)
-DECIDING = ("extract_features", "_get_action_dist_from_latent", "get_distribution", "_predict", "predict_values")
-"""Methods that say how a policy acts; one of another class, and :class:`Acting` might not do the same."""
+ACTING_METHODS = ("extract_features", "_get_action_dist_from_latent", "get_distribution", "_predict", "predict_values")
+"""Methods that say how a policy acts; one of another class, and :class:`ExportablePolicy` might not do the same."""
+TOLERANCE = 1e-4
+"""Between a policy and its :class:`ExportablePolicy`, which compute the same in another order."""
 
 
 class NotExportable(ValueError):
     """A policy that cannot be put into a file of that form; says what is in the way."""
 
 
-class Acting(nn.Module):
+class ExportablePolicy(nn.Module):
     """What a policy answers to observations: the action, how likely it is, and the value.
 
     Called with the arrays of an observation, in the order of :attr:`inputs`, each with a leading batch dimension. Any
@@ -166,7 +168,7 @@ def sizes_of(space: Any) -> list[int]:
 
 
 def refuse_unknown(policy: Any) -> None:
-    """Raise where :class:`Acting` might act otherwise than ``policy``.
+    """Raise where :class:`ExportablePolicy` might act otherwise than ``policy``.
 
     Raises:
         NotExportable: naming what it does not know.
@@ -176,7 +178,7 @@ def refuse_unknown(policy: Any) -> None:
             f"the policy is a {type(policy).__name__}; expected an actor-critic policy of Stable-Baselines3 (PPO, A2C, "
             "TRPO): what other algorithms learn is not exported yet"
         )
-    for name in DECIDING:
+    for name in ACTING_METHODS:
         definer = next(cls for cls in type(policy).__mro__ if name in vars(cls))
         if name in vars(policy) or definer not in UNDERSTOOD:
             raise NotExportable(
@@ -198,27 +200,23 @@ def refuse_unknown(policy: Any) -> None:
         )
 
 
-TOLERANCE = 1e-4
-"""Between a policy and its :class:`Acting`, which compute the same in another order."""
-
-
-def acting_copy(policy: Any, *, maps: bool = False) -> Acting:
-    """A copy of ``policy`` that acts, on the CPU and in evaluation mode, and was seen to act as ``policy`` does.
+def exportable_copy(policy: Any, *, maps: bool = False) -> ExportablePolicy:
+    """A copy of ``policy`` to export, on the CPU and in evaluation mode, that was seen to act as ``policy`` does.
 
     Raises:
         NotExportable: it does not, or is not known here.
     """
     refuse_unknown(policy)
-    acting = Acting(copy.deepcopy(policy).to("cpu"), maps=maps).eval().requires_grad_(False)
-    arrays = acting.example(batch=16)
-    observation: Any = next(iter(arrays.values())) if acting.spec.plain else arrays
-    acting.policy.set_training_mode(False)
+    exportable = ExportablePolicy(copy.deepcopy(policy).to("cpu"), maps=maps).eval().requires_grad_(False)
+    arrays = exportable.example(batch=16)
+    observation: Any = next(iter(arrays.values())) if exportable.spec.plain else arrays
+    exportable.policy.set_training_mode(False)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # random masks may allow nothing, which a policy that acts tells
-        found = dict(zip(acting.outputs, acting(*map(torch.as_tensor, arrays.values())), strict=True))
-        tensors, _ = acting.policy.obs_to_tensor(observation)
-        value = acting.policy.predict_values(tensors).squeeze(-1)
-        figures = figures_of(acting.policy.get_distribution(tensors))
+        found = dict(zip(exportable.outputs, exportable(*map(torch.as_tensor, arrays.values())), strict=True))
+        tensors, _ = exportable.policy.obs_to_tensor(observation)
+        value = exportable.policy.predict_values(tensors).squeeze(-1)
+        figures = figures_of(exportable.policy.get_distribution(tensors))
     pairs = [(found["value"], value), *((found[name], figure) for name, figure in figures.items())]
     for (answer, expected), name in zip(pairs, ("value", *figures), strict=True):
         if not torch.allclose(answer, expected, atol=TOLERANCE, rtol=TOLERANCE):
@@ -227,11 +225,11 @@ def acting_copy(policy: Any, *, maps: bool = False) -> Acting:
                 f"{name} is {worst:.2g} from what {type(policy).__name__} answers: some part acts otherwise when it is "
                 "called on its own (a hook, a patched method); remove it, or report this"
             )
-    return acting
+    return exportable
 
 
 def figures_of(distribution: Any) -> dict[str, Tensor]:
-    """The figures of an SB3 distribution by the names that :attr:`Acting.outputs` gives them, each (B,A)."""
+    """The figures of an SB3 distribution by the names that :attr:`ExportablePolicy.outputs` gives them, each (B,A)."""
     inner = distribution.distribution
     if isinstance(distribution, sb3.DiagGaussianDistribution):
         return {"mean": inner.mean, "std": inner.stddev}

@@ -67,8 +67,9 @@ def plain_args(run: Path) -> dict[str, Any]:
     """What rebuilds agent and environment, and the versions that it was trained with."""
     args = read_args(run)
     kept = {name: args[name] for name in CONFIG} | {"settings": vars(args["settings"])}
-    told = args.get("versions")
-    plain: dict[str, Any] = json.loads(json.dumps(kept | {"versions": told if isinstance(told, dict) else versions()}))
+    stored = args.get("versions")
+    known = stored if isinstance(stored, dict) else versions()
+    plain: dict[str, Any] = json.loads(json.dumps(kept | {"versions": known}))
     return plain
 
 
