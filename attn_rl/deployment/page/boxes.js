@@ -92,6 +92,7 @@ class Boxes {
     return [this.colour(lock), content === GEM ? null : this.colour(content)];
   }
   reach() { return 0.6 / this.columns(); }
+  labelDistance() { return 0.78 * this.reach() - 0.01; } // across the lower edge, clear of the next row
   egoPlace() { return [0, -0.82]; }
   draw(pen, ego) {
     const half = 0.6 / this.columns();

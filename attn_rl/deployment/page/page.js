@@ -161,12 +161,15 @@ class Pen {
     this.path(null, this.named("--gaze"), 0.008 + 0.03 * weight);
     this.ink.globalAlpha = 1;
   }
-  label(place, text) {
-    this.ink.font = `600 ${this.length(0.05)}px system-ui, sans-serif`, this.ink.textAlign = "center";
+  // Below a place, or above it where the picture ends; never smaller than 11 pixels.
+  label([x, y], away, text) {
+    const size = Math.max(this.length(0.05), 11 * devicePixelRatio), below = y - away > -0.9;
+    this.ink.font = `600 ${size}px system-ui, sans-serif`, this.ink.textAlign = "center";
+    this.ink.textBaseline = below ? "top" : "bottom";
     this.ink.lineWidth = this.length(0.018), this.ink.strokeStyle = this.named("--floor");
     this.ink.fillStyle = this.named("--ink");
-    const [x, y] = this.at(place);
-    this.ink.strokeText(text, x, y), this.ink.fillText(text, x, y);
+    const where = this.at([x, below ? y - away : y + away]);
+    this.ink.strokeText(text, ...where), this.ink.fillText(text, ...where);
   }
 }
 function rgb(c) { return `rgb(${c.map((x) => Math.round(255 * x)).join(" ")})`; }
@@ -184,7 +187,7 @@ function draw() {
   if (from) seen.forEach((one) => one && one.w > 0.01 && one.place !== from && pen.beam(from, one.place, one.w));
   seen.forEach((one) => one && one.w > 0.04 && pen.halo(one.place, game.reach() + 0.02, one.w));
   game.draw(pen, ego);
-  seen.forEach((one) => one && one.w > 0.04 && pen.label([one.place[0], one.place[1] - 0.135],
+  seen.forEach((one) => one && one.w > 0.04 && pen.label(one.place, game.labelDistance(),
     `${Math.round(100 * one.w)}%`));
   pen.close();
 }

@@ -75,6 +75,7 @@ class Seek {
   describe() { return `${this.present.filter(Boolean).length} items; take the one with the colour of the square`; }
   places() { return this.position.map((p, i) => this.present[i] ? p.map((x) => 0.92 * x) : null); }
   reach() { return 0.055; }
+  labelDistance() { return 0.105; }
   egoPlace() { return this.ego.map((x) => 0.92 * x); }
   draw(pen, ego) {
     this.places().forEach((place, i) => place && pen.disc(place, 0.055, this.colour[i]));
