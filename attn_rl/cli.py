@@ -232,22 +232,15 @@ def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: no run folder, another environment, or one whose module nobody asked for.
     """
-    from attn_rl.adapters import plain_id
     from attn_rl.training.arguments import literal
     from attn_rl.training.environment_check import check_environment
-    from attn_rl.training.policies import import_policy
-    from attn_rl.training.run.resume import read_args
+    from attn_rl.training.run.repeated import read_repeated_args
     from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 
-    args = read_args(command.run)
-    if command.policy is not None and import_policy(command.policy) != args["policy"]:
-        raise ValueError(f"--policy {command.policy}: the run's is {args['policy']}")
-    if command.env is not None and plain_id(command.env) != args["env"]:
-        raise ValueError(f"--env {command.env}: the run's is {args['env']}; only --env-kwargs may differ")
-    if command.env is None:
-        refuse_foreign_module(args["env"])
+    args = read_repeated_args(command.run, command.env, command.policy)
+    refuse_foreign_module(args["env"])
     typed = {name: literal(value) for name, value in command.env_kwargs.items()}
-    refuse_stored_arguments(args["env"], args["env_kwargs"], repeated=typed)  # imports the module
+    refuse_stored_arguments(args["env"], args["env_kwargs"], repeated=typed)
     env_kwargs = args["env_kwargs"] | typed
     check_environment(args["env"], env_kwargs)
     return args["env"], env_kwargs

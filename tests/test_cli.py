@@ -78,7 +78,7 @@ def test_a_module_named_in_a_run_folder_is_imported_only_where_the_user_names_it
         cli.main()
     assert "their_module" not in sys.modules
     monkeypatch.setattr(sys, "argv", [*argv, "--env", "AttnRL/Seek-v0"])
-    with pytest.raises(SystemExit, match=f"the run's is {ID}; only --env-kwargs may differ"):
+    with pytest.raises(SystemExit, match=f"the run's is {ID}; repeat that one, or leave --env out"):
         cli.main()
     capsys.readouterr()
     monkeypatch.setattr(sys, "argv", [*argv, "--env", ID])

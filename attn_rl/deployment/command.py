@@ -32,19 +32,11 @@ class Export:
 
 def run_export(command: Export) -> None:
     """Write the files and say which."""
-    from attn_rl.adapters import find_spec, plain_id
     from attn_rl.deployment.export import export
     from attn_rl.training.loading import load
-    from attn_rl.training.policies import import_policy
-    from attn_rl.training.run.resume import read_args
+    from attn_rl.training.run.repeated import read_repeated_args
 
-    stored = read_args(command.run)["env"]
-    if command.env is not None and plain_id(command.env) != stored:
-        raise ValueError(f"--env {command.env}: the run's is {stored}; repeat that one, or leave --env out")
-    if command.env is not None:
-        find_spec(command.env)  # imports its module
-    if command.policy is not None:
-        import_policy(command.policy)
+    read_repeated_args(command.run, command.env, command.policy)
     model = load(command.run)
     files = {name: getattr(command, name) for name in ("onnx", "torch", "cpp", "html")}
     for path in export(model, **files, maps=command.maps):

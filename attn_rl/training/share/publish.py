@@ -23,6 +23,7 @@ from attn_rl.training.run.checkpoint import FOLDER, Checkpoint, checkpoint_name,
 from attn_rl.training.run.folder import versions, write_json
 from attn_rl.training.run.resume import ARGS, read_args
 from attn_rl.training.run.state_form import CONFIG
+from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 from attn_rl.training.share.card import card_text
 from attn_rl.vec_envs.adapter import make_vec_env
 
@@ -45,11 +46,14 @@ def publish(run: Path, out: Path, *, episodes: int = 1000, source: str | None = 
         source: what the card says to load; None: ``out``.
 
     Raises:
-        ValueError: no run, or ``out`` is there.
+        ValueError: no run, ``out`` is there, or the run names an environment out of a module that was not imported, or
+            arguments of one that are more than data.
     """
     if out.exists():
         raise ValueError(f"{out} exists already; choose another --out (nothing is overwritten)")
     args = plain_args(run)
+    refuse_foreign_module(args["env"])
+    refuse_stored_arguments(args["env"], args["env_kwargs"])
     agent = load(run, env=make_vec_env(args["env"], 1, env_kwargs=args["env_kwargs"]))
     checkpoint = slim(find_checkpoint(run, needed_bytes(agent)), agent)
     out.mkdir(parents=True)
