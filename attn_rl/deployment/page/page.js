@@ -207,9 +207,9 @@ function addControl({ name, label, least, most, start, trained }) {
      <output id="${name}-now"></output><small id="${name}-note"></small>`);
   const note = () => {
     const n = Number(at(name).value), [few, many] = trained, range = few === many ? few : `${few} to ${many}`;
-    const beyond = n < few || n > many;
+    const beyond = n < few ? "fewer than" : n > many ? "more than" : "";
     at(`${name}-now`).textContent = n;
-    at(`${name}-note`).textContent = beyond ? `never seen in training (${range})` : `as in training (${range})`;
+    at(`${name}-note`).textContent = `${beyond || "as"} in training (${range})`;
     at(`${name}-note`).className = beyond ? "beyond" : "";
   };
   at(name).addEventListener("input", () => { note(), restart(); });
