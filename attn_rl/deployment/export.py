@@ -40,8 +40,7 @@ def export(
 
     Raises:
         NotExportable: a policy that has a part of which the form knows nothing; the message names it.
-        ValueError: no form is named.
-        ImportError: the packages of an extra are missing.
+        ValueError: no form is named, or the packages of an extra are missing.
         IrregularFile: a link, a folder or a device would be replaced.
     """
     write_page = partial(write_html, model=model)

@@ -48,11 +48,11 @@ def write_onnx(exportable: ExportablePolicy, path: Path) -> None:
         path: of the file, ``policy.onnx``.
 
     Raises:
-        ImportError: the packages of the extra ``onnx`` are not installed.
+        ValueError: the packages of the extra ``onnx`` are not installed.
         IrregularFile: ``path`` is a link, a folder or a device.
     """
     if lacking := [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]:
-        raise ImportError(f"ONNX files need {' and '.join(lacking)}: pip install 'attn_rl[onnx]'")
+        raise ValueError(f"ONNX files need {' and '.join(lacking)}: pip install 'attn_rl[onnx]'")
     refuse_to_replace(path)
     blocks, shapes = _arguments(exportable)
     with _quiet(), torch.no_grad():

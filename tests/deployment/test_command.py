@@ -33,3 +33,11 @@ def test_without_a_file_to_write_the_command_says_what_to_name(run_folder, monke
     monkeypatch.setattr(sys, "argv", ["attn-rl", "export", str(run_folder), "--env", ID])
     with pytest.raises(SystemExit, match="nothing to write; name a file"):
         cli.main()
+
+
+def test_without_the_packages_of_an_extra_the_command_names_it_in_one_line(run_folder, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    argv = ["attn-rl", "export", str(run_folder), "--env", ID, "--onnx", str(tmp_path / "policy.onnx")]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit, match=r"error: ONNX files need onnx and onnxscript: pip install 'attn_rl\[onnx\]'"):
+        cli.main()

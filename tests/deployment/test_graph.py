@@ -61,7 +61,7 @@ def test_onnx_models_answer_equally(name, tmp_path):
 
 def test_without_the_packages_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ONNX_PACKAGES else "there")
-    with pytest.raises(ImportError, match=r"need onnx and onnxscript: pip install 'attn_rl\[onnx\]'"):
+    with pytest.raises(ValueError, match=r"need onnx and onnxscript: pip install 'attn_rl\[onnx\]'"):
         attn_rl.export(CASES["plain"].make(), onnx=tmp_path / "policy.onnx")
 
 

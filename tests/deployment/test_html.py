@@ -203,7 +203,7 @@ def test_the_controls_do_what_they_say(name, browser, tmp_path):
     browser.execute_script(
         "const x = document.getElementById(arguments[0]); x.value = x.max; x.dispatchEvent(new Event('input'))", control
     )
-    assert "never seen in training" in text(f"{control}-note")
+    assert "more than in training" in text(f"{control}-note")
     n = {"Seek": 32, "Boxes": 6 + 5 * 3}[name]
     assert text("summary").startswith(f"{n} ")
     browser.find_element("id", "play").click()

@@ -60,7 +60,7 @@ def fetched(repo_id: str) -> Iterator[Path]:
         found = Path(hub.snapshot_download(name, revision=revision or None, allow_patterns=list(DATA)))
     except (OSError, ValueError) as error:  # huggingface_hub's errors are either
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"hf:{repo_id} cannot be had: {type(error).__name__}: {reason}") from error
+        raise ValueError(f"hf:{repo_id} cannot be downloaded: {type(error).__name__}: {reason}") from error
     with TemporaryDirectory() as temporary:
         folder = Path(temporary) / "run"  # the cache holds links, which a run folder must not
         files = sorted({path for pattern in DATA for path in found.glob(pattern)})

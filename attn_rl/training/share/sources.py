@@ -19,7 +19,7 @@ def local_path(source: str | Path) -> Iterator[Path]:
     """The file or folder that a source names, for as long as the block runs.
 
     Raises:
-        ValueError: no such agent in the package, or none that can be had from the Hub.
+        ValueError: no such agent in the package, or none that the Hub has.
     """
     if isinstance(source, str) and source.startswith(HUB):
         with fetched(source.removeprefix(HUB)) as folder:

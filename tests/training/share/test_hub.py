@@ -84,7 +84,7 @@ def test_there_and_back(hub, card):
 
 
 def test_what_is_no_agent_is_refused_in_words(hub, tmp_path, card):
-    with pytest.raises(ValueError, match=r"hf:no/body cannot be had: OSError: 404: no/body$"):
+    with pytest.raises(ValueError, match=r"hf:no/body cannot be downloaded: OSError: 404: no/body$"):
         load("hf:no/body")
     zips = hub.folder / "some" / "zip"
     zips.mkdir(parents=True)
