@@ -169,11 +169,11 @@ def compiled_of(
         inside: finds the modules that matter; None = all in ``module``.
     """
     state = choices_of(module)
-    state.compiled = found = _still(state.compiled, module, make, inside)
+    state.compiled = found = _up_to_date(state.compiled, module, make, inside)
     return found
 
 
-def _still(
+def _up_to_date(
     known: Compiled[Any] | None,
     module: nn.Module,
     make: Callable[[], Any],
@@ -192,7 +192,7 @@ def _still(
 def acting_of(policy: nn.Module, make: Callable[[], Any]) -> Compiled[Any]:
     """As :func:`compiled_of`, of all that is in ``policy``, to choose actions."""
     state = choices_of(policy)
-    state.acting = found = _still(state.acting, policy, make)
+    state.acting = found = _up_to_date(state.acting, policy, make)
     return found
 
 

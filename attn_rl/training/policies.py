@@ -103,19 +103,19 @@ def find_policy(name: str) -> NamedPolicy:
     return POLICIES[name]
 
 
-def refuse_unused(policy: str, chosen: Mapping[str, object], silent: Iterable[Mapping[str, object]]) -> None:
+def refuse_unused(policy: str, chosen: Mapping[str, object], defaults: Iterable[Mapping[str, object]]) -> None:
     """Raise where a setting was chosen that the policy does not take: it would change nothing, without a word.
 
     Args:
         policy: its name.
         chosen: settings by name.
-        silent: settings that nobody chose, defaults and presets: values among them pass.
+        defaults: settings that nobody chose, of the package and of a preset: values among them pass.
 
     Raises:
         ValueError: naming the setting and the policies that take it.
     """
     for name in sorted(find_policy(policy).without & set(chosen)):
-        if all(chosen[name] != values[name] for values in silent):
+        if all(chosen[name] != values[name] for values in defaults):
             takes = [other for other, named in POLICIES.items() if name not in named.without]
             hint = f"policy={' or '.join(map(repr, takes))} does" if takes else "no policy does"
             raise ValueError(f"{name}={chosen[name]!r}: policy {policy!r} takes no {name}; leave it out, or {hint}")
