@@ -48,5 +48,5 @@ def _parts(model: Any, policy: nn.Module, learns: bool) -> Iterator[tuple[str, s
 def _backend_of(network: SetNetwork, learns: bool) -> str:
     if (reason := why_not_kernels(network, learns)) is None:
         return "kernels"
-    trims = learns and network.training and why_not_trimmed(network) is None
+    trims = learns and why_not_trimmed(network) is None  # updates put it into training mode
     return f"{'trimmed' if trims else 'plain'}, because {reason}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from attn_rl.compat import GLOBAL_HOOKS, hooks_of, parts_of
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 PASSING = frozenset({"collecting"})
 """Settings that change from pass to pass and are asked for at each."""
+
+
+FORWARD = attrgetter("forward")
 
 
 class Snapshot:
@@ -38,6 +41,7 @@ class Snapshot:
         self._settings = [(found, name) for found in self._vars for name in found.keys() - OF_EVERY_MODULE - PASSING]
         self._parts = [(part, name) for part in parts for name in part]
         self._held = [part[name] for part, name in self._parts]
+        self._classes = [*set(map(type, modules))]
         self._taken = self._facts()
 
     def _facts(self) -> tuple[Any, ...]:
@@ -45,6 +49,7 @@ class Snapshot:
         return (
             [*map(len, self._filled)],
             [*map(type, self._modules)],
+            [*map(FORWARD, self._classes)],
             [*map(len, self._vars)],
             [*map(Tensor.data_ptr, self.tensors)],
             [*map(Tensor.numel, self.tensors)],

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from attn_rl.compat import GLOBAL_HOOKS
 from attn_rl.nn.attention import check_heads
 from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
@@ -65,8 +66,8 @@ class SetNetwork(Described):
 
     @property
     def watched(self) -> bool:
-        """Whether anybody follows what happens inside, slot by slot."""
-        return False
+        """Whether anybody follows what happens inside, slot by slot: a hook, on whatever part."""
+        return any(GLOBAL_HOOKS) or any(map(listeners, self.modules()))
 
     def reset_parameters(self) -> None:
         """Draw all weights anew: orthogonal with gain sqrt(2), biases zero, in every linear layer.
@@ -260,8 +261,8 @@ class AttentionNetwork(SetNetwork):
 
     @property
     def watched(self) -> bool:
-        """Whether anybody observes a pattern, or a hook listens to a part of the encoder."""
-        return any(tap.observers for tap in self.taps) or any(map(listeners, self.encoder.modules()))
+        """Whether anybody observes a pattern, or a hook listens to a part."""
+        return any(tap.observers for tap in self.taps) or super().watched
 
 
 def token_stages(normalizer: nn.Module, tokenizer: Tokenizer, query: Tensor | None = None) -> tuple[TokenStage, ...]:

@@ -205,8 +205,16 @@ class Opaque(Exception):
         self.path, self.why = path, why
 
 
+_FORWARD: dict[type, Callable[..., Any]] = {}
+"""What computes a part of each class, as it was when the class was defined: somebody may replace it for all of them."""
+
+
 class Described(nn.Module):
     """A part that can say what it computes."""
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        _FORWARD[cls] = cls.forward
 
     def stage(self) -> Any:
         """Describe this part, as the class that defines this method computes it.
@@ -262,6 +270,8 @@ def why_changed(part: nn.Module, cls: type) -> str | None:
         return f"is a {type(part).__name__}, which can only run itself"
     if listeners(part) or any(GLOBAL_HOOKS):
         return "has a hook"
+    if cls.forward is not _FORWARD.get(cls, cls.forward):
+        return f"has a replaced method, forward of all {cls.__name__}"
     replaced = [name for name in vars(part) if callable(getattr(cls, name, None))]
     return f"has a replaced method, {replaced[0]}" if replaced else None
 
@@ -292,6 +302,7 @@ PRIMITIVES: dict[type[nn.Module], Callable[[Any], Any]] = {
     nn.ReLU: _activation,
 }
 """Modules of PyTorch's own that are described, each by its exact class."""
+_FORWARD |= {cls: cls.forward for cls in (*PRIMITIVES, nn.Sequential, nn.Identity)}
 
 
 def is_plain(x: Tensor) -> bool:

@@ -69,7 +69,7 @@ class LeanRollouts(OnPolicyAlgorithm):
             if isinstance(self.action_space, spaces.Discrete):
                 actions = actions.reshape(-1, 1)
             if dones.any():
-                self._add_terminal_values(rewards, dones, infos)
+                rewards = self._add_terminal_values(rewards, dones, infos)
             episode_starts = self._last_episode_starts
             add(self._last_obs, actions, rewards, episode_starts, values, log_probs)
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
@@ -80,7 +80,10 @@ class LeanRollouts(OnPolicyAlgorithm):
         if self.device.type != "cpu":
             return obs_as_tensor(observation, self.device)
         if isinstance(observation, dict):
-            return {key: torch.from_numpy(block) for key, block in observation.items()}
+            return {
+                key: torch.from_numpy(block) if isinstance(block, np.ndarray) else torch.as_tensor(block)
+                for key, block in observation.items()
+            }
         return torch.from_numpy(observation)
 
     def _within_bounds(self, actions: np.ndarray) -> np.ndarray:
@@ -92,20 +95,26 @@ class LeanRollouts(OnPolicyAlgorithm):
         clipped: np.ndarray = np.clip(actions, self.action_space.low, self.action_space.high)
         return clipped
 
-    def _add_terminal_values(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+    def _add_terminal_values(self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> np.ndarray:
         """Bootstrap episodes that ran out of time with the value of their last state (SB3's issue #633)."""
         late = [i for i in np.flatnonzero(dones) if infos[i].get("TimeLimit.truncated")]
         late = [i for i in late if infos[i].get("terminal_observation") is not None]
         if late:
-            last = [infos[i]["terminal_observation"] for i in late]
-            stacked = (
-                {key: np.stack([x[key] for x in last]) for key in last[0]}
-                if isinstance(last[0], dict)
-                else np.stack(last)
-            )
+            stacked = self._stacked([infos[i]["terminal_observation"] for i in late])
             with torch.no_grad():
                 values = self.policy.predict_values(obs_as_tensor(stacked, self.device))
+            if not np.issubdtype(rewards.dtype, np.floating):  # nothing of a value would be left in whole numbers
+                rewards = rewards.astype(np.float32)
             rewards[late] += self.gamma * values.flatten().cpu().numpy()
+        return rewards
+
+    def _stacked(self, observations: list[Any]) -> Any:
+        """A batch of single observations, each in its space's shape."""
+        shape: Any = self.observation_space.shape
+        if isinstance(self.observation_space, spaces.Dict):
+            blocks = self.observation_space.spaces
+            return {key: np.stack([np.reshape(x[key], blocks[key].shape) for x in observations]) for key in blocks}
+        return np.stack([np.reshape(x, shape) for x in observations])
 
 
 def is_stock(buffer: RolloutBuffer) -> bool:

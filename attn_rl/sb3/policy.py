@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import CategoricalDistribution
@@ -29,12 +30,6 @@ from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, Fea
 DEFAULT_NET_ARCH = [64]
 PLAIN = ""
 """Stands for the key where the observation is a plain Box."""
-COMPUTED_AT_ONCE = {
-    "extract_features": "EntityHeads",
-    "logits_and_values": "EntityAttentionPolicy",
-    "_get_action_dist_from_latent": "ActorCriticPolicy",
-}
-"""Methods that :meth:`EntityAttentionPolicy.forward` does not call where it acts at once, and whose they must be."""
 
 
 class EntityHeads:
@@ -161,7 +156,7 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
         if self._may_act_at_once and not torch.is_grad_enabled():
             program = acting_at_once(self, self._acting_parts)
             if not isinstance(program, str):
-                drawn = program.run({PLAIN: obs} if type(obs) is Tensor else obs, deterministic)
+                drawn = program.run(obs if isinstance(obs, dict) else {PLAIN: obs}, deterministic)
                 if drawn is not None:
                     return drawn
         if self.why_no_logits("_get_action_dist_from_latent") is not None:
@@ -194,8 +189,8 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
             Opaque: something in it can only run itself.
         """
         for name, cls in COMPUTED_AT_ONCE.items():
-            if name in vars(self) or _definer(self, name).__name__ != cls:
-                raise Opaque("", f"{type(self).__name__}.{name} is not {cls}'s")
+            if name in vars(self) or _definer(self, name) is not cls:
+                raise Opaque("", f"{type(self).__name__}.{name} is not {cls.__name__}'s")
         if (reason := self.why_no_logits()) is not None:
             raise Opaque("", reason)
         extractor = self.features_extractor
@@ -213,7 +208,14 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
         ):
             if (reason := why_changed(part, expected)) is not None:
                 raise Opaque(name, reason)
-        return ActingParts(network, *self._layers(), _blocks(extractor.spec))
+        blocks = _blocks(extractor.spec)
+        for key in (key for block in blocks for key in block.keys):
+            space: gym.Space[Any] = self.observation_space
+            space = space.spaces[key] if isinstance(space, spaces.Dict) else space
+            if space.dtype != np.float32:
+                where = f"holds {key!r} as" if key != PLAIN else "is"
+                raise Opaque("observation_space", f"{where} {space.dtype}, where one call reads float32")
+        return ActingParts(network, *self._layers(), blocks)
 
     def logits_and_values(self, obs: Any) -> tuple[Tensor, Tensor]:
         """What the discrete actions are drawn by (B,A), and values (B,1)."""
@@ -233,7 +235,10 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
             return f"{type(self).__name__}.{changed[0]} is not Stable-Baselines3's"
         if not self.share_features_extractor:
             return "actor and critic have networks of their own"
-        return None if type(self.action_dist) is LeanCategorical else "actions are not Discrete"
+        if not isinstance(self.action_space, spaces.Discrete):
+            return "actions are not Discrete"
+        drawn_by = type(self.action_dist)
+        return None if drawn_by is LeanCategorical else f"actions are drawn by a {drawn_by.__name__}"
 
     def heads_by_kernels(self, learns: bool) -> tuple[MlpProgram, ...] | str:
         """Actor and critic for C++, or why it does not run them."""
@@ -257,6 +262,14 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
         actor = _named("mlp_extractor.policy_net", mlp.policy_net) | {"action_net": self.action_net}
         critic = _named("mlp_extractor.value_net", mlp.value_net) | {"value_net": self.value_net}
         return actor, critic
+
+
+COMPUTED_AT_ONCE: dict[str, type] = {
+    "extract_features": EntityHeads,
+    "logits_and_values": EntityAttentionPolicy,
+    "_get_action_dist_from_latent": ActorCriticPolicy,
+}
+"""Methods that :meth:`EntityAttentionPolicy.forward` does not call where it acts at once, and whose they must be."""
 
 
 def _definer(policy: nn.Module, method: str) -> type:

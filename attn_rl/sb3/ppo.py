@@ -182,7 +182,8 @@ class EntityPPO(LeanRollouts, PPO):
             values, log_prob, entropy = policy.evaluate_actions(observations, samples.actions)
             return torch_losses(samples, values, log_prob, entropy, weights)
         logits, values = policy.logits_and_values(observations)  # once: the normaliser looks at what passes
-        if not all(map(is_plain, (logits, values, *samples[2:]))) or samples.actions.dtype != torch.int64:
+        fit = all(map(is_plain, (logits, values, *samples[2:]))) and values.numel() == len(samples.actions)
+        if not fit or samples.actions.dtype != torch.int64:
             distribution = LeanCategorical(logits.shape[-1]).proba_distribution(logits)
             return torch_losses(
                 samples, values, distribution.log_prob(samples.actions), distribution.entropy(), weights

@@ -289,3 +289,17 @@ def test_memory_that_there_is_not_is_an_error_and_no_end_of_the_process(function
             getattr(library(), function)(call)
     del alive
     assert acts_like_the_modules(made, ego, rows)
+
+
+def test_the_gradient_that_a_frozen_weight_still_has_stays_what_it_is():
+    made, (ego, rows) = network().train(), scene()
+
+    def learn() -> None:
+        with learning(made):
+            encode(made, ego, rows)[0].square().sum().backward()
+
+    learn()
+    weight = made.encoder.norm.weight.requires_grad_(False)
+    before = weight.grad.clone()
+    learn()
+    assert torch.equal(weight.grad, before)

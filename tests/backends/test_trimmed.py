@@ -1,10 +1,15 @@
 """Leaving the padding out changes nothing but rounding, and happens where it may: in updates that nobody watches."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 
 from attn_rl.backends import trimmed
 from attn_rl.backends.choose import encode, using
+from attn_rl.nn.baselines import DeepSetsNetwork
+from attn_rl.nn.network import AttentionNetwork
 from tests.nn.scenes import GARBAGE, fill_absent, for_every_case
 from tests.nn.test_network import DOUBLE, apart, present_only
 from tests.nn.test_relations import network as relational
@@ -66,12 +71,14 @@ def test_padding_may_hold_anything(parts):
 
 
 def entered(network, ego, rows) -> list[tuple[int, int]]:
-    """Observations and tokens of every pass through the tokenizer."""
-    shapes = []
-    handle = network.tokenizer.register_forward_hook(lambda _module, _inputs, out: shapes.append(out.x.shape[:2]))
+    """Observations and tokens of every pass through the tokenizer; a hook would see every slot."""
+    shapes, own = [], network.tokenizer.order
+    network.tokenizer.order = SimpleNamespace(
+        lead=own.lead, presence=own.presence, join=lambda *tokens: shapes.append((x := own.join(*tokens)).shape) or x
+    )
     encode(network, ego, rows)
-    handle.remove()
-    return [tuple(shape) for shape in shapes]
+    network.tokenizer.order = own
+    return [tuple(shape[:2]) for shape in shapes]
 
 
 def test_updates_see_the_present_rows_only_and_acting_sees_every_slot(monkeypatch):
@@ -98,3 +105,23 @@ def test_whoever_observes_an_update_sees_every_slot(parts):
     handle.remove()
     assert [pattern.shape[-1] for pattern in seen] == [1 + 7 + 2]
     assert apart([observed], [unobserved]) <= 1e-12
+
+
+@pytest.mark.parametrize("where", ["normalizer", "everywhere"])
+@pytest.mark.parametrize("kind", ["attention", "deep sets"])
+def test_hooks_see_every_slot(where, kind):
+    """Wherever they are: what they do may depend on the slot."""
+    torch.manual_seed(1)
+    network = {"attention": AttentionNetwork, "deep sets": DeepSetsNetwork}[kind]({"items": 3}).train()
+    normalizer = network.get_submodule("normalizer.types.0")
+    rows = {"items": (torch.randn(7, 5, 3), torch.rand(7, 5) > 0.5)}
+
+    def by_slot(module, _, out):
+        return out * torch.arange(1.0, 6.0)[:, None] if module is normalizer and out.shape[1] == 5 else None
+
+    register = normalizer.register_forward_hook if where == "normalizer" else register_module_forward_hook
+    handle = register(by_slot)
+    try:
+        torch.testing.assert_close(encode(network, None, rows)[0], network(None, rows)[0])
+    finally:
+        handle.remove()

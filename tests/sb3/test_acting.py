@@ -144,13 +144,34 @@ def weights_changed_in_place(made):
     made.action_net.weight.data.mul_(2.0)
 
 
+def class_patched(made):
+    """As people do with ``transformers``; undone by the test."""
+    own = FeedForward.forward
+    FeedForward.forward = lambda self, x: 2.0 * own(self, x)
+
+
+class Namesake(EntityAttentionPolicy):
+    def logits_and_values(self, obs):
+        logits, values = super().logits_and_values(obs)
+        return 3.0 * logits, values
+
+
+Namesake.__name__ = "EntityAttentionPolicy"
+
+
+def subclassed_under_the_same_name(made):
+    made.__class__ = Namesake
+
+
 CHANGES = [replaced_method, replaced_projection, replaced_part, replaced_readout, hooked_actor, subclassed]
 CHANGES += [another_eps, moved_weights, weights_changed_in_place]
+CHANGES += [class_patched, subclassed_under_the_same_name]
 
 
 @needs_compiler
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_was_changed_after_acting_is_obeyed(change):
+def test_what_was_changed_after_acting_is_obeyed(change, monkeypatch):
+    monkeypatch.setattr(FeedForward, "forward", FeedForward.forward)
     made, obs = policy(), observe(DICT, 7)
     before = act(made, obs, True)
     assert at_once(made)
@@ -214,3 +235,41 @@ def test_what_takes_more_than_one_row_acts_part_by_part(settings):
     made = EntityAttentionPolicy(DICT, spaces.Discrete(5), lambda _: 1e-3, **settings).eval()
     assert not made._may_act_at_once
     act(made, observe(DICT, 3))
+
+
+@needs_compiler
+def test_a_critic_of_two_values_writes_into_no_foreign_memory():
+    made, obs = policy(), observe(DICT, 300)
+    made.value_net = nn.Linear(64, 2)
+    assert "value_net has 2 outputs, where one is expected" in made.why_not_at_once()
+    _, values, _ = act(made, obs, True)
+    assert values.shape == (300, 2)
+    with using(made, "plain"):
+        torch.testing.assert_close(values, act(made, obs, True)[1])
+
+
+@needs_compiler
+def test_what_an_observation_holds_besides_is_not_looked_at():
+    made, obs = policy(), observe(DICT, 7)
+    expected = act(made, obs)
+    for more in ("a name", torch.zeros(3), torch.tensor(1.0)):
+        assert equal(act(made, {"a": more} | obs), expected)
+    with pytest.raises(ValueError, match="it is a bare array, expected"):
+        act(made, [1, 2])
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("backend", [pytest.param("kernels", marks=needs_compiler), "plain"])
+def test_no_observation_at_all_is_an_answer_without_rows(name, backend):
+    made = policy(name)
+    obs = observe(SPACES[name][0], 1)
+    none = {key: x[:0] for key, x in obs.items()} if isinstance(obs, dict) else obs[:0]
+    with using(made, backend):
+        assert [tuple(x.shape) for x in act(made, none)] == [(0,), (0, 1), (0,)]
+
+
+@needs_compiler
+def test_a_space_of_another_dtype_acts_part_by_part_and_says_so():
+    space = spaces.Dict(dict(DICT.spaces) | {"ego": spaces.Box(-1, 1, (2,), np.float64)})
+    made = EntityAttentionPolicy(space, spaces.Discrete(6), lambda _: 1e-3)
+    assert made.why_not_at_once() == "observation_space holds 'ego' as float64, where one call reads float32"

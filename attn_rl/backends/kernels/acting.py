@@ -86,6 +86,8 @@ class ActingProgram:
         for head in (actor, critic):
             if head.n_in != network.width:
                 raise Opaque("mlp_extractor", f"expects {head.n_in} features, the network has {network.width}")
+        if critic.n_out != 1:
+            raise Opaque("value_net", f"has {critic.n_out} outputs, where one is expected")
         for block in blocks:
             if block.presence_column not in (None, 0, block.shape[-1] - 1):
                 raise Opaque(block.keys[0], "has its presence between its features")
@@ -155,15 +157,18 @@ class _Arguments:
         if not observation.keys() >= self._program.keys:
             return None
         alive: list[Any] = []
-        batch = next(iter(observation.values())).shape[:1]
+        batch = None
         for slot, block in self._filled:
             x = _joined(observation, block.keys)
+            if x is None:
+                return None
+            batch = x.shape[:1] if batch is None else batch
             if x.dtype is not torch.float32 or not _is_readable(x, batch + block.shape):
                 return None
-            slot.x = x.data_ptr()
+            slot.x = address = x.data_ptr()
             alive.append(x)
             if (column := block.presence_column) is not None:
-                slot.flags, slot.x = slot.x + column * FLOAT_BYTES, slot.x + (column == 0) * FLOAT_BYTES
+                slot.flags, slot.x = address + column * FLOAT_BYTES, address + (column == 0) * FLOAT_BYTES
             elif block.presence_key is not None:
                 flags = observation[block.presence_key]
                 flags = flags if flags.dtype in (torch.bool, torch.int8) else flags > 0.5
@@ -175,8 +180,12 @@ class _Arguments:
         return alive
 
 
-def _joined(observation: Mapping[str, Tensor], keys: Sequence[str]) -> Tensor:
-    return observation[keys[0]] if len(keys) == 1 else torch.cat([observation[key] for key in keys], -1)
+def _joined(observation: Mapping[str, Tensor], keys: Sequence[str]) -> Tensor | None:
+    """The features (B,...) under ``keys`` side by side; None where these are not tensors."""
+    found = [observation[key] for key in keys]
+    if any(type(x) is not Tensor for x in found):
+        return None
+    return found[0] if len(found) == 1 else torch.cat(found, -1)
 
 
 def _is_readable(x: Tensor, shape: tuple[int, ...]) -> bool:

@@ -97,7 +97,10 @@ class Weights:
     def point_gradients(self) -> list[Tensor]:
         """Say where gradients are added: to the ``grad`` of the weights, which are returned to be kept alive."""
         gradients = [weight.grad for weight in self.tensors]
-        addresses = [0 if gradient is None else gradient.data_ptr() for gradient in gradients]
+        addresses = [
+            0 if gradient is None or not weight.requires_grad else gradient.data_ptr()  # a frozen one keeps what it has
+            for weight, gradient in zip(self.tensors, gradients, strict=True)
+        ]
         if addresses == self._pointed and all(map(is_, gradients, self._gradients)):
             return self._gradients
         self._gradients = [gradient_of(weight) for weight in self.tensors]
