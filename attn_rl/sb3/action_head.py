@@ -47,7 +47,11 @@ class ActionLayout(NamedTuple):
             return cls(sizes)
         fitting = [i for i, size in enumerate(sizes) if size == n_slots]
         if not fitting:
-            raise ValueError(f"pointer: {n_slots} slots, but the action space {space} has no dimension of that size")
+            raise ValueError(
+                f"pointer: {n_slots} slots, but the action space {space} has no dimension of that size; a pointer "
+                "chooses among one type's slots: give the dimension as many choices, or put the types to choose from "
+                "into one type, with a flag for each"
+            )
         return cls(sizes, fitting[-1])  # "what, to whom": the whom comes last
 
 

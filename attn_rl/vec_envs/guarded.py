@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,20 @@ class GuardedVecEnv(VecEnvWrapper):
         self._choices = choices_of(env.action_space) if spec.action_mask else []
         self.mask_watch: MaskWatch | None = None
         self._keeps_dtypes = look_at_raw_observations(env, self._check_one)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seed the environments; where the innermost has no ``seed`` (SuperSuit's), through its ``reset(seed=...)``.
+
+        Raises:
+            ValueError: it takes no seed there either.
+        """
+        games: Any = _innermost(self.venv)
+        if hasattr(games, "seed"):
+            return super().seed(seed)
+        if "seed" not in signature(games.reset).parameters:
+            raise ValueError(f"{type(games).__name__} has neither seed() nor reset(seed=...); leave seed out")
+        games.reset(seed=seed)  # the next reset, without a seed, goes on from here
+        return [seed] * self.num_envs
 
     def reset(self) -> VecEnvObs:
         """Reset and check."""
@@ -231,6 +246,13 @@ def choices_of(space: spaces.Space[Any]) -> list[slice]:
         sizes = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 else []
     ends = np.cumsum(sizes, dtype=int).tolist()
     return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
+def _innermost(env: VecEnv) -> VecEnv:
+    """What plays the games, below all wrappers."""
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    return env
 
 
 def _normalized_keys(env: VecEnv) -> set[str]:

@@ -64,7 +64,7 @@ def find_rows(space: gym.Space[object]) -> list[tuple[str, str]]:
     tables = [key for key, part in space.items() if isinstance(part, spaces.Box) and len(part.shape) == 2]
     flags = {"action_mask", *(f"{key}_present" for key in tables)}
     strange = [
-        (f"observation {key!r} is {what}", f"{advice}, or leave the key out")
+        (f"observation {key!r} is {what}", f"{advice}, or leave the key out: {_without(space, key)}")
         for key, part in space.items()
         if key not in flags and not (isinstance(part, spaces.Box) and len(part.shape) in (1, 2))
         for what, advice in [_find_rows_of_part(part, key)]
@@ -78,6 +78,10 @@ def find_rows(space: gym.Space[object]) -> list[tuple[str, str]]:
     return [(what, f"{join}; otherwise there is nothing to attend to, and MultiInputPolicy of Stable-Baselines3 fits")]
 
 
+def _without(space: spaces.Dict, key: str) -> str:
+    return f"gymnasium.wrappers.FilterObservation(env, {[other for other in space if other != key]})"
+
+
 def _find_rows_of_part(part: gym.Space[object], key: str | None) -> tuple[str, str]:
     if wrapper := find_wrapper(part, key):
         return f"a {type(part).__name__} without a fixed shape", wrapper[0].lower() + wrapper[1:].removesuffix(".")
@@ -86,7 +90,7 @@ def _find_rows_of_part(part: gym.Space[object], key: str | None) -> tuple[str, s
     if isinstance(part, spaces.Box) and len(shape) >= 2:
         what = f"a picture or grid of {numbers} numbers"
         rows = f"{IN_PLACE} with a function that lists the things in it, one row (N,F) each"
-        return what, f"{rows}; for the picture itself, CnnPolicy of Stable-Baselines3 fits"
+        return what, rows if key else f"{rows}; for the picture itself, CnnPolicy of Stable-Baselines3 fits"
     if isinstance(part, spaces.Box) and shape:
         rows = "gymnasium.wrappers.ReshapeObservation(env, (N, F))"
         bare = "" if key else "; otherwise there is nothing to attend to, and MlpPolicy of Stable-Baselines3 fits"

@@ -56,7 +56,7 @@ class TestLayout:
             {"pointer": "items"},
             r"pointer: 7 slots, but the action space Disc",
         ),
-        (observation_space(N), spaces.MultiDiscrete([2, 3]), {"pointer": "items"}, "has no dimension of that size"),
+        (observation_space(N), spaces.MultiDiscrete([2, 3]), {"pointer": "items"}, "one type's slots"),
         (
             observation_space(N),
             spaces.Discrete(N),

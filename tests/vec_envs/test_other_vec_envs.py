@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from stable_baselines3 import PPO
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecMonitor
 
 from attn_rl import EntityAttentionPolicy, EntitySpec, make_agent
 from attn_rl.vec_envs.guarded import GuardError
@@ -22,7 +22,9 @@ class Concat:
         self.num_envs, self.spoil = n, spoil
         self.observation_space, self.action_space = self._inner.observation_space, self._inner.action_space
 
-    def reset(self):
+    def reset(self, seed=None, options=None):
+        if seed is not None:
+            self._inner.seed(seed)
         return self._inner.reset(), [{}] * self.num_envs
 
     def step_async(self, actions):
@@ -84,3 +86,26 @@ def test_an_agent_learns_where_plain_ppo_does():
 def test_and_is_guarded():
     with pytest.raises(GuardError, match=r"environment 1, step 1: observation 'ego'\[0\] is nan"):
         make_agent(LikeSuperSuit(Concat(3, spoil=True)), **SMALL).learn(24)
+
+
+def test_a_seed_seeds_the_games_through_reset_where_the_innermost_has_no_seed():
+    """SB3's own set_random_seed fails there: AttributeError, no attribute 'seed'."""
+
+    def first(seed):
+        agent = make_agent(VecMonitor(LikeSuperSuit(Concat(3))), seed=seed, **SMALL)
+        return agent.env.reset()["items"], agent.policy.state_dict()["value_net.weight"].numpy()
+
+    (games, weights), (again, same), (others, _) = first(4), first(4), first(5)
+    np.testing.assert_array_equal(games, again)
+    np.testing.assert_array_equal(weights, same)
+    assert not np.array_equal(games, others)
+
+
+def test_games_that_take_no_seed_at_all_are_named():
+    class Unseeded(Concat):
+        def reset(self):
+            return super().reset()
+
+    with pytest.raises(ValueError, match=r"Unseeded has neither seed\(\) nor reset\(seed=\.\.\.\).*leave seed out"):
+        make_agent(LikeSuperSuit(Unseeded(3)), seed=4, **SMALL)
+    assert make_agent(LikeSuperSuit(Unseeded(3)), **SMALL).learn(24).num_timesteps == 24

@@ -33,19 +33,24 @@ def check_masks(env: gym.Env, sample: Sample, spec: EntitySpec) -> Iterator[Find
 
 
 def _forbidden_entities(masks: np.ndarray, sample: Sample, spec: EntitySpec, parts: list[slice]) -> Iterator[Finding]:
-    """Where choice i seems to be slot i: observations that allow only slots in which nothing is."""
-    for entity_type in spec.types:
-        _, present = rows_of(spec, sample.blocks)[entity_type.name]
-        present = present[~sample.last]
-        for part in (part for part in parts if part.stop - part.start == entity_type.capacity):
-            mask, name = masks[:, part], entity_type.name
-            wrong = mask.any(1) & present.any(1) & ~(mask & present).any(1)
-            if wrong.any():
-                what = (
-                    f"in {wrong.mean():.1%} of the observations action_mask allows only slots of {name} that are empty"
-                )
-                advice = f"if action i means slot i, allow those where {name} are; otherwise ignore this"
-                yield Finding("warning", "mask", what, advice)
+    """Where choice i seems to be slot i: observations that allow only slots in which nothing is.
+
+    Where several types have as many slots as there are choices, the mask may mean any of them: it must fit one.
+    """
+    rows = rows_of(spec, sample.blocks)
+    for part in parts:
+        fitting = [t.name for t in spec.types if t.capacity == part.stop - part.start]
+        shares = {name: _share_forbidden(masks[:, part], rows[name][1][~sample.last]) for name in fitting}
+        if shares and min(shares.values()) > 0:
+            name = min(shares, key=lambda name: shares[name])
+            what = f"in {shares[name]:.1%} of the observations action_mask allows only slots of {name} that are empty"
+            advice = f"if action i means slot i, allow those where {name} are; otherwise ignore this"
+            yield Finding("warning", "mask", what, advice)
+
+
+def _share_forbidden(mask: np.ndarray, present: np.ndarray) -> float:
+    """Share of the observations that allow something, and nothing of what is there; both (S,N)."""
+    return float((mask.any(1) & present.any(1) & ~(mask & present).any(1)).mean())
 
 
 def _two_masks(env: gym.Env, sample: Sample) -> Iterator[Finding]:

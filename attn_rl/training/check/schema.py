@@ -60,4 +60,7 @@ def _kind(kind: str, owners: Mapping[str, Any]) -> str:
 def _pointer(env: gym.Env, spec: EntitySpec) -> str:
     sizes = {part.stop - part.start for part in choices_of(env.action_space)}
     fitting = [name for name, capacity in spec.capacities.items() if capacity in sizes]
-    return "".join(f"; if choice i means slot i of {name}, train with pointer={name!r}" for name in fitting[:1])
+    if not fitting:
+        return ""
+    named = " or ".join(map(repr, fitting))
+    return f"; if choice i means slot i of {' or '.join(fitting)}, train with pointer={named}"
