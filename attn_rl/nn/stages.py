@@ -302,7 +302,8 @@ PRIMITIVES: dict[type[nn.Module], Callable[[Any], Any]] = {
     nn.ReLU: _activation,
 }
 """Modules of PyTorch's own that are described, each by its exact class."""
-_FORWARD |= {cls: cls.forward for cls in (*PRIMITIVES, nn.Sequential, nn.Identity)}
+_PYTORCHS: tuple[type[nn.Module], ...] = (*PRIMITIVES, nn.Sequential, nn.Identity)
+_FORWARD |= {cls: cls.forward for cls in _PYTORCHS}
 
 
 def is_plain(x: Tensor) -> bool:

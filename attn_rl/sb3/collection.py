@@ -112,7 +112,7 @@ class LeanRollouts(OnPolicyAlgorithm):
         """A batch of single observations, each in its space's shape."""
         shape: Any = self.observation_space.shape
         if isinstance(self.observation_space, spaces.Dict):
-            blocks = self.observation_space.spaces
+            blocks: Any = self.observation_space.spaces
             return {key: np.stack([np.reshape(x[key], blocks[key].shape) for x in observations]) for key in blocks}
         return np.stack([np.reshape(x, shape) for x in observations])
 

@@ -157,7 +157,7 @@ class _Arguments:
         if not observation.keys() >= self._program.keys:
             return None
         alive: list[Any] = []
-        batch = None
+        batch: Any = None
         for slot, block in self._filled:
             x = _joined(observation, block.keys)
             if x is None:
