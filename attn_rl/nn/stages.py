@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_rl.compat import GLOBAL_HOOKS, hooks_of
+from attn_rl.type_names import with_article
 
 
 class LinearStage(NamedTuple):
@@ -233,7 +234,7 @@ def stage_of(part: nn.Module, path: str, *kinds: type[T]) -> T:
     except Opaque as inside:
         raise Opaque(".".join(name for name in (path, inside.path) if name), inside.why) from None
     if not isinstance(found, kinds):
-        raise Opaque(path, f"is a {type(part).__name__}, which only the modules compute")
+        raise Opaque(path, f"is {with_article(type(part))}, which only the modules compute")
     return found
 
 
@@ -252,14 +253,14 @@ def why_opaque(part: nn.Module) -> str | None:
     """Why ``part`` itself can only run itself, None where it can be described."""
     cls = type(part)
     if cls not in PRIMITIVES and "stage" not in vars(cls):
-        return f"is a {cls.__name__}, which can only run itself"
+        return f"is {with_article(cls)}, which can only run itself"
     return why_changed(part, cls)
 
 
 def why_changed(part: nn.Module, cls: type) -> str | None:
     """Why ``part`` may not compute what ``cls`` says: it is of another class, has a hook or a patched method."""
     if type(part) is not cls:
-        return f"is a {type(part).__name__}, which can only run itself"
+        return f"is {with_article(type(part))}, which can only run itself"
     if listeners(part) or any(GLOBAL_HOOKS):
         return "has a hook"
     replaced = [name for name in vars(part) if callable(getattr(cls, name, None))]
