@@ -244,7 +244,7 @@ class MultiHeadAttention(Described):
         """Move the key projection to the query's side: (B,1,D) -> (B,H,D)."""
         weight, n_heads = self.w_k.weight, self.n_heads
         w_k = weight.view(n_heads, -1, weight.shape[1])  # (H,d,D)
-        return torch.bmm(q.view(q.shape[0], n_heads, -1).transpose(0, 1), w_k).transpose(0, 1)
+        return torch.bmm(q.squeeze(1).unflatten(-1, (n_heads, -1)).transpose(0, 1), w_k).transpose(0, 1)
 
     def _values(self, mixed: Tensor) -> Tensor:
         """Project what was mixed: (B,H,D) -> (B,1,D)."""
@@ -266,7 +266,7 @@ class MultiHeadAttention(Described):
 
     def _split(self, x: Tensor) -> Tensor:
         """(B,M,D) -> (B,H,M,d)."""
-        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
 
 def check_heads(d_model: int, n_heads: int) -> None:

@@ -160,10 +160,10 @@ class _Arguments:
             x = _joined(observation, block.keys)
             if x.dtype is not torch.float32 or not _is_readable(x, batch + block.shape):
                 return None
-            slot.x = x.data_ptr()
+            slot.x = address = x.data_ptr()
             alive.append(x)
             if (column := block.presence_column) is not None:
-                slot.flags, slot.x = slot.x + column * FLOAT_BYTES, slot.x + (column == 0) * FLOAT_BYTES
+                slot.flags, slot.x = address + column * FLOAT_BYTES, address + (column == 0) * FLOAT_BYTES
             elif block.presence_key is not None:
                 flags = observation[block.presence_key]
                 flags = flags if flags.dtype in (torch.bool, torch.int8) else flags > 0.5
