@@ -266,7 +266,7 @@ class MultiHeadAttention(Described):
 
     def _split(self, x: Tensor) -> Tensor:
         """(B,M,D) -> (B,H,M,d)."""
-        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.n_heads, x.shape[2] // self.n_heads).transpose(1, 2)
 
 
 def check_heads(d_model: int, n_heads: int) -> None:
