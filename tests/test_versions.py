@@ -8,7 +8,7 @@ import tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-NEWEST_ONLY = ("agents", "docs", "hub", "mlflow", "wandb", "zoo")
+NEWEST_ONLY = ("agents", "docs", "hub", "mlflow", "onnx", "wandb", "zoo")
 """Extras tried with the newest versions only: their packages leave no room for the oldest of the others."""
 REQUIREMENT = re.compile(r"([\w-]+)(>=|==)([\d.]+)")
 

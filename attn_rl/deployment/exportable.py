@@ -24,6 +24,7 @@ from attn_rl.sb3.action_head import EntityActionHead, HeadInputs
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.sb3.policy import EntityAttentionPolicy, EntityHeads
+from attn_rl.type_names import with_article
 
 UNDERSTOOD = (ActorCriticPolicy, BasePolicy, EntityAttentionPolicy, EntityHeads)
 ACTING_METHODS = ("extract_features", "_get_action_dist_from_latent", "get_distribution", "_predict", "predict_values")
@@ -175,8 +176,8 @@ def refuse_unknown(policy: Any) -> None:
     """
     if not isinstance(policy, ActorCriticPolicy):
         raise NotExportable(
-            f"the policy is a {type(policy).__name__}; expected an actor-critic policy of Stable-Baselines3 (PPO, A2C, "
-            "TRPO): what other algorithms learn is not exported yet"
+            f"the policy is {with_article(type(policy))}; expected an actor-critic policy of Stable-Baselines3 (PPO, "
+            "A2C, TRPO): what other algorithms learn is not exported yet"
         )
     for name in ACTING_METHODS:
         definer = next(cls for cls in type(policy).__mro__ if name in vars(cls))
@@ -195,7 +196,7 @@ def refuse_unknown(policy: Any) -> None:
     }
     if type(policy.action_dist) not in known:
         raise NotExportable(
-            f"actions are drawn from a {type(policy.action_dist).__name__}; expected a distribution that PPO uses "
+            f"actions are drawn from {with_article(type(policy.action_dist))}; expected a distribution that PPO uses "
             "without use_sde"
         )
 

@@ -18,6 +18,8 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import KVWriter
 
+from attn_rl.type_names import with_article
+
 FORMAT = "tensorboard"
 """Figures that are kept out of TensorBoard are kept out of these, too."""
 
@@ -78,7 +80,7 @@ class WandbCallback(TrackerCallback):
 
     def __init__(self, run: Any) -> None:
         if not callable(getattr(run, "log", None)):
-            raise TypeError(f"run is a {type(run).__name__}; expected what wandb.init(project=...) returns")
+            raise TypeError(f"run is {with_article(type(run))}; expected what wandb.init(project=...) returns")
         super().__init__(_Wandb(run))
 
 

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from attn_rl.compat import GLOBAL_HOOKS
 from attn_rl.nn.attention import check_heads
+from attn_rl.nn.changes import listeners
 from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
 from attn_rl.nn.readout import READOUTS, Readout
 from attn_rl.nn.registry import look_up
 from attn_rl.nn.relations.groups import Group
 from attn_rl.nn.relations.layers import MODES, Relations
-from attn_rl.nn.stages import Described, EncoderStage, NetworkStage, TokenStage, listeners, stage_of
+from attn_rl.nn.stages import Described, EncoderStage, NetworkStage, TokenStage, stage_of
 from attn_rl.nn.tap import Tap
 from attn_rl.nn.token_order import EGO, QUERY, TokenOrder
 from attn_rl.nn.tokenizer import Tokenizer

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from attn_rl.compat import GLOBAL_HOOKS, hooks_of
+from attn_rl.nn.changes import FORWARD, why_changed
+from attn_rl.type_names import with_article
 
 
 class LinearStage(NamedTuple):
@@ -205,16 +205,12 @@ class Opaque(Exception):
         self.path, self.why = path, why
 
 
-_FORWARD: dict[type, Callable[..., Any]] = {}
-"""What computes a part of each class, as it was when the class was defined: somebody may replace it for all of them."""
-
-
 class Described(nn.Module):
     """A part that can say what it computes."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        _FORWARD[cls] = cls.forward
+        FORWARD[cls] = cls.forward
 
     def stage(self) -> Any:
         """Describe this part, as the class that defines this method computes it.
@@ -241,7 +237,7 @@ def stage_of(part: nn.Module, path: str, *kinds: type[T]) -> T:
     except Opaque as inside:
         raise Opaque(".".join(name for name in (path, inside.path) if name), inside.why) from None
     if not isinstance(found, kinds):
-        raise Opaque(path, f"is a {type(part).__name__}, which only the modules compute")
+        raise Opaque(path, f"is {with_article(type(part))}, which only the modules compute")
     return found
 
 
@@ -260,25 +256,8 @@ def why_opaque(part: nn.Module) -> str | None:
     """Why ``part`` itself can only run itself, None where it can be described."""
     cls = type(part)
     if cls not in PRIMITIVES and "stage" not in vars(cls):
-        return f"is a {cls.__name__}, which can only run itself"
+        return f"is {with_article(cls)}, which can only run itself"
     return why_changed(part, cls)
-
-
-def why_changed(part: nn.Module, cls: type) -> str | None:
-    """Why ``part`` may not compute what ``cls`` says: it is of another class, has a hook or a patched method."""
-    if type(part) is not cls:
-        return f"is a {type(part).__name__}, which can only run itself"
-    if listeners(part) or any(GLOBAL_HOOKS):
-        return "has a hook"
-    if cls.forward is not _FORWARD.get(cls, cls.forward):
-        return f"has a replaced method, forward of all {cls.__name__}"
-    replaced = [name for name in vars(part) if callable(getattr(cls, name, None))]
-    return f"has a replaced method, {replaced[0]}" if replaced else None
-
-
-def listeners(part: nn.Module) -> bool:
-    """Whether any hook is registered on ``part``."""
-    return any(hooks_of(part))
 
 
 def _linear(layer: nn.Linear) -> LinearStage:
@@ -303,9 +282,4 @@ PRIMITIVES: dict[type[nn.Module], Callable[[Any], Any]] = {
 }
 """Modules of PyTorch's own that are described, each by its exact class."""
 _PYTORCHS: tuple[type[nn.Module], ...] = (*PRIMITIVES, nn.Sequential, nn.Identity)
-_FORWARD |= {cls: cls.forward for cls in _PYTORCHS}
-
-
-def is_plain(x: Tensor) -> bool:
-    """Whether a backend outside PyTorch may read ``x``: float32, on the CPU, one stretch of memory."""
-    return x.dtype == torch.float32 and x.device.type == "cpu" and x.layout == torch.strided and x.is_contiguous()
+FORWARD.update({cls: cls.forward for cls in _PYTORCHS})

@@ -20,12 +20,14 @@ from attn_rl.backends.kernels import build
 from attn_rl.backends.kernels.acting import Block, draw
 from attn_rl.backends.kernels.mlp import MlpProgram, run_all
 from attn_rl.entities import ACTION_MASK, EntitySpec
+from attn_rl.nn.changes import is_plain, why_changed
 from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.readout import FirstRow, LearnedQuery
-from attn_rl.nn.stages import Opaque, is_plain, why_changed
+from attn_rl.nn.stages import Opaque
 from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
+from attn_rl.type_names import with_article
 
 DEFAULT_NET_ARCH = [64]
 PLAIN = ""
@@ -198,9 +200,9 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
             raise Opaque("features_extractor", "has a forward of its own")
         network = extractor.network
         if not isinstance(network, AttentionNetwork) or type(network).read is not AttentionNetwork.read:
-            raise Opaque("features_extractor.network", f"is a {type(network).__name__}")
+            raise Opaque("features_extractor.network", f"is {with_article(type(network))}")
         if type(network.readout) not in (FirstRow, LearnedQuery):
-            raise Opaque("features_extractor.network.readout", f"is a {type(network.readout).__name__}")
+            raise Opaque("features_extractor.network.readout", f"is {with_article(type(network.readout))}")
         for name, part, expected in (
             ("features_extractor", extractor, type(extractor)),
             ("features_extractor.project", extractor.project, nn.Identity),
@@ -287,7 +289,7 @@ def _blocks(spec: EntitySpec) -> list[Block]:
         Opaque: somebody put something else in the place of ``spec``.
     """
     if type(spec) is not EntitySpec:
-        raise Opaque("features_extractor.spec", f"is a {type(spec).__name__}")
+        raise Opaque("features_extractor.spec", f"is {with_article(type(spec))}")
     ego = [Block(tuple(key for key, _ in spec.ego), (len(spec.ego_features),))] if spec.ego else []
     return ego + [
         Block(

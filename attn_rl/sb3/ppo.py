@@ -18,8 +18,8 @@ from attn_rl.backends.explain import explain, parts
 from attn_rl.backends.kernels.build import why_not as why_no_kernels
 from attn_rl.backends.kernels.losses import Coefficients, ppo_losses
 from attn_rl.compat import scale_all
+from attn_rl.nn.changes import is_plain
 from attn_rl.nn.normalizer import collect_statistics
-from attn_rl.nn.stages import is_plain
 from attn_rl.sb3.collection import LeanRollouts
 from attn_rl.sb3.contiguous_adam import ContiguousAdam, side_by_side
 from attn_rl.sb3.distributions import LeanCategorical

@@ -17,7 +17,8 @@ from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.training.guarded_ppo import GuardedPPO
 from attn_rl.training.policies import NETWORK_SETTINGS, find_policy, refuse_unused
 from attn_rl.training.presets import PPO_SETTINGS, Preset, Settings, find_preset, override, preset_of, read_preset
-from attn_rl.training.ranges import check_products, check_value
+from attn_rl.training.ranges import check_products, check_schedule, check_value
+from attn_rl.type_names import with_article
 from attn_rl.vec_envs.adapter import make_vec_env
 from attn_rl.vec_envs.guarded import MAX_ABS_REWARD, GuardedVecEnv
 from attn_rl.vec_envs.wrapper_check import check_wrappers
@@ -63,6 +64,8 @@ def make_agent(
     if seed is not None:
         check_value("seed", seed)
     schedules = {name: settings.pop(name) for name in SCHEDULES if callable(settings.get(name))}
+    for name, schedule in schedules.items():
+        check_schedule(name, schedule)
     chosen = choose_settings(preset.settings(policy), policy, settings)
     check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
     if isinstance(env, str):
@@ -158,7 +161,7 @@ def preset_of_env(env: VecEnv | str) -> Preset:
         return find_preset(env)
     if not isinstance(env, VecEnv):
         raise TypeError(
-            f"env is a {type(env).__name__}, expected an SB3 VecEnv or an id: "
+            f"env is {with_article(type(env))}, expected an SB3 VecEnv or an id: "
             "make_vec_env(id, n_envs), or make_vec_env(a class or function that makes it, n_envs)"
         )
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, load_env_creator
@@ -13,6 +14,7 @@ from attn_rl.adapters import family_of, find_spec, make_env
 from attn_rl.observation_size import check_observations
 from attn_rl.training.agent import check_actions
 from attn_rl.training.ranges import did_you_mean
+from attn_rl.training.run.json_form import WrongForm, from_json
 
 SET_BY_US = ("num_envs", "render_mode")
 """Arguments of environments that ``make_vec_env`` sets itself."""
@@ -26,6 +28,7 @@ WRONG_ARGUMENT = (
     ArithmeticError,
     MemoryError,
 )
+PLAIN_TYPES = frozenset({bool, int, float, str, NoneType})
 
 
 def check_environment(env_id: str, env_kwargs: Mapping[str, object]) -> None:
@@ -67,6 +70,8 @@ def make_checked(env_id: str, env_kwargs: Mapping[str, object], **gymnasium: obj
         reason = str(error).partition(" was raised from the environment creator")[0]
         if isinstance(error, ValueError) and any(name in reason for name in env_kwargs):
             raise
+        if (wrong := _wrong_type(spec, env_kwargs)) is not None:
+            raise ValueError(f"{env_id}: {wrong}") from error
         given = ", ".join(f"{name}={value!r}" for name, value in env_kwargs.items())
         raise ValueError(f"{env_id} cannot be made with {given}: {reason or type(error).__name__}") from error
 
@@ -81,6 +86,24 @@ def arguments(spec: EnvSpec) -> list[str] | None:
             names = _parameters(made_by)
             if "**" not in names:
                 return [name for name in (*names, *own) if name not in SET_BY_US]
+    return None
+
+
+def _wrong_type(spec: EnvSpec, env_kwargs: Mapping[str, object]) -> str | None:
+    """What an environment's constructor says of the first argument that is of another type than it declares."""
+    for entry in filter(None, (spec.entry_point, spec.vector_entry_point)):
+        made_by: Any = load_env_creator(entry) if isinstance(entry, str) else entry
+        try:
+            hints = get_type_hints(made_by.__init__ if inspect.isclass(made_by) else made_by)
+        except (NameError, TypeError):  # annotations that only a type checker can read
+            continue
+        for name, value in env_kwargs.items():
+            hint = hints.get(name)
+            if PLAIN_TYPES.issuperset(get_args(hint) or [hint]):
+                try:
+                    from_json(value, hint, name)
+                except WrongForm as wrong:
+                    return str(wrong)
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, NamedTuple, get_args
@@ -116,6 +116,22 @@ def check_value(name: str, value: object) -> None:
         raise ValueError(f"{name}={value!r} is unknown; {did_you_mean(value, CHOICES[name])}")
     if name == "net_arch":
         _check_net_arch(value)
+
+
+def check_schedule(name: str, schedule: Callable[[float], float]) -> None:
+    """Check a schedule in place of the number ``name`` at the start, half-way and at the end, where it may be 0.
+
+    Raises:
+        ValueError: with what was expected.
+    """
+    for left in (1.0, 0.5, 0.0):
+        expected = f"expected a function of what is left of the training, from 1 to 0, that returns {RANGES[name]}"
+        try:
+            value = float(schedule(left))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}={schedule!r} cannot be asked for {left} ({error}); {expected}") from error
+        if value != 0 and value not in RANGES[name]:
+            raise ValueError(f"{name}={schedule!r} returns {value} for {left}; {expected}")
 
 
 def check_products(values: Mapping[str, object]) -> None:

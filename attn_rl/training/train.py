@@ -33,6 +33,7 @@ from attn_rl.training.run.interrupts import InterruptRequest, leaving_at_once
 from attn_rl.training.run.resume import go_on
 from attn_rl.training.run.save_callback import SaveCallback, explaining_disk_trouble, resume_command
 from attn_rl.training.seeds import train_seeds
+from attn_rl.type_names import with_article
 from attn_rl.vec_envs.adapter import make_vec_env
 
 
@@ -67,7 +68,9 @@ def train(
         TypeError: an environment that is no id.
     """
     if not isinstance(env, str | None):
-        raise TypeError(f"env is a {type(env).__name__}; expected an id: gymnasium.register() gives an environment one")
+        raise TypeError(
+            f"env is {with_article(type(env))}; expected an id: gymnasium.register() gives an environment one"
+        )
     paths = {name: Path(changes[name]) for name in ("runs_dir", "load") if changes.get(name) is not None}
     chosen = Args(
         env=env or Args.env,

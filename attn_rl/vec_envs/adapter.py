@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from attn_rl.adapters import find_spec
 from attn_rl.observation_size import check_observations
+from attn_rl.type_names import with_article
 from attn_rl.vec_envs.copies import check_request, make_copies
 from attn_rl.vec_envs.infos import infos_by_row
 from attn_rl.vec_envs.native import make_native
@@ -101,7 +102,7 @@ class VectorEnvAdapter(VecEnv):
     def __init__(self, env: VectorEnv):
         if not isinstance(env, VectorEnv):
             raise TypeError(
-                f"env is a {type(env).__name__}; expected a gymnasium.vector.VectorEnv. Of an id, a class or a "
+                f"env is {with_article(type(env))}; expected a gymnasium.vector.VectorEnv. Of an id, a class or a "
                 "function that returns an environment, make_vec_env makes what SB3 takes"
             )
         if isinstance(env, DictInfoToList):
@@ -133,8 +134,8 @@ class VectorEnvAdapter(VecEnv):
         self._returns[:], self._lengths[:] = 0, 0
         if not isinstance(infos, Mapping):
             raise ValueError(
-                f"{type(self.env).__name__} hands out infos as a {type(infos).__name__}; expected Gymnasium's dict of "
-                "arrays, one entry per environment; remove the wrapper: SB3 gets a list from here"
+                f"{type(self.env).__name__} hands out infos as {with_article(type(infos))}; expected Gymnasium's "
+                "dict of arrays, one entry per environment; remove the wrapper: SB3 gets a list from here"
             )
         self.reset_infos = infos_by_row(infos, np.arange(self.num_envs))
         return obs

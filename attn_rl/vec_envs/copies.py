@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from attn_rl.adapters import family_of, find_spec, make_env
 from attn_rl.observation_size import check_observations
+from attn_rl.type_names import with_article
 from attn_rl.vec_envs.replayable import ReplayableEnv
 from attn_rl.vec_envs.supervised import SupervisedVecEnv
 from attn_rl.wrappers.advice import require_fixed_shapes
@@ -40,7 +41,8 @@ def check_request(env_id: object, n_envs: object, seed: object, env_kwargs: obje
         )
     if not isinstance(env_id, str) and not callable(env_id):
         raise TypeError(
-            f"env_id is a {name}; expected an id (str), a class, or a function that returns a new environment"
+            f"env_id is {with_article(type(env_id))}; expected an id (str), a class, or a function that returns a new "
+            "environment"
         )
     if not isinstance(n_envs, SupportsIndex):
         raise TypeError(f"n_envs={n_envs!r}; expected a whole number, 1 or more")
@@ -104,7 +106,7 @@ def _make_one(make: Callable[..., gym.Env], n_envs: int, **env_kwargs: object) -
     """A single environment, checked before anything is built around it, and before its copies are made."""
     env = make(**env_kwargs)
     if not isinstance(env, gym.Env):
-        raise TypeError(f"{make} returned a {type(env).__name__}; expected a new gymnasium.Env at every call")
+        raise TypeError(f"{make} returned {with_article(type(env))}; expected a new gymnasium.Env at every call")
     require_fixed_shapes(env.observation_space)
     check_observations(env.observation_space, n_envs)
     return env

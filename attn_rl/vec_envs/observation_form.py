@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from gymnasium import spaces
 
+from attn_rl.type_names import with_article
+
 
 class GuardError(ValueError):
     """A gate refused something.
@@ -57,7 +59,7 @@ def blocks_of(obs: object, space: spaces.Space[object], where: str) -> Mapping[s
     if isinstance(obs, Mapping) != isinstance(space, spaces.Dict):
         wanted = "an array" if "" in parts else f"a dict with keys {sorted(parts)}"
         hint = "; Gymnasium's reset and step return more than the observation" if isinstance(obs, tuple) else ""
-        raise GuardError(f"{where}: the observation is a {type(obs).__name__}, expected {wanted}{hint}", {})
+        raise GuardError(f"{where}: the observation is {with_article(type(obs))}, expected {wanted}{hint}", {})
     blocks = obs if isinstance(obs, Mapping) else {"": obs}
     if blocks.keys() != parts.keys():
         raise GuardError(f"{where}: the observation has keys {_sorted(blocks)}, expected {_sorted(parts)}", {})
@@ -73,7 +75,7 @@ def as_array(value: object, name: str, where: str) -> np.ndarray:
     try:
         return np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise GuardError(f"{where}: {name} is a {type(value).__name__} that is no array: {error}", {}) from error
+        raise GuardError(f"{where}: {name} is {with_article(type(value))} that is no array: {error}", {}) from error
 
 
 def dtype_of(part: spaces.Space[object]) -> np.dtype:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gymnasium as gym
 from gymnasium import spaces
 
+from attn_rl.type_names import with_article
+
 IN_PLACE = "gymnasium.wrappers.TransformObservation(env, function, observation_space)"
 
 
@@ -84,7 +86,7 @@ def _without(space: spaces.Dict, key: str) -> str:
 
 def _find_rows_of_part(part: gym.Space[object], key: str | None) -> tuple[str, str]:
     if wrapper := find_wrapper(part, key):
-        return f"a {type(part).__name__} without a fixed shape", wrapper[0].lower() + wrapper[1:].removesuffix(".")
+        return f"{with_article(type(part))} without a fixed shape", wrapper[0].lower() + wrapper[1:].removesuffix(".")
     shape = part.shape or ()
     numbers = " x ".join(map(str, shape))
     if isinstance(part, spaces.Box) and len(shape) >= 2:

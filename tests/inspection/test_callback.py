@@ -263,7 +263,7 @@ NO_PROBE = {
     "Gymnasium's": (lambda: gym.vector.SyncVectorEnv([TypedBandit]), "a vector environment (SyncVectorEnv)"),
     "an agent": (lambda: make_ppo(SEEK), "a PPO"),
     "a class": (lambda: TypedBandit, "a class (TypedBandit)"),
-    "nothing": (lambda: None, "a NoneType"),
+    "nothing": (lambda: None, "None"),
     "a path": (lambda: Path("runs"), f"a {type(Path()).__name__}"),
 }
 

@@ -200,6 +200,16 @@ def test_observations_of_another_form_are_read_by_the_modules(form):
         act(made, {key: x for key, x in obs.items() if key != "ego"})
 
 
+@pytest.mark.parametrize("backend", ["plain", "kernels"])
+@pytest.mark.parametrize("name", SPACES)
+def test_no_observations_get_no_actions(name, backend):
+    obs = observe(SPACES[name][0], 1)
+    none = obs[:0] if isinstance(obs, torch.Tensor) else {key: x[:0] for key, x in obs.items()}
+    made = policy(name)
+    with using(made, backend):
+        assert [tuple(x.shape) for x in act(made, none)] == [(0,), (0, 1), (0,)]
+
+
 @needs_compiler
 def test_results_of_one_call_are_not_written_by_the_next():
     made = policy()

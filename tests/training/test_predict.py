@@ -70,7 +70,7 @@ WRONG = {
     "rows of unequal length": (lambda o: o | {"ego": [[1.0], [1.0, 2.0], [0.0]]}, "'ego' is a list that is no array"),
     "observation and info": (lambda o: (o, {}), "the observation is a tuple, .*; Gymnasium's reset and step return"),
     "a bare array": (lambda o: o["items"], "the observation is a ndarray, expected a dict with keys"),
-    "nothing": (lambda o: None, "the observation is a NoneType, expected a dict"),
+    "nothing": (lambda o: None, "the observation is None, expected a dict"),
 }
 
 

@@ -41,6 +41,23 @@ def test_learning_rate_and_clip_range_may_be_schedules():
     assert agent.learn(32).num_timesteps == 32
 
 
+@pytest.mark.parametrize("name", ["learning_rate", "clip_range"])
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (lambda: 1e-3, "cannot be asked for 1.0 .*expected a function of what is left of the training, from 1 to 0"),
+        (lambda left: "x", "cannot be asked for 1.0 .*that returns a number"),
+        (lambda left: None, "cannot be asked for 1.0"),
+        (lambda left: -left, "returns -1.0 for 1.0; expected a function"),
+        (lambda left: float("nan") if left < 1 else 0.1, "returns nan for 0.5; expected a function"),
+        (lambda left: 0.1 if left else 1e9, "returns 1000000000.0 for 0.0"),
+    ],
+)
+def test_what_is_no_schedule_is_refused_by_name(name: str, schedule, message: str):
+    with pytest.raises(ValueError, match=f"^{name}=<function .*{message}"):
+        small(**{name: schedule})
+
+
 def test_numbers_of_numpy_are_numbers():
     assert small(gamma=np.float32(0.5), n_steps=np.int64(8)).n_steps == 8
 

@@ -83,9 +83,9 @@ NO_MAKER = {
         lambda: gym.vector.SyncVectorEnv([Toy]),
         r"is a vector environment \(SyncVectorEnv\) already.*VectorEnvAdapter\(env\)",
     ),
-    "None": (lambda: None, r"is a NoneType; expected an id .* a class, or a function that returns a new"),
-    "a number": (lambda: 3, "is a int; expected an id"),
-    "a specification": (lambda: gym.spec("CartPole-v1"), "is a EnvSpec; expected an id"),
+    "None": (lambda: None, r"is None; expected an id .* a class, or a function that returns a new"),
+    "a number": (lambda: 3, "is an int; expected an id"),
+    "a specification": (lambda: gym.spec("CartPole-v1"), "is an EnvSpec; expected an id"),
     "a list of functions": (lambda: [Toy, Toy], "is a list; expected an id"),
 }
 
@@ -103,7 +103,8 @@ def test_what_makes_no_environments_is_refused_by_type(what: str):
     ids=lambda found: type(found).__name__,
 )
 def test_a_function_that_returns_something_else_is_refused(returned):
-    message = rf"returned a {type(returned).__name__}; expected a new gymnasium\.Env"
+    what = "None" if returned is None else f"a {type(returned).__name__}"
+    message = rf"returned {what}; expected a new gymnasium\.Env"
     with pytest.raises(TypeError, match=message):
         make_vec_env(lambda: returned, 2)
 

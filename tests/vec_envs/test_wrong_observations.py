@@ -100,7 +100,7 @@ WRONG = {  # what is wrong -> (the lie, what is said)
     "keys that are no strings": (lambda told: told | {7: 0}, r"has keys \['7', .*\], expected"),
     "a bare array": (lambda told: told["items"], "the observation is a ndarray, expected a dict with keys"),
     "observation and info": (lambda told: (told, {}), "the observation is a tuple, expected a dict with keys"),
-    "no observation": (lambda told: None, "the observation is a NoneType, expected a dict with keys"),
+    "no observation": (lambda told: None, "the observation is None, expected a dict with keys"),
 }
 MOMENTS = {
     "the first observation": (1, 0),

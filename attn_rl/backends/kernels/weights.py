@@ -11,7 +11,8 @@ from torch import Tensor
 
 from attn_rl.backends.kernels import structures as s
 from attn_rl.compat import version_of
-from attn_rl.nn.stages import LinearStage, NormStage, Opaque, is_plain
+from attn_rl.nn.changes import is_plain
+from attn_rl.nn.stages import LinearStage, NormStage, Opaque
 
 WEIGHTS = torch.zeros((), dtype=torch.float32, device="cpu", requires_grad=True)
 """Stands for the weights in autograd's graph: makes it call backward, though no gradient flows through it."""

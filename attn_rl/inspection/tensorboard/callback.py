@@ -29,6 +29,7 @@ from attn_rl.inspection.record.scenes import Scenes, probe_scenes
 from attn_rl.inspection.tensorboard.writer import add_about, add_image, writer_of
 from attn_rl.inspection.trackers import Tracker
 from attn_rl.sb3.compat import total_timesteps
+from attn_rl.type_names import with_article
 
 MAX_RECORDS = 50
 QUIET = ("stdout", "log")
@@ -193,10 +194,12 @@ def _single(env: object) -> gym.Env:
         return make_env(env, render_mode="rgb_array")
     if isinstance(env, gym.Env):
         return env
-    name = type(env).__name__
-    many = isinstance(env, VecEnv | gym.vector.VectorEnv)
-    got = f"vector environment ({name})" if many else f"class ({env.__name__})" if isinstance(env, type) else name
+    got = with_article(type(env))
+    if isinstance(env, VecEnv | gym.vector.VectorEnv):
+        got = f"a vector environment ({type(env).__name__})"
+    elif isinstance(env, type):
+        got = f"a class ({env.__name__})"
     raise TypeError(
-        f"probe_env is a {got}; expected a single environment that nobody else steps: its id "
+        f"probe_env is {got}; expected a single environment that nobody else steps: its id "
         '("AttnRL/Seek-v0"), or attn_rl.adapters.make_env(id, render_mode="rgb_array")'
     )

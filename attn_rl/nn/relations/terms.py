@@ -117,7 +117,7 @@ class RelationScores(Described):
             shown: what every token shows (B,M,Z).
         """
         rows, n_shown = shown[:, :n_rows], shown.shape[-1]
-        left = linear(rows, self.head_forms()).view(*rows.shape[:2], -1, n_shown).transpose(1, 2)  # (B,H,Q,Z)
+        left = linear(rows, self.head_forms()).unflatten(-1, (-1, n_shown)).transpose(1, 2)  # (B,H,Q,Z)
         bias: Tensor = (left.flatten(1, 2) @ shown.transpose(1, 2)).unflatten(1, left.shape[1:3])
         return bias
 

@@ -23,6 +23,7 @@ from attn_rl.training.check.speed import describe_speed
 from attn_rl.training.check.values import check_values
 from attn_rl.training.environment_check import make_checked
 from attn_rl.training.ranges import check_value
+from attn_rl.type_names import with_article
 
 Environment = str | Callable[..., gym.Env] | gym.Env
 T = TypeVar("T")
@@ -95,7 +96,7 @@ def _constructed(make: Callable[[], T]) -> T:
         return make()
     except (ValueError, DependencyNotInstalled):  # an unknown id, a wrong argument, a missing package: said already
         raise
-    except Exception as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         reason = str(error).partition(" was raised from the environment creator")[0]
         raise _NotMade(f"making it raised {type(error).__name__}: {reason}".rstrip(": ")) from error
 
@@ -113,7 +114,7 @@ def _make(env: Environment, kwargs: dict[str, object]) -> gym.Env:
         return env
     made = _constructed(lambda: env(**kwargs)) if callable(env) else env
     if not isinstance(made, gym.Env):
-        what = f"env returned a {type(made).__name__}" if callable(env) else f"env is a {type(env).__name__}"
+        what = f"env returned {with_article(type(made))}" if callable(env) else f"env is {with_article(type(env))}"
         raise TypeError(f"{what}; expected a gymnasium.Env, its class, a function that returns one, or an id")
     return made
 

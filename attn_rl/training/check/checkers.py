@@ -73,12 +73,12 @@ def run_checkers(env: gym.Env, spec: EntitySpec) -> list[Finding]:
 
 
 def _run(name: str, checker: Callable[[], object]) -> Iterator[Finding]:
-    failed = None
+    failed: BaseException | None = None
     with warnings.catch_warnings(record=True) as caught, redirect_stdout(io.StringIO()):
         warnings.simplefilter("always")
         try:
             checker()
-        except Exception as error:  # a checker, or the environment under it, raises anything
+        except (Exception, SystemExit) as error:  # a checker, or the environment under it, raises anything
             failed = error
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         if not any(part in message for part in MEANT):

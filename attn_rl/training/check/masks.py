@@ -13,6 +13,7 @@ from attn_rl.training.check.sample import Sample, rows_of
 from attn_rl.vec_envs.guarded import choices_of
 
 ONE_VALID = "let the mask allow what can be done, at least one choice, or end the episode before"
+NEVER_VALID = "1 is what may be chosen, 0 what may not: fill the mask, or turn it round"
 
 
 def check_masks(env: gym.Env, sample: Sample, spec: EntitySpec) -> Iterator[Finding]:
@@ -22,6 +23,10 @@ def check_masks(env: gym.Env, sample: Sample, spec: EntitySpec) -> Iterator[Find
         return
     masks = sample.blocks[ACTION_MASK][~sample.last] > 0.5
     empty = np.any([~masks[:, part].any(1) for part in parts], axis=0)
+    if len(masks) and not masks.any():
+        what = f"action_mask never allowed anything in {len(masks)} observations; choice 0 is all that is ever taken"
+        yield Finding("error", "mask", what, NEVER_VALID)
+        return
     if empty.any():
         what = f"action_mask allows nothing in {empty.mean():.1%} of the observations; choice 0 is taken with certainty"
         yield Finding("warning", "mask", what, ONE_VALID)

@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.training.check.report import Finding
+from attn_rl.type_names import with_article
 from attn_rl.vec_envs.guarded import choices_of
 from attn_rl.vec_envs.observation_form import GuardError, check_form
 
@@ -151,7 +152,7 @@ class _Player:
         start = time.perf_counter()
         try:
             return method(*args, **kwargs)
-        except Exception as error:  # whatever the code under test raises is what was found
+        except (Exception, SystemExit) as error:  # whatever the code under test raises is what was found
             raised = " ".join(f"{type(error).__name__}: {error}".split())
             repair = "let the mask forbid it, or repair step" if name == "mask" else "repair the environment"
             self._stop(name, f"{what} raised {raised}", repair)
@@ -162,7 +163,7 @@ class _Player:
     def _is_tuple(self, returned: object, n: int, method: str) -> bool:
         if isinstance(returned, tuple) and len(returned) == n:
             return True
-        got = f"{len(returned)} values" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
+        got = f"{len(returned)} values" if isinstance(returned, tuple) else with_article(type(returned))
         self._stop("form", f"{method} returned {got}, expected {n}", HOW_STEP_RETURNS)
         return False
 

@@ -14,6 +14,7 @@ from attn_rl.entities import ACTION_MASK, EntitySpec, env_metadata
 from attn_rl.observation_size import check_observations
 from attn_rl.training.agent import check_actions
 from attn_rl.training.check.report import Finding
+from attn_rl.type_names import with_article
 from attn_rl.vec_envs.guarded import choices_of
 from attn_rl.vec_envs.wrapper_check import check_wrappers
 from attn_rl.wrappers.advice import find_rows, require_fixed_shapes
@@ -29,11 +30,11 @@ def check_declared(env: gym.Env) -> Iterator[Finding]:
         advice = f"set self.{name} in the constructor, to one of gymnasium.spaces"
         try:
             space = getattr(env, name)
-        except Exception as error:  # a property may raise anything
+        except (Exception, SystemExit) as error:  # a property may raise anything
             yield Finding("error", "spaces", f"{name} cannot be read: {type(error).__name__}: {error}", advice)
         else:
             if not isinstance(space, spaces.Space):
-                yield Finding("error", "spaces", f"{name} is a {type(space).__name__}, expected a Space", advice)
+                yield Finding("error", "spaces", f"{name} is {with_article(type(space))}, expected a Space", advice)
 
 
 def _several_agents(env: gym.Env) -> list[tuple[str, str]]:

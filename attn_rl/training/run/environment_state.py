@@ -15,6 +15,7 @@ from attn_rl.training.run.checkpoint import Arrays, Checkpoint
 from attn_rl.training.run.optimizer_state import DoesNotFit
 from attn_rl.training.run.random_state import why_no_bit_generator
 from attn_rl.training.run.stored_environment import why_no_data
+from attn_rl.type_names import with_article
 from attn_rl.vec_envs.adapter import VectorEnvAdapter
 from attn_rl.vec_envs.guarded import GuardedVecEnv
 from attn_rl.vec_envs.observation_form import GuardError
@@ -120,7 +121,7 @@ def _joined(checkpoint: Checkpoint) -> Any:
     except (KeyError, TypeError) as error:
         raise DoesNotFit(f"the environments' state names an array that the checkpoint lacks: {error}") from error
     if saved is not None and not isinstance(saved, dict):
-        raise DoesNotFit(f"the environments' state is a {type(saved).__name__}; expected an object")
+        raise DoesNotFit(f"the environments' state is {with_article(type(saved))}; expected an object")
     for name, state in _bit_generators(saved, "environment"):
         why = why_no_bit_generator(state)
         if why is not None:

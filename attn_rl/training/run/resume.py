@@ -15,7 +15,8 @@ from attn_rl.training.run.agent_state import needed_bytes, restore
 from attn_rl.training.run.checkpoint import Checkpoint, list_checkpoints, newest_checkpoint, parse_json
 from attn_rl.training.run.json_form import WrongForm
 from attn_rl.training.run.state_form import refuse_wrong_config, refuse_wrong_state, settings_of
-from attn_rl.training.run.written_files import lost_files, rewind_events
+from attn_rl.training.run.written_files import lost_files, lost_results, rewind_events
+from attn_rl.type_names import with_article
 
 ARGS = "args.json"
 MAX_ARGS_BYTES = 1 << 20
@@ -25,8 +26,8 @@ def go_on(agent: OnPolicyAlgorithm, folder: Path) -> Checkpoint:
     """Put an agent where the newest valid checkpoint of its run stands, then the run folder back to that moment.
 
     Nothing in the folder is changed before agent and environments fit. Damaged newer checkpoints are reported and set
-    aside (``*.damaged``), later TensorBoard events cut; files that the checkpoint knows and that are gone or cut are
-    reported.
+    aside (``*.damaged``), later TensorBoard events cut; files that the checkpoint knows and that are gone, cut or
+    changed are reported.
 
     Raises:
         ValueError: the run has no valid checkpoint, or one of another agent.
@@ -41,8 +42,9 @@ def go_on(agent: OnPolicyAlgorithm, folder: Path) -> Checkpoint:
     path, checkpoint, skipped = newest_checkpoint(folder, admit)
     for loss in restore(agent, checkpoint):
         print(loss)
-    sizes = checkpoint.state["events"] | checkpoint.state.get("records", {})  # checkpoints of before tell no records
-    for reason in [f"skipped a damaged checkpoint: {each}" for each in skipped] + lost_files(folder, sizes):
+    state = checkpoint.state  # checkpoints of before tell neither records nor digests
+    lost = lost_files(folder, state["events"] | state.get("records", {}), state.get("digests", {}))
+    for reason in [f"skipped a damaged checkpoint: {each}" for each in skipped] + lost + lost_results(folder, state):
         print(reason, file=sys.stderr)
     for newer in list_checkpoints(folder):
         if newer.name > path.name:
@@ -64,7 +66,7 @@ def read_args(folder: Path) -> dict[str, Any]:
     try:
         args = parse_json(read_regular(path, MAX_ARGS_BYTES))
         if not isinstance(args, dict):
-            raise WrongForm(f"it is a {type(args).__name__}; expected an object")
+            raise WrongForm(f"it is {with_article(type(args))}; expected an object")
         refuse_wrong_config(args)
         return args | {"env": plain_id(args["env"]), "settings": settings_of(args)}
     except (ValueError, RecursionError) as error:

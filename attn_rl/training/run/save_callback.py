@@ -26,7 +26,7 @@ from attn_rl.training.run.checkpoint import (
 from attn_rl.training.run.interrupts import Interrupted, InterruptRequest
 from attn_rl.training.run.random_state import set_generators
 from attn_rl.training.run.stored_environment import TRUSTED_MODULES
-from attn_rl.training.run.written_files import event_sizes, record_sizes
+from attn_rl.training.run.written_files import digests, event_sizes, record_sizes
 
 DISK_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 """What the operating system says when a disk takes no more: full, quota, too large, read-only, broken."""
@@ -154,13 +154,15 @@ class SaveCallback(BaseCallback):
         path = self.folder / FOLDER / checkpoint_name(self.num_timesteps)
         checkpoint = capture(self.model)  # type: ignore[arg-type]
         with explaining_disk_trouble(self.folder, self.config.get("env", "")):
+            events, records = event_sizes(self.model, self.folder), record_sizes(self.folder)
             checkpoint.state |= {
                 "config": self.config,
                 "rollouts": self._rollouts,
                 "seconds": self.seconds,
                 "callbacks": {name: other.get_state() for name, other in self.others.items()},
-                "events": event_sizes(self.model, self.folder),
-                "records": record_sizes(self.folder),
+                "events": events,
+                "records": records,
+                "digests": digests(self.folder, events | records),
             }
             write_checkpoint(path, checkpoint)
         prune(self.folder, self.keep)

@@ -13,7 +13,7 @@ from attn_rl.training.ranges import check_products, check_value
 from attn_rl.training.run.checkpoint import DamagedCheckpoint
 from attn_rl.training.run.json_form import WrongForm, fields_from_json, from_json
 from attn_rl.training.run.random_state import why_no_generators
-from attn_rl.training.run.written_files import are_sizes
+from attn_rl.training.run.written_files import are_digests, are_sizes
 
 STATE: dict[str, Any] = {
     "counters": dict[str, float],
@@ -30,7 +30,7 @@ STATE: dict[str, Any] = {
     "callbacks": dict[str, dict[str, Any]],
     "events": dict[str, int],
 }
-"""Entry of ``state.json`` -> its type; ``declared`` and ``records`` are younger and may be absent."""
+"""Entry of ``state.json`` -> its type; ``declared``, ``records`` and ``digests`` are younger and may be absent."""
 
 CONFIG = {
     "env": str,
@@ -62,6 +62,8 @@ def refuse_wrong_state(state: dict[str, Any]) -> None:
     for entry in ("events", "records"):
         if not are_sizes(state.get(entry, {}), entry):
             raise DamagedCheckpoint(f"the checkpoint's {entry} are no file names with sizes")
+    if not are_digests(state.get("digests", {})):
+        raise DamagedCheckpoint("the checkpoint's digests are no SHA-256 of 64 digits")
 
 
 def refuse_wrong_config(config: dict[str, object]) -> None:

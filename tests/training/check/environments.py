@@ -224,6 +224,11 @@ class MaskAllowsNothing(Masked):
         return super().look() | {"action_mask": mask.astype(np.int8)}
 
 
+class MaskNeverAllows(Masked):
+    def look(self):
+        return super().look() | {"action_mask": np.zeros(2, np.int8)}
+
+
 class MaskAllowsWhatRaises(Masked):
     def step(self, action):
         if action == 1:

@@ -41,6 +41,7 @@ BROKEN = {  # environment -> name, level, what is said
     broken.MaskOfWrongSize: ("mask", "error", r"action_mask has 3 flags, and the actions, Discrete\(2\), 2 choices"),
     broken.MaskOfContinuousActions: ("mask", "error", "which cannot be masked; leave the mask out"),
     broken.MaskAllowsNothing: ("mask", "warning", r"action_mask allows nothing in \d+\.\d% of the observations"),
+    broken.MaskNeverAllows: ("mask", "error", r"action_mask never allowed anything in \d+ observations.*turn it round"),
     broken.MaskAllowsWhatRaises: ("mask", "error", r"step\(1\), which the mask allows, raised ValueError: no ship may"),
     broken.MaskForbidsTheOnlyShip: ("mask", "warning", "allows only slots of ships that are empty"),
     broken.TwoMasks: ("mask", "error", r"action_masks\(\) says \[0 1\], the observation's action_mask \[1 \d\]"),
@@ -81,6 +82,31 @@ def test_what_is_broken_is_found_by_name(environment):
     assert report.fits() == (level == "warning")
 
 
+@pytest.mark.parametrize("where", ["__init__", "reset", "step", "observation_space"])
+def test_an_environment_that_ends_the_program_is_told(where: str):
+    class Leaving(Healthy):
+        pass
+
+    def leave(*args, **kwargs):
+        sys.exit(3)
+
+    setattr(Leaving, where, property(leave, lambda *args: None) if where == "observation_space" else leave)
+    report = check(Leaving, steps=50)
+    assert not report.fits()
+    assert "SystemExit: 3" in report.findings[0].what
+
+
+def test_an_environment_that_ends_the_program_later_is_told(monkeypatch: pytest.MonkeyPatch):
+    """Gymnasium's checker asks for a reset with options, which nobody else does."""
+
+    class Leaving(Healthy):
+        def reset(self, *, seed=None, options=None):
+            return super().reset(seed=seed) if options is None else sys.exit(3)
+
+    (found,) = serious(Leaving)
+    assert (found.name, found.level, found.what) == ("gymnasium", "error", "3")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_our_environments_are_silent(name: str):
     assert check(f"AttnRL/{name}-v0", steps=400).findings == ()
@@ -108,8 +134,8 @@ def test_arguments_reach_the_environment():
     [
         (DummyVecEnv([Healthy]), TypeError, "a vector environment.*pass one of the environments in it"),
         (gym.make_vec("AttnRL/Seek-v0", 2), TypeError, "a vector environment"),
-        (lambda: 3, TypeError, "env returned a int; expected a gymnasium.Env"),
-        (3, TypeError, "env is a int; expected a gymnasium.Env"),
+        (lambda: 3, TypeError, "env returned an int; expected a gymnasium.Env"),
+        (3, TypeError, "env is an int; expected a gymnasium.Env"),
         ("AttnRL/Sek-v0", ValueError, "did you mean AttnRL/Seek-v0"),
     ],
 )

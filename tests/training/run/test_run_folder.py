@@ -117,12 +117,66 @@ def test_lost_records_of_attention_are_told(tmp_path: Path, monkeypatch: pytest.
     first = min(known)
     assert first.startswith("attention/")
     assert known[first] == (folder / first).stat().st_size
+    probe, copy = folder / "probe.npz", (folder / "probe.npz").read_bytes()
+    for left, said in ((b"", "was cut"), (b"x" * len(copy), "was changed"), (None, "is gone")):
+        probe.unlink() if left is None else probe.write_bytes(left)
+        resume(folder)
+        assert f"{probe} {said}" in capsys.readouterr().err
+    probe.write_bytes(copy)
+    resume(folder)
+    assert capsys.readouterr().err == ""
     (folder / first).unlink()
     resume(folder)
     assert f"{folder / first} is gone: the {known[first]:,} bytes" in capsys.readouterr().err
     shutil.rmtree(folder / "attention")
     resume(folder, "--total-timesteps", "300")
     assert capsys.readouterr().err.count("is gone") == len(known)
+
+
+@pytest.mark.parametrize("where", ["beginning", "end", "everywhere"])
+def test_a_changed_event_file_of_the_same_size_is_told(where: str, uninterrupted: Path, tmp_path: Path, capsys):
+    folder = copied(uninterrupted, tmp_path)
+    events = next(folder.glob("events.*"))
+    data = events.read_bytes()
+    changed = {"beginning": b"xx" + data[2:], "end": data[:-2] + b"xx", "everywhere": b"x" * len(data)}
+    events.write_bytes(changed[where])
+    resume(folder)
+    assert f"{events} was changed: it is not what this run wrote there; the run goes on" in capsys.readouterr().err
+
+
+def test_what_was_appended_is_cut_and_nothing_lost(uninterrupted: Path, tmp_path: Path, capsys):
+    folder = copied(uninterrupted, tmp_path)
+    events = next(folder.glob("events.*"))
+    data = events.read_bytes()
+    events.write_bytes(data + b"x" * 5000)
+    resume(folder)
+    assert events.read_bytes() == data
+    assert "events" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("left", "said"), [(None, "is missing"), (b"", "is no zip file"), (b"PK", "is no zip file")])
+def test_a_model_that_is_missing_is_told_and_written_anew(left, said: str, uninterrupted: Path, tmp_path: Path, capsys):
+    folder = copied(uninterrupted, tmp_path)
+    model = folder / "model.zip"
+    model.unlink()
+    if left is not None:
+        model.write_bytes(left)
+    resume(folder)
+    assert f"{model} {said}: it is written anew when the run ends" in capsys.readouterr().err
+    resume(folder)
+    assert "model.zip" not in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_before_knows_no_digests(uninterrupted: Path, tmp_path: Path, capsys):
+    folder = copied(uninterrupted, tmp_path)
+    known = final(folder)
+    del known.state["sha256"]
+    assert known.state.pop("digests").keys() == known.state["events"].keys()
+    checkpoint.write_checkpoint(list_checkpoints(folder)[0], known)
+    resume(folder)
+    said = capsys.readouterr().err
+    assert "was changed" not in said
+    assert "skipped" not in said
 
 
 def test_a_run_begun_with_weights_of_another_goes_on_without_it(uninterrupted: Path, tmp_path: Path):
