@@ -5,9 +5,10 @@
 
 Builds the sdist, of it the wheel, and installs that into a fresh virtual environment, whose other packages are those of
 the Python that runs this. Then: own environment -> attn-rl check -> attn-rl train -> kill -9 -> resume -> TensorBoard's
-tab answers -> attn-rl evaluate among more entities -> attn-rl export -> onnxruntime answers as the policy does. Prints
-every command and what it said; the exit code is 1 at the first that fails. The last two need onnx, onnxscript and
-onnxruntime, and are left out, in words, without them.
+tab answers -> attn-rl evaluate among more entities -> the agents that come with the package load, one gets a card and a
+page that plays -> attn-rl export -> onnxruntime answers as the policy does. Prints every command and what it said; the
+exit code is 1 at the first that fails. The last two need onnx, onnxscript and onnxruntime, and are left out, in words,
+without them.
 """
 
 from __future__ import annotations
@@ -34,6 +35,17 @@ CLASH = 'raise RuntimeError("this is a module of the user, which nobody asked fo
 ENV = ("--env", "my_env:My-v0")
 MORE = ("--env-kwargs", "min_entities", "20", "max_entities", "20", "capacity", "20")
 ONNX = ("onnx", "onnxscript", "onnxruntime")
+TRAINED = '''
+"""The agents that come with the package: which load, and where one of them lies."""
+from attn_rl import load, make_vec_env
+from attn_rl.training.share.sources import trained, trained_names
+
+for name in trained_names():
+    env = make_vec_env(f"AttnRL/{name}-v0", 4)
+    load(f"zoo:{name}", env=env).predict(env.reset())
+print("they load and act:", *trained_names())
+print(trained("Seek"))
+'''
 ANSWERS = '''
 """Does onnxruntime answer as the policy does, among numbers of entities that neither has seen?"""
 import json, sys
@@ -78,6 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         run = train_killed_and_resumed(user, args.steps)
         look_at_tensorboard(user, run)
         user.run("attn-rl", "evaluate", run, *ENV, *MORE, "--episodes", "200")
+        hand_on(user)
         answer_in_onnxruntime(user, run)
     print("All of it works.")
 
@@ -204,6 +217,17 @@ def fetch(address: str, patience: float = 0.0) -> str:
         time.sleep(0.2)
     with urllib.request.urlopen(address) as answer:
         return answer.read().decode()
+
+
+def hand_on(user: User) -> None:
+    """Load the agents of the package; make of one a card, and a page that plays."""
+    (user.folder / "trained.py").write_text(TRAINED)
+    seek = user.run("python", "trained.py").splitlines()[-1]
+    user.run("attn-rl", "card", seek, "--out", "card", "--episodes", "100")
+    user.run("attn-rl", "export", "card", "--html", "seek.html")
+    missing = [name for name in ("card/README.md", "card/map.png", "seek.html") if not (user.folder / name).is_file()]
+    if missing:
+        sys.exit(f"not written: {', '.join(missing)}")
 
 
 def answer_in_onnxruntime(user: User, run: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import attn_rl
+from attn_rl.training.share.sources import trained_names
 from benchmarks import from_the_wheel
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +27,8 @@ def test_a_user_gets_from_the_wheel_to_an_evaluation(tmp_path: Path, capsys: pyt
     assert "killed with exit code -9" in said
     assert "tab 'Attention' enabled: True" in said
     assert '"min_entities": 20' in said
+    assert f"they load and act: {' '.join(trained_names())}" in said
+    assert "wrote seek.html" in said
     assert said.endswith("All of it works.\n")
     (wheel,) = (tmp_path / "user" / "dist").glob("*.whl")
     files = zipfile.ZipFile(wheel).namelist()
