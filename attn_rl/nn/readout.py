@@ -96,7 +96,9 @@ class Readout(Described):
 
     def rows(self, present: Tensor, n_lead: int) -> Tensor:
         """How much of every row is read (B,N): weights that sum to 1, or to 0 where nothing is present."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say which rows it reads; define rows(present, n_lead) to record its maps"
+        )
 
 
 class FirstRow(Readout):

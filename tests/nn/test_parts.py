@@ -12,7 +12,7 @@ from attn_rl.backends.choose import encode, learning
 from attn_rl.nn.attention import ATTENTION
 from attn_rl.nn.encoder import BLOCKS
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.readout import READOUTS
+from attn_rl.nn.readout import READOUTS, Readout
 from attn_rl.nn.tokenizer import EMBEDDINGS
 
 REGISTRIES = {"attention": ATTENTION, "block": BLOCKS, "embedding": EMBEDDINGS, "readout": READOUTS}
@@ -86,3 +86,11 @@ class TestEveryPart:
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(by_chosen, by_plain, atol=1e-4, rtol=1e-3)
         assert all(gradient.abs().sum() > 0 for gradient in by_plain.values())
+
+
+def test_a_readout_that_says_nothing_of_its_rows_is_named():
+    class Own(Readout):
+        """Reads something."""
+
+    with pytest.raises(NotImplementedError, match=r"Own does not say which rows it reads; define rows\("):
+        Own(3).rows(torch.ones(1, 2).bool(), 0)

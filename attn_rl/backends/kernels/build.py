@@ -49,7 +49,7 @@ def _loaded() -> ctypes.CDLL | str:
         ValueError: the switch is neither on nor off.
     """
     if not is_on(SWITCH):
-        return f"{SWITCH} switches them off"
+        return f"{SWITCH} switches the kernels off"
     try:
         loaded = load(compiled([SOURCE, *HEADERS], FLAGS, generated={"structures.h": header()}), tuple(FUNCTIONS))
     except OSError as error:
