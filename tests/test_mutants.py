@@ -540,7 +540,7 @@ if why_not() is None:
         ),
         Mutant(
             "hooks are passed by",
-            STAGES,
+            "attn_rl/nn/changes.py",
             "if listeners(part) or any(GLOBAL_HOOKS):",
             "if False:",
             "tests/backends/test_choose.py::test_a_hook_on_any_part_is_called_acting_and_learning",
