@@ -90,7 +90,7 @@ def test_the_tangent_of_small_numbers_keeps_its_digits():
 def test_what_the_kernels_do_not_know_is_not_built():
     linear = nn.Linear(3, 3)
     for modules, words in (
-        ([linear, nn.ELU(), linear], "net.1 is a ELU, which can only run itself"),
+        ([linear, nn.ELU(), linear], "net.1 is an ELU, which can only run itself"),
         ([linear, nn.Tanh(), linear, nn.ReLU(), linear], "has relu and tanh between its layers"),
         ([nn.Linear(3, 3, bias=False)], "net.0 has no bias"),
         ([nn.Linear(3, 3).double()], "torch.float64 weights"),
