@@ -105,7 +105,7 @@ def test_parts_that_the_header_does_not_know_are_named(tmp_path, monkeypatch):
     with pytest.raises(NotExportable, match="readout is an OwnReadout, which can only run itself"):
         attn_rl.export(case.make(), cpp=tmp_path)
     case = type(case)(case.action_space, activation_fn=nn.ELU)
-    with pytest.raises(NotExportable, match=r"policy_net\.1 is a ELU"):
+    with pytest.raises(NotExportable, match=r"policy_net\.1 is an ELU"):
         attn_rl.export(case.make(), cpp=tmp_path)
 
 

@@ -221,7 +221,7 @@ def test_somebody_elses_lists_of_infos_are_refused_in_words():
 @pytest.mark.parametrize("make", [Countdown, lambda: DummyVecEnv([Countdown]), lambda: None, lambda: SEEK])
 def test_what_is_no_vector_environment_of_gymnasium_is_refused_by_type(make):
     env = make()
-    what = "None" if env is None else f"an? {type(env).__name__}"
+    what = "None" if env is None else f"a {type(env).__name__}"
     message = f"env is {what}; expected a gymnasium.vector.VectorEnv.*make_vec_env"
     with pytest.raises(TypeError, match=message):
         VectorEnvAdapter(env)

@@ -51,7 +51,7 @@ FORGERIES: dict[str, tuple[Spoil, str]] = {
     "a negative parameter": (lambda c: c.optimizer.update({"-1.step": c.optimizer["1.step"]}), "'-1.step' is"),
     "a name without a parameter": (lambda c: c.optimizer.update({"step": c.optimizer["1.step"]}), "'step' is"),
     "negative second moment": (tensor("1.exp_avg_sq", lambda a: a - 1), "'1.exp_avg_sq' is negative"),
-    "negative step": (tensor("1.step", lambda a: a - 5), "'1.step' is negative"),
+    "negative step": (tensor("1.step", lambda a: a - np.float32(5)), "'1.step' is negative"),
     "half a step": (tensor("1.step", lambda a: a + np.float32(0.5)), "expected a whole number"),
     "endless steps": (tensor("1.step", lambda a: np.array(1e30, np.float32)), "expected a whole number"),
     "NaN": (tensor("1.exp_avg", lambda a: a * np.float32("nan")), "'1.exp_avg' holds NaN or inf"),
