@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
@@ -147,11 +148,9 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        try:
+        with suppress(Opaque):  # built for something else, for instance a pointer: not asked for at every step
             self._acting_parts()
             self._may_act_at_once = True
-        except Opaque:  # it is built for something else, for instance a pointer: not asked for at every step
-            pass
 
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B,...), values (B,1) and log-probabilities (B,), as SB3 computes them."""
@@ -173,9 +172,8 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
             self._acting_parts()
         except Opaque as opaque:
             return str(opaque)
-        if not self._may_act_at_once:
-            return "the policy was built of other parts"
-        found = acting_at_once(self, self._acting_parts)
+        other = "the policy was built of other parts"
+        found = acting_at_once(self, self._acting_parts) if self._may_act_at_once else other
         return found if isinstance(found, str) else None
 
     def _draw(self, logits: Tensor, deterministic: bool) -> tuple[Tensor, Tensor]:
