@@ -28,6 +28,7 @@ def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run in an environment whose module this process does not know any more."""
     (tmp_path / "their_module.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("their_module", None)  # of a test before: the module must register its id anew
     folder = train.run(train.parse(["--env", ID, "--runs-dir", str(tmp_path / "runs"), *SHORT]))
     monkeypatch.delitem(sys.modules, "their_module")
     return folder
