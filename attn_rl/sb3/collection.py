@@ -15,6 +15,8 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from attn_rl.sb3.reward_scale import RewardScale, no_statistics
+
 
 class LeanRollouts(OnPolicyAlgorithm):
     """Mixin over an on-policy algorithm of SB3: the same rollouts from the same draws.
@@ -22,7 +24,38 @@ class LeanRollouts(OnPolicyAlgorithm):
     All episodes that ran out of time in a step are valued in one pass, where SB3 takes one pass each; transitions are
     copied once, and advantages are computed without SB3's operations per step. This is
     ``OnPolicyAlgorithm.collect_rollouts`` of Stable-Baselines3 2.9.2 otherwise; compare it at every release.
+
+    Args:
+        args, kwargs: as the algorithm's.
+        normalize_reward: learn from rewards divided by the running spread of discounted returns, see
+            :class:`attn_rl.sb3.reward_scale.RewardScale`. The critic's values are in this unit, too; episode returns in
+            the log are not. The scale is saved with the model.
+
+    Raises:
+        ValueError: ``normalize_reward`` with ``use_sde``, whose rollouts SB3 collects itself.
     """
+
+    normalize_reward: bool
+    return_statistics: dict[str, float]
+    _reward_scale: RewardScale | None = None
+
+    def __init__(self, *args: Any, normalize_reward: bool = False, **kwargs: Any) -> None:
+        self.normalize_reward, self.return_statistics = normalize_reward, no_statistics()
+        super().__init__(*args, **kwargs)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if self.normalize_reward and self.use_sde:
+            raise ValueError(
+                "normalize_reward=True and use_sde=True: SB3 collects such rollouts itself, with rewards as they are; "
+                "leave one, or wrap the environment in VecNormalize(norm_obs=False)"
+            )
+        if self.normalize_reward:
+            self.return_statistics = dict(self.return_statistics)  # an agent adapted from another counts for itself
+            self._reward_scale = RewardScale(self.n_envs, self.gamma, self.return_statistics)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_reward_scale"]
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -66,6 +99,8 @@ class LeanRollouts(OnPolicyAlgorithm):
             if not callback.on_step():
                 return False
             self._update_info_buffer(infos, dones)
+            if self._reward_scale is not None:
+                rewards = self._reward_scale(rewards, dones)
             if isinstance(self.action_space, spaces.Discrete):
                 actions = actions.reshape(-1, 1)
             if dones.any():

@@ -77,6 +77,8 @@ class Settings:
     normalize_advantage: bool = True
     """Scale each minibatch's advantages to unit variance. Where a task can be solved for good, that turns what
     little noise remains into full-size gradients, which may undo it; with rewards of order 1, off is safe."""
+    normalize_reward: bool = False
+    """Divide rewards by the running spread of discounted returns: whatever their unit, they are learned from alike."""
     max_grad_norm: float = 0.5
     """Gradients are scaled down to this norm."""
 
@@ -91,6 +93,7 @@ PPO_SETTINGS = (
     "clip_range",
     "vf_coef",
     "normalize_advantage",
+    "normalize_reward",
     "max_grad_norm",
 )
 

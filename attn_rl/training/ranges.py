@@ -86,7 +86,9 @@ RANGES = {
 CHOICES: dict[str, tuple[object, ...]] = {
     "relations": get_args(RelationsMode),
     "similarity": ("dot", "cosine"),
-    **dict.fromkeys(("log_count", "ego_conditioning", "normalize", "normalize_advantage"), (True, False)),
+    **dict.fromkeys(
+        ("log_count", "ego_conditioning", "normalize", "normalize_advantage", "normalize_reward"), (True, False)
+    ),
 }
 OLD_RELATIONS = {"on": "auto", "learned": "features"}
 """What ``relations`` were called in runs of before."""

@@ -29,6 +29,8 @@ def zoo_entry(env_id: str, env_kwargs: Mapping[str, object] | None = None) -> di
     env.close()
     network.pop("features_extractor_class")  # the policy's default
     ppo = {name: getattr(settings, name) for name in PPO_SETTINGS}
+    if ppo.pop("normalize_reward"):  # SB3's PPO leaves it to a wrapper, and the Zoo puts that around
+        ppo["normalize"] = "dict(norm_obs=False, norm_reward=True)"
     ppo["batch_size"] = min(settings.batch_size, settings.n_steps * preset.n_envs)
     return {
         "policy": POLICY,

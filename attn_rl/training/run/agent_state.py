@@ -14,6 +14,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor
 
 from attn_rl.sb3.compat import COUNTERS, progress_remaining, statistics_window
+from attn_rl.sb3.reward_scale import RewardScale
 from attn_rl.training.run.checkpoint import Arrays, Checkpoint
 from attn_rl.training.run.environment_state import environment_arrays, restore_environments
 from attn_rl.training.run.optimizer_state import DoesNotFit, expected_state, pack_optimizer, unpack_optimizer
@@ -40,6 +41,7 @@ def capture(agent: OnPolicyAlgorithm) -> Checkpoint:
         "environment": rest,
         "generators": get_generators(),
         "declared": declared(agent),
+        "rewards": reward_state(agent),
     }
     return Checkpoint(state, to_arrays(agent.policy.state_dict()), optimizer, arrays)
 
@@ -64,7 +66,32 @@ def restore(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> list[str]:
         raise DoesNotFit(f"schedules: the checkpoint has {state['schedules']}, this agent {schedules(agent)}")
     agent.ep_info_buffer = deque(state["episodes"], maxlen=statistics_window(agent))
     agent.ep_success_buffer = deque(state["successes"], maxlen=statistics_window(agent))
+    restore_rewards(agent, state.get("rewards"))
     return restore_environments(agent, checkpoint)
+
+
+def reward_state(agent: OnPolicyAlgorithm) -> dict[str, Any] | None:
+    """What an agent's scale of rewards depends on; None where rewards are learned from as they are."""
+    scale = getattr(agent, "_reward_scale", None)
+    return None if scale is None else {"statistics": dict(scale.statistics), "returns": scale.returns.tolist()}
+
+
+def restore_rewards(agent: OnPolicyAlgorithm, state: dict[str, Any] | None) -> None:
+    """Put what :func:`reward_state` returned back.
+
+    Raises:
+        DoesNotFit: a state of an agent that scales and one that does not, or of another number of environments.
+    """
+    scale: RewardScale | None = getattr(agent, "_reward_scale", None)
+    if (scale is None) != (state is None):
+        raise DoesNotFit(
+            f"the checkpoint has {'no' if state is None else 'a'} scale of rewards; normalize_reward differs"
+        )
+    if scale is not None and state is not None:
+        if len(state["returns"]) != len(scale.returns):
+            raise DoesNotFit(f"returns of {len(state['returns'])} environments; expected {len(scale.returns)}")
+        scale.statistics.update(state["statistics"])
+        scale.returns[:] = state["returns"]
 
 
 def restore_figures(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from attn_rl.sb3.compat import COUNTERS
+from attn_rl.sb3.reward_scale import FIELDS
 from attn_rl.training import presets
 from attn_rl.training.presets import Settings, override
 from attn_rl.training.ranges import check_products, check_value
@@ -30,7 +31,7 @@ STATE: dict[str, Any] = {
     "callbacks": dict[str, dict[str, Any]],
     "events": dict[str, int],
 }
-"""Entry of ``state.json`` -> its type; ``declared``, ``records`` and ``digests`` are younger and may be absent."""
+"""Entry of ``state.json`` -> its type; ``declared``, ``records``, ``digests`` and ``rewards`` may be absent."""
 
 CONFIG = {
     "env": str,
@@ -53,10 +54,16 @@ def refuse_wrong_state(state: dict[str, Any]) -> None:
         for name, hint in STATE.items():
             from_json(state.get(name), hint, name)
         from_json(state.get("declared"), str | None, "declared")
+        from_json(state.get("rewards"), dict[str, Any] | None, "rewards")
         refuse_wrong_config(state["config"])
     except (WrongForm, ValueError) as error:
         raise DamagedCheckpoint(f"the checkpoint's state is impossible: {error}") from error
-    for wrong in (_why_no_counts(state), _why_no_figures(state), why_no_generators(state["generators"])):
+    for wrong in (
+        _why_no_counts(state),
+        _why_no_figures(state),
+        _why_no_rewards(state),
+        why_no_generators(state["generators"]),
+    ):
         if wrong is not None:
             raise DamagedCheckpoint(f"the checkpoint's state is impossible: {wrong}")
     for entry in ("events", "records"):
@@ -114,6 +121,20 @@ def _why_no_figures(state: dict[str, Any]) -> str | None:
             return f"the figure {name!r} is {value!r}; expected a number or text"
     if set(state["optimizer"]) != {"param_groups"}:
         return f"the optimiser holds {sorted(state['optimizer'])}; expected param_groups"
+    return None
+
+
+def _why_no_rewards(state: dict[str, Any]) -> str | None:
+    rewards = state.get("rewards")
+    if rewards is None:
+        return None
+    statistics, returns = rewards.get("statistics"), rewards.get("returns")
+    whole = isinstance(statistics, dict) and sorted(statistics) == sorted(FIELDS) and isinstance(returns, list)
+    numbers = [*statistics.values(), *returns] if whole else [math.nan]
+    if not all(_is_figure(number) and math.isfinite(number) for number in numbers):
+        return f"the scale of rewards is {str(rewards)[:80]}; expected finite {', '.join(FIELDS)} and returns"
+    if statistics["count"] < 0 or statistics["variance"] < 0:
+        return f"the scale of rewards has {statistics}; count and variance are never negative"
     return None
 
 

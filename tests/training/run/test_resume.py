@@ -24,7 +24,19 @@ from attn_rl.training.run.save_callback import DiskTrouble
 from attn_rl.training.run.written_files import event_sizes
 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
-SMALL = ["--n-envs", "7", "--n-steps", "11", "--batch-size", "31", "--n-epochs", "2", "--eval-episodes", "0"]
+SMALL = [
+    "--normalize-reward",
+    "--n-envs",
+    "7",
+    "--n-steps",
+    "11",
+    "--batch-size",
+    "31",
+    "--n-epochs",
+    "2",
+    "--eval-episodes",
+    "0",
+]
 SHORT = [*SMALL, "--total-timesteps", "460", "--save-every", "2", "--record-every", "3"]  # 6 rollouts
 
 
@@ -96,7 +108,7 @@ def assert_same_run(one: Path, other: Path) -> None:
         arrays, again = getattr(first, part), getattr(second, part)
         assert arrays.keys() == again.keys()
         assert [name for name in arrays if not np.array_equal(arrays[name], again[name])] == []
-    for name in ("counters", "generators", "successes", "rollouts", "logger"):
+    for name in ("counters", "generators", "successes", "rollouts", "logger", "rewards"):
         assert first.state[name] == second.state[name], name
     points, expected = curve(one), curve(other)
     assert points.keys() == expected.keys()
