@@ -16,6 +16,7 @@ from attn_rl.adapters.current_folder import allow_current_folder
 from attn_rl.console import one_line_errors
 from attn_rl.deployment.command import Export, run_export
 from attn_rl.training.share.command import Card, card
+from attn_rl.training.share.trained_agent import TrainedAgent, opened
 
 
 @dataclass(frozen=True)
@@ -34,35 +35,19 @@ class Inspect:
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """Play a run's policy on held-out seeds, also among more entities than it was trained on."""
+class Evaluate(TrainedAgent):
+    """Play a trained policy on held-out seeds, also among more entities than it was trained on."""
 
-    run: Positional[Path]
-    """Run folder."""
-    env: str | None = None
-    """The run's own --env, repeated: needed where it imports a module of yours."""
-    policy: str | None = None
-    """The run's own --policy with its module, my_module:mine: needed where it is one of yours."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Changes of the environment, as pairs: --env-kwargs min_entities 32 max_entities 32 capacity 32."""
     episodes: int = 1000
     """How many episodes; rounded up to a multiple of the environments played side by side (100, slow ones 8)."""
 
 
 @dataclass(frozen=True)
-class Record:
-    """Record where a run's policy looks, in fresh probe scenes, without training."""
+class Record(TrainedAgent):
+    """Record where a trained policy looks, in fresh probe scenes, without training."""
 
-    run: Positional[Path]
-    """Run folder."""
     out: Path = Path("probe.npz")
     """File to write; its format: attn_rl/inspection/measure/probe_record.py."""
-    env: str | None = None
-    """The run's own --env, repeated: needed where it imports a module of yours."""
-    policy: str | None = None
-    """The run's own --policy with its module, my_module:mine: needed where it is one of yours."""
-    env_kwargs: dict[str, str] = field(default_factory=dict)
-    """Changes of the environment, as pairs."""
     n_scenes: int = 32
     """Probe scenes."""
 
@@ -167,8 +152,8 @@ def evaluate(command: Evaluate) -> None:
     from attn_rl.vec_envs.adapter import make_vec_env
 
     check_value("episodes", command.episodes)
-    env_id, env_kwargs = _environment(command)
-    model = load(command.run, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
+    with opened(command) as (folder, env_id, env_kwargs):
+        model = load(folder, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
     row = evaluation.evaluate(model, env_id, env_kwargs, episodes=command.episodes)
     print(json.dumps(vars(row), indent=2))
 
@@ -187,8 +172,8 @@ def record(command: Record) -> None:
     check_value("n_scenes", command.n_scenes)
     refuse_missing_folder(command.out)
     refuse_to_replace(command.out)
-    env_id, env_kwargs = _environment(command)
-    model = load(command.run, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
+    with opened(command) as (folder, env_id, env_kwargs):
+        model = load(folder, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
     actor = Actor(model, detached=True)
     env = make_env(env_id, render_mode="rgb_array", **env_kwargs)
     n_slots = sum(actor.spec.capacities.values())
@@ -224,23 +209,3 @@ def presets(command: Presets) -> None:
     for env_id in ids:
         check_environment(env_id, env_kwargs)
     print(zoo_yaml(ids, env_kwargs), end="")
-
-
-def _environment(command: Evaluate | Record) -> tuple[str, dict[str, Any]]:
-    """The run's environment and its arguments, changed.
-
-    Raises:
-        ValueError: no run folder, another environment, or one whose module nobody asked for.
-    """
-    from attn_rl.training.arguments import literal
-    from attn_rl.training.environment_check import check_environment
-    from attn_rl.training.run.repeated import read_repeated_args
-    from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
-
-    args = read_repeated_args(command.run, command.env, command.policy)
-    refuse_foreign_module(args["env"])
-    typed = {name: literal(value) for name, value in command.env_kwargs.items()}
-    refuse_stored_arguments(args["env"], args["env_kwargs"], repeated=typed)
-    env_kwargs = args["env_kwargs"] | typed
-    check_environment(args["env"], env_kwargs)
-    return args["env"], env_kwargs

@@ -1,13 +1,18 @@
 """The commands of ``attn-rl`` on runs whose environment is the user's own."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from attn_rl import cli
+from attn_rl import cli, load
 from attn_rl.training import train
+from attn_rl.training.run.checkpoint import list_checkpoints
+from attn_rl.training.share.sources import trained
 
 MODULE = """
 import gymnasium as gym
@@ -51,7 +56,21 @@ def test_no_folder_is_made_for_a_file_unasked(
     assert (tmp_path / "file").is_file()
 
 
-@pytest.mark.parametrize("command", ["inspect", "evaluate", "record"])
+READERS = ["evaluate", "record", "export", "card"]
+"""Commands that read a trained agent."""
+
+
+def options(command: str, out: Path) -> list[str]:
+    """What makes a command quick, and where it writes."""
+    return {
+        "evaluate": ["--episodes", "3"],
+        "record": ["--n-scenes", "2", "--out", str(out)],
+        "export": ["--cpp", str(out)],
+        "card": ["--episodes", "3", "--out", str(out)],
+    }[command]
+
+
+@pytest.mark.parametrize("command", ["inspect", *READERS])
 @pytest.mark.parametrize("where", ["link", "checkpoints/link", "attention/000000000007.npz"])
 def test_every_command_refuses_links_wherever_in_a_run_folder_they_are(
     command: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -68,12 +87,11 @@ def test_every_command_refuses_links_wherever_in_a_run_folder_they_are(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs"]
 
 
-@pytest.mark.parametrize("command", ["evaluate", "record"])
+@pytest.mark.parametrize("command", READERS)
 def test_a_module_named_in_a_run_folder_is_imported_only_where_the_user_names_it_too(
     command: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    own = ["--episodes", "3"] if command == "evaluate" else ["--n-scenes", "2", "--out", str(run_folder / "new.npz")]
-    argv = ["attn-rl", command, str(run_folder), *own]
+    argv = ["attn-rl", command, str(run_folder), *options(command, run_folder.parent / "new")]
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit, match=f"that module's code.*on the command line, repeat --env {ID}"):
         cli.main()
@@ -85,4 +103,66 @@ def test_a_module_named_in_a_run_folder_is_imported_only_where_the_user_names_it
     monkeypatch.setattr(sys, "argv", [*argv, "--env", ID])
     cli.main()
     said = capsys.readouterr().out
-    assert json.loads(said)["episodes"] == 100 if command == "evaluate" else (run_folder / "new.npz").is_file()
+    assert json.loads(said)["episodes"] == 100 if command == "evaluate" else (run_folder.parent / "new").exists()
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_commands_take_the_addresses_that_load_takes(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    checkpoint = str(list_checkpoints(trained("Tiles"))[0])
+    monkeypatch.setitem(
+        sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=lambda *_, **__: trained("Tiles"))
+    )
+    said = []
+    for name, address in {"zoo": "zoo:Tiles", "hub": "hf:someone/tiles@v2", "checkpoint": checkpoint}.items():
+        monkeypatch.setattr(sys, "argv", ["attn-rl", command, address, *options(command, tmp_path / name)])
+        cli.main()
+        said.append(capsys.readouterr().out)
+        assert command == "evaluate" or (tmp_path / name).exists()
+    if command == "evaluate":
+        assert said[0] == said[1] == said[2]
+    monkeypatch.setattr(sys, "argv", ["attn-rl", command, "zoo:Tyles", *options(command, tmp_path / "none")])
+    with pytest.raises(SystemExit, match="zoo:Tyles is none of the trained agents; did you mean 'Tiles'"):
+        cli.main()
+
+
+def test_a_training_begins_with_the_weights_of_an_agent_of_the_package(tmp_path: Path):
+    argv = [
+        "--env",
+        "AttnRL/Tiles-v0",
+        "--runs-dir",
+        str(tmp_path),
+        "--load",
+        "zoo:Tiles",
+        "--learning-rate",
+        "0",
+        *SHORT,
+    ]
+    run = train.run(train.parse(argv))
+    weights = {name: value for name, value in load("zoo:Tiles").policy.state_dict().items() if "normalizer" not in name}
+    learned = load(run).policy.state_dict()
+    assert all(torch.equal(value, learned[name]) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_arguments_of_the_environment_can_be_changed_and_repeated(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    run = shutil.copytree(trained("Tiles"), tmp_path / "run")
+    args = json.loads((run / "args.json").read_text())
+    (run / "args.json").write_text(json.dumps(args | {"env_kwargs": {"capacity": "os:system"}}))
+    argv = ["attn-rl", command, str(run), *options(command, tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit, match=r"the argument capacity='os:system': .* repeat it: --env-kwargs capacity"):
+        cli.main()
+    monkeypatch.setattr(sys, "argv", [*argv, "--env-kwargs", "capacity", "11", "colour", "3"])
+    with pytest.raises(SystemExit, match="takes no argument 'colour'"):
+        cli.main()
+    monkeypatch.setattr(sys, "argv", [*argv, "--env-kwargs", "capacity", "11"])
+    cli.main()
+    if command == "card":
+        text = (tmp_path / "out" / "README.md").read_text()
+        assert "make_vec_env(\"AttnRL/Tiles-v0\", 1, env_kwargs={'capacity': 11})" in text
+        assert "(changed)" in text
+        assert "(as trained)" not in text

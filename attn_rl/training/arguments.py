@@ -68,8 +68,8 @@ class Args:
     """Torch's name of the device; these networks are small, a CPU core is quick."""
     threads: int = 1
     """Torch threads; with networks this small more threads are slower."""
-    load: Path | None = None
-    """Begin with the weights of this run folder or checkpoint, which may have fewer entity slots."""
+    load: str | None = None
+    """Begin with the weights of this run folder or checkpoint, zoo:Seek or hf:user/name; it may have fewer slots."""
     resume: Path | None = None
     """Go on with this run folder, exactly where its newest checkpoint stands."""
     save_every: int = 10

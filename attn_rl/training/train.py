@@ -33,6 +33,7 @@ from attn_rl.training.run.interrupts import InterruptRequest, leaving_at_once
 from attn_rl.training.run.resume import go_on
 from attn_rl.training.run.save_callback import SaveCallback, explaining_disk_trouble, resume_command
 from attn_rl.training.seeds import train_seeds
+from attn_rl.training.share.sources import local_path
 from attn_rl.type_names import with_article
 from attn_rl.vec_envs.adapter import make_vec_env
 
@@ -71,7 +72,8 @@ def train(
         raise TypeError(
             f"env is {with_article(type(env))}; expected an id: gymnasium.register() gives an environment one"
         )
-    paths = {name: Path(changes[name]) for name in ("runs_dir", "load") if changes.get(name) is not None}
+    typed = {"runs_dir": Path, "load": str}
+    known = {name: make(changes[name]) for name, make in typed.items() if changes.get(name) is not None}
     chosen = Args(
         env=env or Args.env,
         policy=policy or Args.policy,
@@ -80,7 +82,7 @@ def train(
         processes=processes,
     )
     with _restoring_threads():
-        return run(from_keywords(chosen, changes | paths))
+        return run(from_keywords(chosen, changes | known))
 
 
 def run(args: Args) -> Path:
@@ -99,7 +101,8 @@ def run(args: Args) -> Path:
             settings = used_settings(args.policy, settings)
         agent = make_agent(env, args.policy, seed=args.seed, device=args.device, **limits, **settings)
         if args.load is not None and args.resume is None:  # a resumed run has its weights, wherever they began
-            restore_weights(agent, find_checkpoint(args.load, needed_bytes(agent)))
+            with local_path(args.load) as source:
+                restore_weights(agent, find_checkpoint(source, needed_bytes(agent)))
         return run_agent(agent, args)
 
 

@@ -12,7 +12,14 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from attn_rl.adapters import plain_id
 from attn_rl.regular_files import read_regular, refuse_irregular
 from attn_rl.training.run.agent_state import needed_bytes, restore
-from attn_rl.training.run.checkpoint import Checkpoint, list_checkpoints, newest_checkpoint, parse_json
+from attn_rl.training.run.checkpoint import (
+    STATE,
+    Checkpoint,
+    list_checkpoints,
+    newest_checkpoint,
+    parse_json,
+    read_state,
+)
 from attn_rl.training.run.json_form import WrongForm
 from attn_rl.training.run.state_form import refuse_wrong_config, refuse_wrong_state, settings_of
 from attn_rl.training.run.written_files import lost_files, lost_results, rewind_events
@@ -71,6 +78,21 @@ def read_args(folder: Path) -> dict[str, Any]:
         return args | {"env": plain_id(args["env"]), "settings": settings_of(args)}
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} does not hold the arguments of a run: {error}") from error
+
+
+def read_agent_args(path: Path) -> dict[str, Any]:
+    """What :func:`read_args` reads of a run folder, also of one of its checkpoints.
+
+    Raises:
+        ValueError: as there, or the checkpoint is damaged.
+    """
+    if not (path / STATE).is_file():
+        return read_args(path)
+    refuse_irregular(path)
+    state = read_state(path)
+    refuse_wrong_state(state)
+    config: dict[str, Any] = state["config"]
+    return config | {"env": plain_id(config["env"]), "settings": settings_of(config)}
 
 
 def refuse_changes(stored: Mapping[str, Any], wanted: Mapping[str, Any], allowed: Iterable[str]) -> None:

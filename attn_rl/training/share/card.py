@@ -42,7 +42,9 @@ slots too.
 """
 
 
-def card_text(args: Mapping[str, Any], evaluation: Mapping[str, Any], source: str, doc: str = "") -> str:
+def card_text(
+    args: Mapping[str, Any], evaluation: Mapping[str, Any], source: str, doc: str = "", *, changed: bool = False
+) -> str:
     """The text of ``README.md``, with the header that the Hugging Face Hub reads.
 
     Args:
@@ -50,6 +52,7 @@ def card_text(args: Mapping[str, Any], evaluation: Mapping[str, Any], source: st
         evaluation: as ``evaluation.json``.
         source: where it can be loaded from.
         doc: a line on the environment.
+        changed: whether the environment's arguments are others than the training's.
     """
     name = args["env"].split(":")[-1]
     header = {
@@ -63,7 +66,7 @@ def card_text(args: Mapping[str, Any], evaluation: Mapping[str, Any], source: st
         policy=args["policy"],
         env=name,
         doc=doc,
-        table=table(evaluation["results"]),
+        table=table(evaluation["results"], changed=changed),
         source=source,
         call=f'"{args["env"]}", 1' + (f", env_kwargs={known!r}" if known else ""),
         steps=evaluation["total_timesteps"],
@@ -73,11 +76,16 @@ def card_text(args: Mapping[str, Any], evaluation: Mapping[str, Any], source: st
     )
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line per number of entities."""
+def table(rows: Sequence[Mapping[str, Any]], *, changed: bool = False) -> str:
+    """One line per number of entities.
+
+    Args:
+        rows: the ``results`` of ``evaluation.json``.
+        changed: whether the first row's environment has other arguments than the training's.
+    """
     lines = ["| entities | episodes | success | mean return | looks at the right one |", "|---|---|---|---|---|"]
     for i, row in enumerate(rows):
-        kind = "as trained" if i == 0 else "never seen"
+        kind = "never seen" if i else "changed" if changed else "as trained"
         counts = span(row["min_entities"], row["max_entities"])
         cells = (
             f"{counts} ({kind})" if counts else kind,

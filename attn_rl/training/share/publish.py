@@ -21,7 +21,7 @@ from attn_rl.training.report import evaluate_or_null
 from attn_rl.training.run.agent_state import needed_bytes, without_shared
 from attn_rl.training.run.checkpoint import FOLDER, Checkpoint, checkpoint_name, write_checkpoint
 from attn_rl.training.run.folder import versions, write_json
-from attn_rl.training.run.resume import ARGS, read_args
+from attn_rl.training.run.resume import ARGS, read_agent_args
 from attn_rl.training.run.state_form import CONFIG
 from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 from attn_rl.training.share.card import card_text
@@ -33,17 +33,25 @@ LEFT_OUT = ("sha256", "schema", "files")
 """What :func:`write_checkpoint` finds itself."""
 
 
-def publish(run: Path, out: Path, *, episodes: int = 1000, source: str | None = None) -> Path:
+def publish(
+    run: Path,
+    out: Path,
+    *,
+    episodes: int = 1000,
+    source: str | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> Path:
     """Write what others need of a run, and nothing of the machine that it ran on.
 
     The folder is a run folder: :func:`attn_rl.load`, ``attn-rl evaluate`` and ``attn-rl record`` take it. The
     optimiser's moments and the environments' state stay behind: it can be trained on (``--load``), not resumed.
 
     Args:
-        run: folder of the run.
+        run: folder of the run, or of one of its checkpoints.
         out: folder to write, which must not be there.
         episodes: to play for every row of the card's table.
         source: what the card says to load; None: ``out``.
+        env_kwargs: arguments of the environment that figures and picture are of; None: those of the run.
 
     Raises:
         ValueError: no run, ``out`` is there, or the run names an environment out of a module that was not imported, or
@@ -53,23 +61,26 @@ def publish(run: Path, out: Path, *, episodes: int = 1000, source: str | None = 
         raise ValueError(f"{out} exists already; choose another --out (nothing is overwritten)")
     args = plain_args(run)
     refuse_foreign_module(args["env"])
-    refuse_stored_arguments(args["env"], args["env_kwargs"])
-    agent = load(run, env=make_vec_env(args["env"], 1, env_kwargs=args["env_kwargs"]))
+    if env_kwargs is None:
+        refuse_stored_arguments(args["env"], args["env_kwargs"])
+    played = {**args, "env_kwargs": dict(args["env_kwargs"] if env_kwargs is None else env_kwargs)}
+    agent = load(run, env=make_vec_env(played["env"], 1, env_kwargs=played["env_kwargs"]))
     checkpoint = slim(find_checkpoint(run, needed_bytes(agent)), agent)
     out.mkdir(parents=True)
     write_checkpoint(out / FOLDER / checkpoint_name(agent.num_timesteps), checkpoint)
     write_json(out / ARGS, args)
-    found = figures(agent, {**args, "eval_episodes": episodes})
+    found = figures(agent, {**played, "eval_episodes": episodes})
     write_json(out / "evaluation.json", found)
-    (out / "map.png").write_bytes(picture(agent, args["env"], args["env_kwargs"]))
-    text = card_text(args, found, source or str(out), _about(args["env"], args["env_kwargs"]))
+    (out / "map.png").write_bytes(picture(agent, played["env"], played["env_kwargs"]))
+    about = _about(played["env"], played["env_kwargs"])
+    text = card_text(played, found, source or str(out), about, changed=played != args)
     (out / "README.md").write_text(text, encoding="utf-8")
     return out
 
 
 def plain_args(run: Path) -> dict[str, Any]:
     """What rebuilds agent and environment, and the versions that it was trained with."""
-    args = read_args(run)
+    args = read_agent_args(run)
     kept = {name: args[name] for name in CONFIG} | {"settings": vars(args["settings"])}
     stored = args.get("versions")
     known = stored if isinstance(stored, dict) else versions()
