@@ -28,30 +28,43 @@ ID = "their_module:Mine-v0"
 SHORT = ["--total-timesteps", "32", "--n-envs", "4", "--n-steps", "8", "--eval-episodes", "0"]
 
 
+@pytest.fixture(scope="module")
+def seek_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train.run(train.parse(["--runs-dir", str(tmp_path_factory.mktemp("seek")), *SHORT]))
+
+
+@pytest.fixture(scope="module")
+def their_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in an environment of a module of the user's, which lies two folders above it."""
+    folder = tmp_path_factory.mktemp("theirs")
+    (folder / "their_module.py").write_text(MODULE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        run = train.run(train.parse(["--env", ID, "--runs-dir", str(folder / "runs"), *SHORT]))
+        patch.delitem(sys.modules, "their_module")
+    return run
+
+
 @pytest.fixture
-def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run in an environment whose module this process does not know any more."""
-    (tmp_path / "their_module.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(tmp_path)
+def run_folder(their_run: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That run, where this process does not know the module any more, but could import it."""
+    monkeypatch.syspath_prepend(their_run.parent.parent)
     sys.modules.pop("their_module", None)  # of a test before: the module must register its id anew
-    folder = train.run(train.parse(["--env", ID, "--runs-dir", str(tmp_path / "runs"), *SHORT]))
-    monkeypatch.delitem(sys.modules, "their_module")
-    return folder
+    return their_run
 
 
 @pytest.mark.parametrize(("command", "name"), [("record", "--out"), ("inspect", "--html")], ids=["record", "inspect"])
 def test_no_folder_is_made_for_a_file_unasked(
-    command: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, name: str, seek_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    run = train.run(train.parse(["--runs-dir", str(tmp_path / "runs"), *SHORT]))
     own = ["--n-scenes", "2"] if command == "record" else []
     monkeypatch.setattr(
-        sys, "argv", ["attn-rl", command, str(run), *own, name, str(tmp_path / "new" / "deep" / "file")]
+        sys, "argv", ["attn-rl", command, str(seek_run), *own, name, str(tmp_path / "new" / "deep" / "file")]
     )
     with pytest.raises(SystemExit, match=r"new/deep: no such folder; make it first: mkdir -p .*/new/deep"):
         cli.main()
     assert not (tmp_path / "new").exists()
-    monkeypatch.setattr(sys, "argv", ["attn-rl", command, str(run), *own, name, str(tmp_path / "file")])
+    monkeypatch.setattr(sys, "argv", ["attn-rl", command, str(seek_run), *own, name, str(tmp_path / "file")])
     cli.main()
     assert (tmp_path / "file").is_file()
 
@@ -89,9 +102,10 @@ def test_every_command_refuses_links_wherever_in_a_run_folder_they_are(
 
 @pytest.mark.parametrize("command", READERS)
 def test_a_module_named_in_a_run_folder_is_imported_only_where_the_user_names_it_too(
-    command: str, run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    argv = ["attn-rl", command, str(run_folder), *options(command, run_folder.parent / "new")]
+    out = tmp_path / "new"
+    argv = ["attn-rl", command, str(run_folder), *options(command, out)]
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit, match=f"that module's code.*on the command line, repeat --env {ID}"):
         cli.main()
@@ -103,7 +117,14 @@ def test_a_module_named_in_a_run_folder_is_imported_only_where_the_user_names_it
     monkeypatch.setattr(sys, "argv", [*argv, "--env", ID])
     cli.main()
     said = capsys.readouterr().out
-    assert json.loads(said)["episodes"] == 100 if command == "evaluate" else (run_folder.parent / "new").exists()
+    if command == "evaluate":
+        assert json.loads(said)["episodes"] == 100
+    else:
+        assert f"wrote {run_folder.parent / 'new'}" in said
+        assert (out).exists()
+    if command == "card":
+        assert "# attention on Mine-v0" in (out / "README.md").read_text()
+        assert list_checkpoints(out)
 
 
 @pytest.mark.parametrize("command", READERS)
@@ -139,7 +160,7 @@ def test_a_training_begins_with_the_weights_of_an_agent_of_the_package(tmp_path:
         "0",
         *SHORT,
     ]
-    run = train.run(train.parse(argv))
+    run = train.run(train.parse([*argv, *SHORT, "--seed", "1"]))
     weights = {name: value for name, value in load("zoo:Tiles").policy.state_dict().items() if "normalizer" not in name}
     learned = load(run).policy.state_dict()
     assert all(torch.equal(value, learned[name]) for name, value in weights.items())

@@ -1,9 +1,6 @@
 """A card says what was measured, and the folder is data that can be loaded."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +8,10 @@ import pytest
 import torch
 
 from attn_rl import load, make_agent, make_vec_env
-from attn_rl.training.run.checkpoint import list_checkpoints
 from attn_rl.training.share.card import mean, share, span, table, wilson
 from attn_rl.training.share.publish import publish
 from tests.training.share.runs import MATCH, make_run
 
-ROOT = Path(__file__).resolve().parents[3]
 SUFFIXES = {".json", ".safetensors", ".md", ".png"}
 
 
@@ -90,15 +85,6 @@ def test_nothing_is_overwritten(published):
         publish(run, card)
 
 
-def test_the_command_writes_it(published, tmp_path):
-    run, _ = published
-    command = [sys.executable, "-m", "attn_rl", "card", str(run), "--out", str(tmp_path / "c"), "--episodes", "100"]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert f"wrote {tmp_path / 'c'}" in found.stdout
-    assert list_checkpoints(tmp_path / "c")
-
-
 def test_weights_that_share_memory_are_written_once():
     from attn_rl.training.run.agent_state import to_arrays, with_shared, without_shared
 
@@ -111,26 +97,3 @@ def test_weights_that_share_memory_are_written_once():
     assert all(np.array_equal(again[name], arrays[name]) for name in arrays)
     missing = {name: array for name, array in once.items() if "action_net" not in name}
     assert "action_net.weight" not in with_shared(missing, weights)
-
-
-MINE = """
-import gymnasium as gym
-print("mine.py runs")
-gym.register("Mine-v0", "attn_rl.envs.match:MatchEnv", max_episode_steps=1)
-"""
-
-
-def test_a_module_of_ones_own_is_imported_only_where_it_is_repeated(tmp_path, monkeypatch):
-    (tmp_path / "mine_of_card.py").write_text(MINE)
-    monkeypatch.syspath_prepend(tmp_path)
-    run = make_run(tmp_path / "run", "mine_of_card:Mine-v0")
-    argv = [sys.executable, "-m", "attn_rl", "card", str(run), "--out", "card", "--episodes", "1"]
-    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
-    refused = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, env=environ)
-    assert refused.returncode == 1
-    assert "repeat --env mine_of_card:Mine-v0" in refused.stderr
-    assert "mine.py runs" not in refused.stdout
-    argv += ["--env", "mine_of_card:Mine-v0"]
-    found = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, env=environ)
-    assert found.returncode == 0, found.stderr
-    assert "# attention on Mine-v0" in (tmp_path / "card" / "README.md").read_text()
