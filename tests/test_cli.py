@@ -120,7 +120,7 @@ def test_a_module_named_in_a_run_folder_is_imported_only_where_the_user_names_it
     if command == "evaluate":
         assert json.loads(said)["episodes"] == 100
     else:
-        assert f"wrote {run_folder.parent / 'new'}" in said
+        assert f"wrote {out}" in said
         assert (out).exists()
     if command == "card":
         assert "# attention on Mine-v0" in (out / "README.md").read_text()
