@@ -86,7 +86,9 @@ def _without(space: spaces.Dict, key: str) -> str:
 
 def _find_rows_of_part(part: gym.Space[object], key: str | None) -> tuple[str, str]:
     if wrapper := find_wrapper(part, key):
-        return f"{with_article(type(part))} without a fixed shape", wrapper[0].lower() + wrapper[1:].removesuffix(".")
+        several = isinstance(part, spaces.Dict | spaces.Tuple)
+        what = f"of {len(part)} part{'s' * (len(part) != 1)}" if several else "without a fixed shape"  # type: ignore[arg-type]
+        return f"{with_article(type(part))} {what}", wrapper[0].lower() + wrapper[1:].removesuffix(".")
     shape = part.shape or ()
     numbers = " x ".join(map(str, shape))
     if isinstance(part, spaces.Box) and len(shape) >= 2:

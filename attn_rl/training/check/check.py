@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import gymnasium as gym
@@ -18,9 +19,9 @@ from attn_rl.training.check.report import CheckReport, Finding
 from attn_rl.training.check.sample import Sample, play
 from attn_rl.training.check.schema import describe_sample, describe_spaces
 from attn_rl.training.check.slots import check_slots, slot_orders
-from attn_rl.training.check.spaces import check_spaces, find_spec
+from attn_rl.training.check.spaces import check_spaces, find_spec, tolerate_adapters
 from attn_rl.training.check.speed import describe_speed
-from attn_rl.training.check.values import check_values
+from attn_rl.training.check.values import check_values, impossible
 from attn_rl.training.environment_check import make_checked
 from attn_rl.training.ranges import check_value
 from attn_rl.type_names import with_article
@@ -67,24 +68,38 @@ def check(
         return CheckReport(name, {}, (Finding("error", "constructor", str(error), advice),))
     try:
         spec, findings = find_spec(made, presence)
-        if spec is None:
-            undeclared = any(finding.name == "spaces" for finding in findings)
-            schema = {} if undeclared else {"sees": str(made.observation_space), "acts": str(made.action_space)}
-            return _report(made, schema, findings)
-        sample = play(made, seed, steps, seconds)
-        schema = describe_spaces(made, spec)
-        findings += [*check_spaces(made, spec), *sample.findings, *_check_sample(made, sample, spec, schema)]
-        if not sample.findings:
-            findings += _check_repeated(env, made, kwargs, sample, seed, seconds)
-            schema["speed"] = describe_speed(sample, made.spec, env if isinstance(env, str) else None, kwargs)
-        if not any(finding.level == "error" for finding in findings):
-            findings += run_checkers(made, spec)
-        else:
-            schema["checkers"] = "Gymnasium's and Stable-Baselines3's run when the errors are repaired"
+        if spec is not None:
+            sample = play(made, seed, steps, seconds)
+            repeat = partial(_check_repeated, env, made, kwargs, sample, seed, seconds)
+            speed = partial(describe_speed, sample, made.spec, env if isinstance(env, str) else None, kwargs)
+            return _check_entities(made, spec, sample, findings, repeat, speed)
+        undeclared = any(finding.name == "spaces" for finding in findings)
+        schema = {} if undeclared else {"sees": str(made.observation_space), "acts": str(made.action_space)}
         return _report(made, schema, findings)
     finally:
         if made is not env:
             made.close()
+
+
+def _check_entities(
+    made: gym.Env,
+    spec: EntitySpec,
+    sample: Sample,
+    findings: list[Finding],
+    repeat: Callable[[], list[Finding]],
+    speed: Callable[[], str],
+) -> CheckReport:
+    """All that can be asked of an environment whose observation holds entities."""
+    schema = describe_spaces(made, spec)
+    findings = [*findings, *check_spaces(made, spec), *sample.findings, *_check_sample(made, sample, spec, schema)]
+    if not sample.findings:
+        findings += repeat()
+        schema["speed"] = speed()
+    if not any(finding.level == "error" for finding in findings):
+        findings += run_checkers(made, spec)
+    else:
+        schema["checkers"] = "Gymnasium's and Stable-Baselines3's run when the errors are repaired"
+    return _report(made, schema, [tolerate_adapters(made, finding) for finding in findings])
 
 
 class _NotMade(Exception):
@@ -123,6 +138,8 @@ def _check_sample(made: gym.Env, sample: Sample, spec: EntitySpec, schema: dict[
     """Look at what was seen; complete the schema with it."""
     if not sample.blocks:
         return []
+    if sample.stopped:  # a few steps tell no averages
+        return [*impossible(sample, spec, made.observation_space)]
     orders = slot_orders(sample, spec)
     for name, text in describe_sample(sample, spec, orders).items():
         schema[name] = schema.get(name, "") + text

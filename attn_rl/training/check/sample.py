@@ -50,6 +50,11 @@ class Sample:
     seconds: float
     findings: list[Finding]
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the play ended before its time."""
+        return _stops(self.findings)
+
     def firsts(self) -> dict[str, np.ndarray]:
         """The first observation of each episode: independent of one another."""
         return {key: block[self.first] for key, block in self.blocks.items()}
@@ -114,7 +119,7 @@ class _Player:
 
     @property
     def _stopped(self) -> bool:
-        return any(finding.name != "reuse" for finding in self.findings)
+        return _stops(self.findings)
 
     def _reset(self) -> bool:
         seed = self.seed + self.begun
@@ -154,8 +159,7 @@ class _Player:
             return method(*args, **kwargs)
         except (Exception, SystemExit) as error:  # whatever the code under test raises is what was found
             raised = " ".join(f"{type(error).__name__}: {error}".split())
-            repair = "let the mask forbid it, or repair step" if name == "mask" else "repair the environment"
-            self._stop(name, f"{what} raised {raised}", repair)
+            self._stop(name, f"{what} raised {raised}", _repair(name, raised))
         finally:
             self.seconds += time.perf_counter() - start
         return None
@@ -193,6 +197,18 @@ class _Player:
 
     def _stop(self, name: str, what: str, advice: str) -> None:
         self.findings.append(Finding("error", name, what, advice))
+
+
+def _repair(name: str, raised: str) -> str:
+    if name == "mask":
+        return "let the mask forbid it, or repair step"
+    if "unexpected keyword argument 'seed'" in raised:
+        return "take the seed: def reset(self, *, seed=None, options=None), and call super().reset(seed=seed)"
+    return "repair the environment"
+
+
+def _stops(findings: list[Finding]) -> bool:
+    return any(finding.name != "reuse" for finding in findings)
 
 
 def find_mask(env: gym.Env, obs: object) -> np.ndarray | None:

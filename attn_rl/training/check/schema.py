@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -15,14 +15,17 @@ from attn_rl.training.check.sample import Sample, rows_of
 from attn_rl.training.check.slots import Order
 from attn_rl.vec_envs.guarded import choices_of
 
+SHOWN = 8
+"""Features without names to list one by one."""
+
 
 def describe_spaces(env: gym.Env, spec: EntitySpec) -> dict[str, str]:
     """Name -> description."""
-    lines = {t.name: f"{t.capacity} slots of {t.width} features: {', '.join(t.features)}" for t in spec.types}
+    lines = {t.name: f"{_counted(t.capacity, 'slot')} of {_features(t.features)}" for t in spec.types}
     for t in spec.types:
         column = None if t.presence_column is None else f"column {t.presence_name!r}"
         lines[t.name] += f"; presence: {t.presence_key or column or 'none, all rows exist'}"
-    lines |= {key: f"{len(names)} features: {', '.join(names)}" for key, names in spec.ego}
+    lines |= {key: _features(names) for key, names in spec.ego}
     if spec.kinds:
         lines["kinds"] = "; ".join(_kind(kind, owners) for kind, owners in spec.kinds.items())
     lines["actions"] = str(env.action_space) + _pointer(env, spec)
@@ -42,12 +45,27 @@ def describe_sample(sample: Sample, spec: EntitySpec, orders: Mapping[str, Order
     if len(sample.rewards):
         lines["rewards"] = _span(sample.rewards)
     if sample.lengths:
-        median, mean = np.median(sample.lengths), np.mean(sample.returns)
-        lines["episodes"] = f"{_span(sample.lengths)} steps, median {median:.0f}; mean return {mean:.3g} at random"
+        unit = "step" if max(sample.lengths) == 1 else "steps"
+        median = f", median {np.median(sample.lengths):.0f}" if len(set(sample.lengths)) > 1 else ""
+        mean = f"mean return {np.mean(sample.returns):.3g} at random"
+        lines["episodes"] = f"{_span(sample.lengths)} {unit}{median}; {mean}"
     return lines
 
 
+def _counted(n: int, noun: str) -> str:
+    """The number with its noun: 1 step, 2 steps."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _features(names: Sequence[str]) -> str:
+    default = [f"f{i}" for i in range(len(names))]
+    listed = f"f0 to {names[-1]}" if len(names) > SHOWN and list(names) == default else ", ".join(names)
+    return f"{_counted(len(names), 'feature')}: {listed}"
+
+
 def _span(values: ArrayLike) -> str:
+    if not np.isfinite(values).all():
+        return "not all finite"
     low, high = np.min(values), np.max(values)
     return f"always {low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
 

@@ -52,6 +52,8 @@ def check_slots(orders: dict[str, Order]) -> Iterator[Finding]:
 def _order(x: np.ndarray, present: np.ndarray, names: tuple[str, ...], random: np.random.Generator) -> Order:
     if present.sum(1).max(initial=0) < 2:
         return Order("never two there when an episode begins")
+    if not np.isfinite(x[present]).all():
+        return Order("not judged, some features are no numbers")
     if direction := _sorted_by(x, present, names):
         return Order(f"sorted by {direction}; the policy does not see the order, nor need it")
     if len(x) < FEWEST_COMPARED:

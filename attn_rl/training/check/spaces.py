@@ -38,10 +38,14 @@ def check_declared(env: gym.Env) -> Iterator[Finding]:
 
 
 def _several_agents(env: gym.Env) -> list[tuple[str, str]]:
-    """What and why, for an environment that plays several agents at once."""
+    """What and why, for an environment that plays several agents at once, or one like several."""
     seen, acts = env.observation_space, env.action_space
-    if not (isinstance(seen, spaces.Tuple) and isinstance(acts, spaces.Tuple) and len(seen) == len(acts) > 1):
+    if not (isinstance(seen, spaces.Tuple) and isinstance(acts, spaces.Tuple) and len(seen) == len(acts) > 0):
         return []
+    if len(seen) == 1:
+        what = "observation and action are Tuples of 1: it plays one agent, packed like several"
+        unpack = "a gymnasium.Wrapper whose reset and step hand on observation[0], reward[0] and (action,)"
+        return [(what, f"unpack it: {unpack}, with the spaces' only parts as its spaces")]
     what = f"observation and action are Tuples of {len(seen)}: it plays {len(seen)} agents at once"
     advice = (
         "wrap it so that one agent is played and the others are a part of the environment, or give every agent an "
@@ -97,6 +101,15 @@ def _family_wrapper(env: gym.Env) -> str | None:
             return None
         layer = layer.env
     return f"make it with attn_rl.adapters.make_env({env.spec.id!r}), which adds {wrapper.__name__}"  # type: ignore[union-attr]
+
+
+def tolerate_adapters(env: gym.Env, finding: Finding) -> Finding:
+    """What a user cannot change, because this package's wrapper of a family has it for all environments, is a note."""
+    family = family_of(env.spec) if env.spec is not None else None
+    if family is None or finding.name != "constant":
+        return finding
+    advice = f"nothing: {family.load().__name__} has features for all environments of its package"
+    return Finding("note", finding.name, finding.what, advice)
 
 
 def _refused(name: str, check: Callable[[], None], advice: str) -> list[Finding]:

@@ -45,7 +45,7 @@ def advise(per_step: float, batched: float | None = None, slow_family: bool = Fa
     if slow_family:
         return "make_vec_env gives each copy a process of its own"
     if per_step >= SLOW:
-        return "a step is slow enough for processes: make_vec_env(..., vec_env_cls=SubprocVecEnv)"
+        return "a step is slow enough for processes: --processes, or make_vec_env(..., vec_env_cls=SubprocVecEnv)"
     return "a step is too fast for processes to pay; a batch (vector_entry_point) would be faster still"
 
 

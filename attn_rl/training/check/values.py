@@ -28,12 +28,12 @@ PADDED = 0.2
 
 def check_values(sample: Sample, spec: EntitySpec, space: spaces.Space[object]) -> list[Finding]:
     """Everything that one look at each number tells."""
-    findings = [*_impossible(sample, spec, space)]
+    findings = [*impossible(sample, spec, space)]
     findings += [] if any(f.name == "finite" for f in findings) else _padding(sample, spec)
     return [*findings, *_never_there(sample, spec), *_sizes(sample, spec)]
 
 
-def _impossible(sample: Sample, spec: EntitySpec, space: spaces.Space[object]) -> Iterator[Finding]:
+def impossible(sample: Sample, spec: EntitySpec, space: spaces.Space[object]) -> Iterator[Finding]:
     """What stops an agent of ``make_agent`` before it learns."""
     for key, expected in expected_blocks(space, spec).items():
         wrong = expected.broken(sample.blocks[key], sample.blocks)
@@ -89,15 +89,20 @@ def _padding(sample: Sample, spec: EntitySpec) -> Iterator[Finding]:
             name = entity_type.name
             has_flags = entity_type.presence_key is not None or entity_type.presence_column is not None
             what = f"{share:.0%} of the observations hold rows of {name} that are {value:g} throughout, like padding"
-            flags = f"say so in {name}_present (MultiBinary({entity_type.capacity}))"
-            advice = "clear their flags where nothing is there" if has_flags else f"where nothing is there, {flags}"
+            advice = "clear their flags where nothing is there" if has_flags else _flags_to_add(spec, name)
             yield Finding("warning", "padding", f"{what}, and are said to be there", advice)
+
+
+def _flags_to_add(spec: EntitySpec, name: str) -> str:
+    if spec.plain:
+        return "add a column that is 1 where something is there, and name it: presence="
+    return f"add {name}_present, MultiBinary({spec.capacities[name]}): 1 where something is there"
 
 
 def _never_there(sample: Sample, spec: EntitySpec) -> Iterator[Finding]:
     for name, (_, present) in rows_of(spec, sample.blocks).items():
         if not present.any():
-            what = f"no {name} was there in any of {len(present)} observations"
+            what = f"{name}: not one was there in any of {len(present)} observations"
             yield Finding("warning", "empty", what, f"check {name}_present, 1 = there, or leave {name} out")
 
 
