@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl.entities import EntitySpec
 from attn_rl.training.check.checkers import run_checkers
-from attn_rl.training.check.episodes import check_determinism, check_lengths, check_rewards, check_seeds
+from attn_rl.training.check.episodes import check_determinism, check_lengths, check_resets, check_rewards, check_seeds
 from attn_rl.training.check.masks import check_masks
 from attn_rl.training.check.report import CheckReport, Finding
 from attn_rl.training.check.sample import Sample, play
@@ -156,9 +156,10 @@ def _check_sample(made: gym.Env, sample: Sample, spec: EntitySpec, schema: dict[
 def _check_repeated(
     env: Environment, made: gym.Env, kwargs: dict[str, object], sample: Sample, seed: int, seconds: float
 ) -> list[Finding]:
-    other = _make(env, kwargs)
+    other = _make(env, kwargs)  # a new one forgets; the one that was played may not
     try:
-        return list(check_determinism(other, sample, seed, seconds))
+        found = list(check_determinism(other, sample, seed, seconds))
+        return found if found or other is made else list(check_resets(made, sample, seed, seconds))
     finally:
         if other is not made:
             other.close()

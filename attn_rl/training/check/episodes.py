@@ -13,6 +13,7 @@ from attn_rl.vec_envs.guarded import MAX_ABS_REWARD
 
 LARGE_REWARD = 100.0
 REPEATED_STEPS = 100
+REPEATABLE = "draw every random number from self.np_random, which super().reset(seed=seed) seeds, and reset all state"
 SAME_STARTS = 8
 """Episodes that must begin alike before that is worth a word."""
 
@@ -62,7 +63,6 @@ def check_determinism(env: gym.Env, sample: Sample, seed: int, seconds: float) -
     n = min(len(again.first), len(sample.first))
     different = {key: _differs(again.blocks[key][:n], block[:n]) for key, block in sample.blocks.items()}
     n_rewards = min(len(again.rewards), len(sample.rewards))
-    advice = "draw every random number from self.np_random, which super().reset(seed=seed) seeds, and reset all state"
     for key, where in different.items():
         if where.any():
             name = f"observation {key!r}" if key else "the observation"
@@ -71,10 +71,31 @@ def check_determinism(env: gym.Env, sample: Sample, seed: int, seconds: float) -
             when = (
                 f"reset(seed={seed + begun - 1})" if sample.first[at] else f"step {at + 1 - begun} of the same actions"
             )
-            yield Finding("error", "determinism", f"{name} was another one, the second time, after {when}", advice)
+            yield Finding("error", "determinism", f"{name} was another one, the second time, after {when}", REPEATABLE)
             return
     if not np.array_equal(again.rewards[:n_rewards], sample.rewards[:n_rewards], equal_nan=True):
-        yield Finding("error", "determinism", "rewards were others when the same game was played again", advice)
+        yield Finding("error", "determinism", "rewards were others when the same game was played again", REPEATABLE)
+
+
+def check_resets(env: gym.Env, sample: Sample, seed: int, seconds: float) -> Iterator[Finding]:
+    """The first episodes begun once more, in the environment that has played: nothing of it may be left over.
+
+    Args:
+        env: that environment.
+        sample: what it played.
+        seed: of its first episode.
+        seconds: that it had.
+    """
+    again = play(env, seed, 0, seconds / 4, episodes=SAME_STARTS)
+    before = sample.firsts()
+    for key, block in again.blocks.items():
+        n = min(len(block), len(before[key]))
+        where = _differs(block[:n], before[key][:n])
+        if where.any():
+            name = f"observation {key!r}" if key else "the observation"
+            what = f"{name} was another one, the second time, after reset(seed={seed + int(where.argmax())})"
+            yield Finding("error", "determinism", what, REPEATABLE)
+            return
 
 
 def check_seeds(sample: Sample) -> Iterator[Finding]:

@@ -16,8 +16,8 @@ FEWEST_SORTED, FEWEST_COMPARED = 5, 16
 """First observations that are needed to call an order one, and to compare slots."""
 DRAWS = 50
 """Random orders that the slots' averages are compared with."""
-SIGMAS = 8.0
-"""From so many standard deviations above those, slots are said to differ."""
+SIGMAS, SIGMAS_OF_OTHERS = 8.0, 4.0
+"""From so many standard deviations above those, slots are said to differ; and so are the others of one that does."""
 
 
 class Order(NamedTuple):
@@ -63,7 +63,7 @@ def _order(x: np.ndarray, present: np.ndarray, names: tuple[str, ...], random: n
         return Order("in no order")
     others = np.arange(x.shape[1]) != differing
     x, present = x[:, others], present[:, others]
-    if _sorted_by(x, present, names) or _differing_slot(x, present, random) is None:
+    if _sorted_by(x, present, names) or _differing_slot(x, present, random, SIGMAS_OF_OTHERS) is None:
         return Order(f"slot {differing} is unlike the others", differing)
     return Order("their order tells something, and the policy does not see it; say what matters in features")
 
@@ -85,7 +85,9 @@ def _sorted_by(x: np.ndarray, present: np.ndarray, names: tuple[str, ...]) -> st
     return None
 
 
-def _differing_slot(x: np.ndarray, present: np.ndarray, random: np.random.Generator) -> int | None:
+def _differing_slot(
+    x: np.ndarray, present: np.ndarray, random: np.random.Generator, least: float = SIGMAS
+) -> int | None:
     """The slot whose averages are furthest from what chance gives; None: chance explains all of them."""
     if present.shape[1] < 2:
         return None
@@ -103,7 +105,7 @@ def _differing_slot(x: np.ndarray, present: np.ndarray, random: np.random.Genera
     centre, spread = np.mean(drawn, 0), np.std(drawn, 0)
     sigmas = np.abs(got - centre) / np.maximum(spread, 1e-9)
     sigmas[np.abs(got - centre) < 1e-6] = 0
-    return None if sigmas.max() < SIGMAS else int(sigmas.max(1).argmax())
+    return None if sigmas.max() < least else int(sigmas.max(1).argmax())
 
 
 def _means(x: np.ndarray, present: np.ndarray) -> np.ndarray:

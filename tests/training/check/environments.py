@@ -189,6 +189,30 @@ class LeftOver(Healthy):
         return LeftOver.played / 1e6
 
 
+class LeftOverInTheSameGame(Healthy):
+    """As lbforaging with one player: what a new copy plays is always the same, what the same one plays is not."""
+
+    resets = 0
+
+    def reset(self, *, seed=None, options=None):
+        self.resets += 1
+        return super().reset(seed=seed)
+
+    def rows(self, n):
+        return super().rows(n) / self.resets
+
+
+class SortedByColumns(Healthy):
+    """As lbforaging: all but the last row stand in order of where they are, roughly."""
+
+    least = N
+
+    def rows(self, n):
+        rows = super().rows(n)
+        rows[:-1] = rows[np.argsort(rows[:-1, 0] + 0.6 * self.np_random.normal(size=n - 1))]
+        return rows
+
+
 class SameArray(Healthy):
     def look(self):
         obs = super().look()

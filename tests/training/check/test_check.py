@@ -36,6 +36,11 @@ BROKEN = {  # environment -> name, level, what is said
     broken.EgoInRowZero: ("slots", "warning", "slot 0 of ships is not like the others"),
     broken.GlobalRandomness: ("determinism", "error", r"'ships' was another one.*reset\(seed=\d\).*self\.np_random"),
     broken.LeftOver: ("determinism", "error", "rewards were others"),
+    broken.LeftOverInTheSameGame: (
+        "determinism",
+        "error",
+        r"'ships' was another one.*reset\(seed=0\).*reset all state",
+    ),
     broken.SameArray: ("reuse", "error", r"'ships' is one array.*return a copy"),
     broken.MaskThatCounts: ("mask", "error", r"action_mask\[\d\] is 3, expected 0 or 1"),
     broken.MaskOfWrongSize: ("mask", "error", r"action_mask has 3 flags, and the actions, Discrete\(2\), 2 choices"),
@@ -230,6 +235,12 @@ def test_a_row_that_is_the_ego_is_found_before_others_that_are_sorted():
     assert [finding.name for finding in found] == ["slots"]
     assert "slot 0 of ships is not like the others" in found[0].what
     assert "its number tells" in found[0].what
+
+
+def test_slots_that_all_differ_do_not_blame_one_of_them():
+    report = check(broken.SortedByColumns, steps=200)
+    assert report.findings == ()
+    assert "slots: their order tells something" in report.schema["ships"]
 
 
 class NewActionSpace(Healthy):
