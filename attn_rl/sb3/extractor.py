@@ -149,9 +149,13 @@ class EntityExtractor(BaseFeaturesExtractor):
 class EntityAttentionExtractor(EntityExtractor):
     """Multi-head self-attention over the entities of an observation.
 
-    ``d_model``, ``n_heads``, ``n_layers`` and the further keywords are those of
-    :class:`attn_rl.nn.network.AttentionNetwork`, ``relations`` one of :data:`RelationsMode`; the rest is described at
-    :class:`EntityExtractor`.
+    Observations (B, ...) become features (B, features_dim). Arguments are those of :class:`EntityExtractor`; further
+    keywords (``d_model``, ``n_heads``, ``n_layers``, ``relations``, ...) go to
+    :class:`attn_rl.nn.network.AttentionNetwork`.
+
+    Raises:
+        ValueError: an observation without entities, or a keyword out of its range.
+        TypeError: a keyword that the network does not have.
     """
 
     def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
@@ -169,7 +173,8 @@ class EntityAttentionExtractor(EntityExtractor):
 class DeepSetsExtractor(EntityExtractor):
     """DeepSets over the entities: ego-conditioned, layer-normalised, mean and max.
 
-    The network: :class:`attn_rl.nn.baselines.DeepSetsNetwork`.
+    Arguments are those of :class:`EntityExtractor`; further keywords go to
+    :class:`attn_rl.nn.baselines.DeepSetsNetwork`.
     """
 
     def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
@@ -177,9 +182,14 @@ class DeepSetsExtractor(EntityExtractor):
 
 
 class FlatExtractor(EntityExtractor):
-    """The observation as one flat vector, slot by slot; see :class:`attn_rl.nn.baselines.FlatNetwork`.
+    """The observation as one flat vector, slot by slot: the MLP that sets are compared with.
 
-    ``sort_by`` may name, per type, a feature whose ascending order the slots are put in.
+    Arguments are those of :class:`EntityExtractor`; further keywords go to
+    :class:`attn_rl.nn.baselines.FlatNetwork`. ``sort_by={"items": "distance"}`` puts the slots of a type into ascending
+    order of a feature.
+
+    Raises:
+        ValueError: ``pointer`` is given: there are no tokens to point at.
     """
 
     def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:

@@ -44,12 +44,12 @@ def make_agent(
     preset (:mod:`attn_rl.training.presets`), or from the general defaults.
 
     Args:
-        env: an SB3 vector environment (:func:`make_vec_env`), or an id, of which the preset's number is made.
+        env: an SB3 vector environment (:func:`make_vec_env`), or an id, of which as many are made as the preset says.
         policy: ``"attention"``, ``"deepsets"``, ``"flat"``, or a name given to
             :func:`attn_rl.training.policies.register_policy`.
-        seed: of the network and of the actions (and of the environment).
-        device: torch's name of it.
-        verbose: SB3's.
+        seed: of the network, of the actions, and of an environment given by its id.
+        device: as PyTorch names it, ``"cpu"`` or ``"cuda:0"``.
+        verbose: as in SB3: 0 is silent.
         max_abs_reward: larger rewards stop the training, see :mod:`attn_rl.vec_envs.guarded`.
         settings: fields of :class:`attn_rl.training.presets.Settings`. ``learning_rate`` (as a number it decays to a
             tenth) and ``clip_range`` may also be SB3's schedules, ``net_arch`` SB3's ``dict(pi=[...], vf=[...])``.
@@ -63,9 +63,7 @@ def make_agent(
     check_device(device)
     if seed is not None:
         check_value("seed", seed)
-    schedules = {name: settings.pop(name) for name in SCHEDULES if callable(settings.get(name))}
-    for name, schedule in schedules.items():
-        check_schedule(name, schedule)
+    schedules = take_schedules(settings)
     chosen = choose_settings(preset.settings(policy), policy, settings)
     check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
     if isinstance(env, str):
@@ -81,6 +79,18 @@ def make_agent(
         verbose=verbose,
         **ppo_settings(chosen, env.num_envs, schedules),
     )
+
+
+def take_schedules(settings: dict[str, Any]) -> dict[str, Schedule]:
+    """Take the functions that stand in place of numbers out of the settings.
+
+    Raises:
+        ValueError: one that is no schedule.
+    """
+    schedules = {name: settings.pop(name) for name in SCHEDULES if callable(settings.get(name))}
+    for name, schedule in schedules.items():
+        check_schedule(name, schedule)
+    return schedules
 
 
 def choose_settings(default: Settings, policy: str, changes: Mapping[str, object]) -> Settings:

@@ -16,7 +16,7 @@ from attn_rl.training.ranges import OLD_RELATIONS, check_fields, check_value, di
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that :func:`attn_rl.make_agent` can be told. The defaults are good ones; presets override them."""
+    """Settings of network and PPO, keywords of :func:`attn_rl.make_agent`; an environment's preset overrides them."""
 
     # --- the network ---
     d_model: int = 32
