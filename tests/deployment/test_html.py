@@ -18,6 +18,7 @@ from attn_rl.backends.choose import using
 from attn_rl.deployment.exportable import NotExportable
 from attn_rl.deployment.html import PAGE, RULES
 from attn_rl.training.loading import adapt
+from tests.browser import headless_chromium, wait_for
 from tests.toys import Toy
 
 NODE = shutil.which("node")
@@ -122,21 +123,8 @@ N_EPISODES = 200
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory):
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
-        pytest.skip("no chromium and chromedriver on this machine: install both to run the browser tests")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    flags = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    flags += "disable-component-update disable-sync disable-dev-shm-usage window-size=1200,860"
-    for flag in [*flags.split(), f"user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(f"--{flag}")
-    made = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    made.set_script_timeout(120)
-    yield made
-    made.quit()
+    with headless_chromium(tmp_path_factory.mktemp("profile"), 1200, 860) as made:
+        yield made
 
 
 def agent(name):
@@ -179,7 +167,7 @@ def test_the_page_plays_what_python_plays(name, browser, tmp_path):
     model = agent(name)
     attn_rl.export(model, html=tmp_path / "page.html")
     browser.get((tmp_path / "page.html").as_uri())
-    wait_for(browser, "return document.documentElement.dataset.ready === 'yes'")
+    wait_for_script(browser, "return document.documentElement.dataset.ready === 'yes'")
     played = browser.execute_script("return playEpisodes(...arguments)", 3, N_EPISODES, LARGER[name])
     expected = actions_in_python(model, name, LARGER[name], 3)
     assert played == expected
@@ -193,7 +181,7 @@ def test_the_page_plays_what_python_plays(name, browser, tmp_path):
 def test_the_controls_do_what_they_say(name, browser, tmp_path):
     attn_rl.export(agent(name), html=tmp_path / "page.html")
     browser.get((tmp_path / "page.html").as_uri())
-    wait_for(browser, "return document.documentElement.dataset.ready === 'yes'")
+    wait_for_script(browser, "return document.documentElement.dataset.ready === 'yes'")
     text = lambda part: browser.execute_script("return document.getElementById(arguments[0]).textContent", part)  # noqa: E731
     browser.find_element("id", "step").click()
     assert text("steps") == "1"
@@ -207,7 +195,7 @@ def test_the_controls_do_what_they_say(name, browser, tmp_path):
     n = {"Seek": 32, "Boxes": 6 + 5 * 3}[name]
     assert text("summary").startswith(f"{n} ")
     browser.find_element("id", "play").click()
-    wait_for(browser, "return Number(document.getElementById('steps').textContent) > 1")
+    wait_for_script(browser, "return Number(document.getElementById('steps').textContent) > 1")
     assert text("play") == "Pause"
     if folder := os.environ.get("ATTN_RL_SCREENSHOTS"):
         for theme in ("light", "dark"):
@@ -215,7 +203,5 @@ def test_the_controls_do_what_they_say(name, browser, tmp_path):
             browser.save_screenshot(str(Path(folder) / f"{name}-{theme}.png"))
 
 
-def wait_for(browser, script):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(browser, 60).until(lambda b: b.execute_script(script))
+def wait_for_script(browser, script):
+    wait_for(browser, lambda b: b.execute_script(script))

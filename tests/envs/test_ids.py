@@ -11,13 +11,13 @@ from attn_rl.adapters import find_spec, plain_id
 from attn_rl.envs import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
-PLAIN = "import attn_rl, gymnasium; gymnasium.make('AttnRL/Seek-v0').reset()"
-NAMED = "import gymnasium; gymnasium.make('attn_rl:AttnRL/Seek-v0').reset()"
-BATCH = """
-import attn_rl
+PLAIN = """
+import attn_rl, gymnasium
+gymnasium.make('AttnRL/Seek-v0').reset()
 for module in ('', 'attn_rl:', 'envs:'):
     attn_rl.make_vec_env(module + 'AttnRL/Seek-v0', 3).reset()
 """
+NAMED = "import gymnasium; gymnasium.make('attn_rl:AttnRL/Seek-v0').reset()"
 WORKERS = """
 import attn_rl, gymnasium
 from stable_baselines3.common.env_util import make_vec_env
@@ -53,7 +53,7 @@ def write_clash(folder: Path, form: str) -> None:
 
 @pytest.mark.parametrize(
     ("script", "form"),
-    [(PLAIN, "module"), (PLAIN, "package"), (NAMED, "module"), (NAMED, "package"), (BATCH, "module")],
+    [(PLAIN, "module"), (PLAIN, "package"), (NAMED, "module"), (NAMED, "package")],
 )
 def test_ids_work_beside_a_users_own_envs(script: str, form: str, tmp_path: Path):
     write_clash(tmp_path, form)

@@ -21,13 +21,13 @@ from attn_rl.inspection.tensorboard.page import data
 from attn_rl.inspection.tensorboard.page.page import write_page
 from attn_rl.inspection.tensorboard.page.plugin import AttentionPlugin
 from benchmarks.campaign.damaged_records import HARMLESS, KINDS, in_a_process_of_its_own, trial
+from tests.browser import headless_chromium, wait_for
 
 SEEK = "AttnRL/Seek-v0"
 SLOW = {"300 kB that become 300 MB", "60,000 arrays"}
 """Kinds of damage that take seconds to make: in the campaign only."""
 RISKY = {"a FIFO", "a device", "20 GB, sparse", "4,000 names for one array", "10^9 empty texts", "10^9 empty rows"}
 """Kinds that would stop or fill this process if they were read."""
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @pytest.fixture(scope="module")
@@ -220,20 +220,8 @@ def test_inspect_leaves_a_damaged_record_out_and_says_so(tmp_path: Path, monkeyp
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory):
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("no chromium and chromedriver on this machine: install both to run the browser tests")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    flags = "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-    flags += "disable-component-update disable-sync disable-dev-shm-usage window-size=1600,1150"
-    for flag in flags.split():
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with headless_chromium(tmp_path_factory.mktemp("profile"), 1600, 1150) as driver:
+        yield driver
 
 
 def launch(logdir: Path) -> str:
@@ -243,19 +231,13 @@ def launch(logdir: Path) -> str:
     return board.launch()
 
 
-def wait(browser, condition):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, 60).until(condition)
-
-
 def find(browser, selector: str):
     return browser.find_elements("css selector", selector)
 
 
 def check_page(browser, shot: Path) -> None:
     """The page that is open: it lists the run, changes with the step slider, and names what is hovered."""
-    wait(browser, lambda b: find(b, "#drawing .entity"))
+    wait_for(browser, lambda b: find(b, "#drawing .entity"))
     assert [option.text for option in find(browser, "#runSelect option")] == ["seek-run"]
     folder = os.environ.get("ATTN_RL_SCREENSHOTS")  # the pictures in the docs: docs/images
     browser.save_screenshot(str(Path(folder or shot.parent) / shot.name))
@@ -268,12 +250,12 @@ def check_page(browser, shot: Path) -> None:
     browser.execute_script(
         "const s = document.getElementById('stepSlider'); s.value = 0; s.dispatchEvent(new Event('input'));"
     )
-    wait(browser, lambda b: drawn() != last)
+    wait_for(browser, lambda b: drawn() != last)
     from selenium.webdriver import ActionChains
 
     present = next(e for e in find(browser, "#drawing .entity") if e.is_displayed())
     ActionChains(browser).move_to_element(present).perform()
-    tip = wait(browser, lambda b: find(b, "#tip")[0].text)
+    tip = wait_for(browser, lambda b: find(b, "#tip")[0].text)
     assert tip.startswith(f"items {present.get_attribute('data-slot')}")
     assert "distance" in tip
     assert "weight" in tip
@@ -283,7 +265,7 @@ def check_page(browser, shot: Path) -> None:
 def test_the_tab_in_tensorboard(browser, logdir: Path, tmp_path: Path):
     url = launch(logdir)
     browser.get(f"{url}#attention")
-    frame = wait(browser, lambda b: find(b, "iframe"))[0]
+    frame = wait_for(browser, lambda b: find(b, "iframe"))[0]
     browser.switch_to.frame(frame)
     check_page(browser, tmp_path / "attention-tab.png")
     browser.switch_to.default_content()
@@ -292,7 +274,7 @@ def test_the_tab_in_tensorboard(browser, logdir: Path, tmp_path: Path):
 @pytest.mark.browser
 def test_the_tab_over_a_foreign_log_directory_says_what_to_do(browser, tmp_path: Path):
     browser.get(f"{launch(tmp_path)}data/plugin_entry.html?name=attention")
-    wait(browser, lambda b: "No attention recorded here" in b.page_source)
+    wait_for(browser, lambda b: "No attention recorded here" in b.page_source)
     assert "attn-rl train" in browser.page_source
 
 
@@ -303,17 +285,17 @@ def test_a_damaged_record_is_explained_where_it_would_be_drawn(browser, tmp_path
     HARMLESS["nothing"](record_path(run, 6))
     KINDS["a pattern of other slots"](record_path(run, 7))
     browser.get(f"{launch(tmp_path)}data/plugin_entry.html?name=attention")
-    wait(browser, lambda b: find(b, "#scene p") and "pattern_0 holds (3, 2, 6, 9)" in find(b, "#scene")[0].text)
+    wait_for(browser, lambda b: find(b, "#scene p") and "pattern_0 holds (3, 2, 6, 9)" in find(b, "#scene")[0].text)
     browser.save_screenshot(str(tmp_path / "damaged.png"))
     browser.execute_script(
         "const s = document.getElementById('headSelect'); s.dispatchEvent(new Event('change'));"
         "const t = document.getElementById('stepSlider'); t.value = 0; t.dispatchEvent(new Event('input'));"
     )
-    wait(browser, lambda b: find(b, "#drawing .entity"))
+    wait_for(browser, lambda b: find(b, "#drawing .entity"))
     browser.execute_script(
         "const s = document.getElementById('stepSlider'); s.value = 1; s.dispatchEvent(new Event('input'));"
     )
-    wait(browser, lambda b: not find(b, "#drawing"))
+    wait_for(browser, lambda b: not find(b, "#drawing"))
     assert find(browser, "#heads")[0].text == find(browser, "#verdicts")[0].text == ""
 
 
@@ -326,7 +308,7 @@ def test_the_single_file_runs_no_script_but_its_own(browser, tmp_path: Path):
     planted = "<script>document.title = 'planted'</script><img src='x' onerror='document.title = 1'>"
     html.write_text(html.read_text().replace("<body>", f"<body>{planted}"))  # as if something had slipped through
     browser.get(html.as_uri())
-    wait(browser, lambda b: find(b, "#drawing .entity"))
+    wait_for(browser, lambda b: find(b, "#drawing .entity"))
     assert browser.title == "Attention of <script>document.title=1<"
     assert not find(browser, "#app script, #app img")
 
@@ -345,7 +327,7 @@ def test_nothing_lies_beyond_the_edge_of_a_narrow_or_a_wide_screen(browser, logd
     )
     try:
         browser.get(write_page(logdir / "seek-run", tmp_path / "out.html").as_uri())
-        wait(browser, lambda b: find(b, "#drawing .entity"))
+        wait_for(browser, lambda b: find(b, "#drawing .entity"))
         assert browser.execute_script("return document.documentElement.scrollWidth") == width
         browser.execute_script(  # every cell of the table is hovered over, the rightmost last
             "for (const cell of document.querySelectorAll('#heads rect')) {"

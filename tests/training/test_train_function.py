@@ -66,8 +66,9 @@ def test_a_mistake_is_explained_and_leaves_nothing_behind(changes, error, messag
 
 def test_environments_may_have_a_process_each(tmp_path: Path):
     gym.register("TestProcess-v0", Toy, disable_env_checker=True)
+    few = SHORT | {"n_envs": 2}
     folders = [
-        attn_rl.train("TestProcess-v0", processes=p, run_name=f"p{p}", runs_dir=tmp_path, total_timesteps=64, **SHORT)
+        attn_rl.train("TestProcess-v0", processes=p, run_name=f"p{p}", runs_dir=tmp_path, total_timesteps=64, **few)
         for p in (False, True)
     ]
     assert [stored(folder)["processes"] for folder in folders] == [False, True]

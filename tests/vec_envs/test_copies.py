@@ -170,7 +170,7 @@ def test_a_space_that_no_array_holds_names_its_wrapper_before_anything_is_built(
 
 def test_a_process_says_so_too():
     with pytest.raises(WorkerFailed, match="SequenceToEntities"):
-        make_vec_env(partial(of_points, UNFIT["a sequence"][0]), 2, vec_env_cls=SubprocVecEnv)
+        make_vec_env(partial(of_points, UNFIT["a sequence"][0]), 1, vec_env_cls=SubprocVecEnv)
 
 
 def test_the_wrapper_named_helps():
@@ -185,7 +185,7 @@ def test_an_id_that_only_the_main_process_registered_is_known_in_its_workers():
             super().__init__()
 
     gym.register("TestLocal-v0", Local)
-    env = make_vec_env("TestLocal-v0", 2, seed=0, vec_env_cls=SubprocVecEnv)
+    env = make_vec_env("TestLocal-v0", 1, seed=0, vec_env_cls=SubprocVecEnv)
     assert isinstance(env.reset(), dict)
     env.close()
     del gym.registry["TestLocal-v0"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import gymnasium as gym
 import pytest
 from gymnasium import spaces
 
-from attn_rl import check
+from attn_rl import check, cli
 from tests.training.check.environments import Healthy
 
 
@@ -90,9 +89,12 @@ def test_an_unknown_id_is_an_error_as_before():
         check("Undeclared-v7")
 
 
-def test_the_command_ends_with_one_and_no_traceback():
-    command = [sys.executable, "-m", "attn_rl", "check", f"{__name__}:UndeclaredBare-v0"]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode == 1
-    assert found.stderr == ""
-    assert "observation_space cannot be read" in found.stdout
+def test_the_command_ends_with_one_and_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["attn-rl", "check", f"{__name__}:UndeclaredBare-v0"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    assert (ended.value.code, said.err) == (1, "")
+    assert "observation_space cannot be read" in said.out

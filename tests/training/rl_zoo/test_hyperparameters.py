@@ -47,17 +47,21 @@ def test_ppo_built_from_the_file_is_the_agent_of_make_agent(name: str, env_kwarg
     assert all(torch.equal(weights[key], expected[key]) for key in weights)
 
 
-def test_the_command_prints_every_environment_of_the_project():
+@pytest.fixture(scope="module")
+def printed_text() -> str:
+    """What the command prints."""
     command = [sys.executable, "-m", "attn_rl", "presets"]
-    printed = yaml.safe_load(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_command_prints_every_environment_of_the_project(printed_text: str):
+    printed = yaml.safe_load(printed_text)
     assert {"AttnRL/Seek-v0", "AttnRL/Boxes-v0", "AttnRL/Tiles-v0"} <= set(printed)
     assert printed["AttnRL/Boxes-v0"]["policy_kwargs"]["pointer"] == "items"
 
 
-def test_the_file_in_the_package_is_what_the_command_prints():
+def test_the_file_in_the_package_is_what_the_command_prints(printed_text: str):
     from attn_rl.training.rl_zoo.hyperparameters import FILE, hyperparams
 
-    command = [sys.executable, "-m", "attn_rl", "presets"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert FILE.read_text() == printed, f"attn-rl presets > {FILE}"
-    assert hyperparams == yaml.safe_load(printed)
+    assert FILE.read_text() == printed_text, f"attn-rl presets > {FILE}"
+    assert hyperparams == yaml.safe_load(printed_text)
