@@ -45,8 +45,7 @@ def make_agent(
 
     Args:
         env: an SB3 vector environment (:func:`make_vec_env`), or an id, of which as many are made as the preset says.
-        policy: ``"attention"``, ``"deepsets"``, ``"flat"``, or a name given to
-            :func:`attn_rl.training.policies.register_policy`.
+        policy: ``"attention"``, ``"deepsets"``, ``"flat"``, or of :func:`attn_rl.training.policies.register_policy`.
         seed: of the network, of the actions, and of an environment given by its id.
         device: as PyTorch names it, ``"cpu"`` or ``"cuda:0"``.
         verbose: as in SB3: 0 is silent.
@@ -61,8 +60,7 @@ def make_agent(
     """
     preset = preset_of_env(env)
     check_device(device)
-    if seed is not None:
-        check_value("seed", seed)
+    check_value("seed", 0 if seed is None else seed)
     schedules = take_schedules(settings)
     chosen = choose_settings(preset.settings(policy), policy, settings)
     check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
