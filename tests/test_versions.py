@@ -1,10 +1,15 @@
 """The oldest versions that pyproject.toml promises are those that ``.ci/lowest`` tests."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
-import tomllib
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # the same package under its older name: pytest requires it before Python 3.11
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
