@@ -1,10 +1,16 @@
-"""The oldest versions that pyproject.toml promises are those that ``.ci/lowest`` tests."""
+"""The oldest versions that pyproject.toml promises are those that ``.ci/lowest`` tests, or a check stands for them."""
 
+import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
-import tomllib
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # the same package under its older name: pytest requires it before Python 3.11
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -42,3 +48,19 @@ def test_python_has_one_lowest_version():
     assert f"Programming Language :: Python :: {minimum}" in PROJECT["project"]["classifiers"]
     assert PROJECT["tool"]["mypy"]["python_version"] == "3.11"  # NumPy's annotations cannot be read as an older one's
     assert PROJECT["tool"]["ruff"]["target-version"] == "py" + minimum.replace(".", "")
+
+
+def newer_classes(source: str) -> list[str]:
+    """Classes that Python 3.10 refuses when their module is imported: named tuples and typed dicts with more bases."""
+    classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+    return [
+        each.name
+        for each in classes
+        if len(each.bases) > 1 and {ast.unparse(base) for base in each.bases} & {"NamedTuple", "TypedDict"}
+    ]
+
+
+def test_no_class_needs_a_newer_python():
+    files = [path for folder in ("attn_rl", "envs") for path in (ROOT / folder).rglob("*.py")]
+    assert {str(path.relative_to(ROOT)): found for path in files if (found := newer_classes(path.read_text()))} == {}
+    assert newer_classes("class A(NamedTuple, Generic[T]): ...\nclass B(NamedTuple): ...") == ["A"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from weakref import ref
 
 import torch
@@ -29,13 +29,12 @@ from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.stages import Opaque
 
 BACKENDS = ("kernels", "trimmed", "plain")
-Made = TypeVar("Made")
 
 
-class Compiled(NamedTuple, Generic[Made]):
-    """What C++ takes, or why it can't; both for as long as the modules are what they were."""
+class Compiled(NamedTuple):
+    """What C++ takes, or None and why it can't; both for as long as the modules are what they were."""
 
-    program: Made | None
+    program: Any
     why_not: str | None
     snapshot: Snapshot
 
@@ -53,8 +52,8 @@ class Choices:
     def __init__(self, owner: nn.Module | None = None) -> None:
         self.owner: Callable[[], nn.Module | None] = (lambda: None) if owner is None else ref(owner)
         self.forced: str | None = None
-        self.compiled: Compiled[Any] | None = None
-        self.acting: Compiled[Any] | None = None
+        self.compiled: Compiled | None = None
+        self.acting: Compiled | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Choices:
         return Choices()
@@ -160,7 +159,7 @@ def why_not_now(module: nn.Module, learns: bool) -> str | None:
 
 def compiled_of(
     module: nn.Module, make: Callable[[], Any], inside: Callable[[], list[nn.Module]] | None = None
-) -> Compiled[Any]:
+) -> Compiled:
     """What C++ takes of ``module``; looked up again where anything but the numbers has changed.
 
     Args:
@@ -174,11 +173,11 @@ def compiled_of(
 
 
 def _up_to_date(
-    known: Compiled[Any] | None,
+    known: Compiled | None,
     module: nn.Module,
     make: Callable[[], Any],
     inside: Callable[[], list[nn.Module]] | None = None,
-) -> Compiled[Any]:
+) -> Compiled:
     """``known``, or what is made anew where that does not hold any more."""
     if known is not None and known.snapshot.holds():
         return known
@@ -189,7 +188,7 @@ def _up_to_date(
         return Compiled(None, str(opaque), snapshot)
 
 
-def acting_of(policy: nn.Module, make: Callable[[], Any]) -> Compiled[Any]:
+def acting_of(policy: nn.Module, make: Callable[[], Any]) -> Compiled:
     """As :func:`compiled_of`, of all that is in ``policy``, to choose actions."""
     state = choices_of(policy)
     state.acting = found = _up_to_date(state.acting, policy, make)

@@ -36,7 +36,13 @@ def write_torch(exportable: ExportablePolicy, path: Path) -> None:
     refuse_to_replace(path)
     blocks, shapes = _arguments(exportable)
     with _quiet(), torch.no_grad():
-        program = torch.export.export(exportable, blocks, dynamic_shapes=shapes)
+        program = torch.export.export(
+            exportable,
+            blocks,
+            dynamic_shapes=shapes,
+            # what it cannot prove of a size, e.g. min(n, n * n) == n, is left to the program: torch.onnx.export does so
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
         torch.export.save(program, path, extra_files={f"{KEY}.json": json.dumps(describe(exportable))})
 
 
