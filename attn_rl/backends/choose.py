@@ -117,7 +117,7 @@ def encode(network: SetNetwork, ego: Tensor | None, entities: Entities) -> tuple
 def _by_kernels(
     network: AttentionNetwork, learns: bool, ego: Tensor | None, entities: Entities
 ) -> tuple[Tensor, Tensor | None]:
-    program: Program = choices_of(network).compiled.program  # type: ignore[union-attr, assignment]
+    program: Program = choices_of(network).compiled.program  # type: ignore[union-attr]
     present = network.order.presence(entities)
     if not learns:
         return network.read(program.act(ego, entities, present), present)

@@ -117,7 +117,7 @@ def _check_attend(q: Tensor, k: Tensor, v: Tensor, present: Tensor | None, simil
 class MultiHeadAttention(Described):
     r"""Multi-head attention from some rows of a token set to all of it.
 
-    .. math:: \mathrm{concat}_h\big(\mathrm{attend}(x_q W^Q_h, x W^K_h, x W^V_h)\big) W^O
+    .. math:: \mathrm{concat}_h\left(\mathrm{attend}(x_q W^Q_h, x W^K_h, x W^V_h)\right) W^O
 
     A key bias shifts a whole row of scores and a value bias is a constant that :math:`W^O`'s own bias already
     holds: neither exists here. With a single query the key and value projections move to the query's side,

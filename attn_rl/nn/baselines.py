@@ -34,7 +34,7 @@ class DeepSetsStage(NamedTuple):
 class DeepSetsNetwork(SetNetwork):
     r"""DeepSets (Zaheer et al. 2017) as strong as we can make it: the opponent of attention.
 
-    .. math:: \rho\big([\mathrm{ego},\ \mathrm{mean}_i\,\phi(x_i, \mathrm{ego}),\ \max_i \phi(x_i, \mathrm{ego})]\big)
+    .. math:: \rho(\mathrm{ego},\ \mathrm{mean}_i\,\phi(x_i, \mathrm{ego}),\ \max_i \phi(x_i, \mathrm{ego}))
 
     The embedding sees the ego's features, is layer-normalised and deep enough for about as many parameters
     as the attention network; pooling is mean and max together. Without any of these it would be a straw man.

@@ -22,7 +22,7 @@ def standardize(x: Tensor, mean: Tensor, scale: Tensor, clip: float) -> Tensor:
 class RunningNormalizer(Described):
     r"""Scale features to zero mean and unit variance with statistics that move once per rollout.
 
-    .. math:: y = \mathrm{clip}\big((x - \mu) / \sqrt{\sigma^2 + \epsilon},\, -c,\, c\big)
+    .. math:: y = \mathrm{clip}\left((x - \mu) / \sqrt{\sigma^2 + \epsilon},\, -c,\, c\right)
 
     ``VecNormalize`` keeps statistics per slot and feature, which breaks permutation invariance; here all slots of a
     type share them and absent rows do not count. Forward passes in training mode only *collect*; the

@@ -121,7 +121,7 @@ def gradient_attention(
 ) -> np.ndarray:
     r"""Gradient-weighted relevance of each token for the action taken.
 
-    .. math:: \bar A_l = \mathbb{E}_h\big[(\nabla A_l \odot A_l)^+\big], \qquad R \leftarrow R + \bar A_l R
+    .. math:: \bar A_l = \mathbb{E}_h\left[(\nabla A_l \odot A_l)^+\right], \qquad R \leftarrow R + \bar A_l R
 
     Chefer et al. 2021 (Generic Attention-model Explainability), equations 5 and 6, R starting as the identity; the
     gradient is of the chosen action's logit.
