@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from .core.batched import BatchedEnv
+from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
 from .core.geometry import length
 from .core.randomness import RandomStream
@@ -21,7 +21,7 @@ EGO = ("x", "y", "home_x", "home_y", "left")
 CITY = ("x", "y", "dx", "dy", "distance", "visited")
 SIDE = 2.0
 SCALE = 0.9  # the map's share of the picture
-PRESET = {"settings": {"pointer": "cities", "gamma": 1.0}, "transfer": (12,)}
+PRESET = {"settings": {**ADVANTAGES_SCALED, "pointer": "cities", "gamma": 1.0}, "transfer": (12,)}
 
 
 class RouteVectorEnv(BatchedEnv):

@@ -22,6 +22,9 @@ from .slots import MOST_BYTES
 from .state import Outcome, State
 from .types import BoolArray, FloatArray, Info, IntArray, Observation
 
+ADVANTAGES_SCALED: Mapping[str, bool] = {"normalize_advantage": True, "normalize_reward": False}
+"""PPO's usual scaling, for presets that were tuned and measured with it (``docs/results.md``)."""
+
 
 class BatchedEnv(Rules, VectorEnv):
     """Rules over arrays, played by ``num_envs`` sub-environments at once. Autoreset: same step.
