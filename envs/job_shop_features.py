@@ -1,4 +1,4 @@
-"""What a job shop shows: sums over what is left, or the operations themselves and who is tied to whom."""
+"""What a job shop shows: sums over what is left, or the operations themselves and the edges between them."""
 
 from __future__ import annotations
 
@@ -34,10 +34,21 @@ SHARES = frozenset(
     ("left", "work", "after", "operations", "load", "queue", "next", "machine_load", "machine_queue", "then_load")
 )
 """Features from 0 to 1; the others are times, in mean durations."""
+EDGES: dict[str, tuple[str, str]] = {
+    "precedes": ("operations", "operations"),
+    "rivals": ("operations", "operations"),
+    "of_job": ("operations", "jobs"),
+    "on_machine": ("operations", "machines"),
+}
+"""Edges among operations, jobs and machines: from, to. Rivals need the same machine and are joined both ways."""
 
 
 class Features(NamedTuple):
     """The observation of a job shop.
+
+    With ``kind="operations"`` the operation at position p of the job in slot j is in slot j * machines + p, and every
+    edge type e has ``e_edge_index`` (2, E), the slots that its edges come from and go to, and ``e_edge_mask`` (E,): 1
+    where both are there.
 
     Attributes:
         kind: ``"sums"`` or ``"operations"``.
@@ -64,7 +75,21 @@ class Features(NamedTuple):
             blocks[block] = features(low, high, slots.get(block))
             if block in slots:
                 blocks[f"{block}_present"] = spaces.MultiBinary(slots[block])
+        for name, count in self._edge_counts().items():
+            high = np.repeat(np.array([[slots[end] - 1] for end in EDGES[name]], np.int32), count, axis=1)
+            blocks[f"{name}_edge_index"] = spaces.Box(np.zeros_like(high), high, dtype=np.int32)
+            blocks[f"{name}_edge_mask"] = spaces.MultiBinary(count)
         return spaces.Dict(blocks)
+
+    @property
+    def edges(self) -> dict[str, tuple[str, str]]:
+        """Per edge type, the types of entities that it joins: from, to."""
+        return EDGES if self.kind == "operations" else {}
+
+    def _edge_counts(self) -> dict[str, int]:
+        jobs, machines = self.jobs, self.machines
+        counts = {"precedes": jobs * (machines - 1), "rivals": jobs * (jobs - 1) * machines}
+        return {name: counts.get(name, jobs * machines) for name in self.edges}
 
     def observe(self, state: State, following: NextOperations, starts: IntArray) -> dict[str, np.ndarray]:
         """Return the blocks of each game.
@@ -89,7 +114,7 @@ class Features(NamedTuple):
         blocks = {name: np.stack(parts, axis=-1)[rows, order[name]] for name, parts in columns.items()}
         if self.kind == "operations":
             blocks["operations"], present["operations"] = _operations(state, mean)
-        obs = {"ego": _ego(state)}
+        obs = {"ego": _ego(state), **(_edges(state, present["operations"]) if self.edges else {})}
         for name, block in blocks.items():
             obs[name] = np.where(present[name][..., None], block, 0).astype(np.float32)
             obs[f"{name}_present"] = present[name].astype(np.int8)
@@ -100,7 +125,12 @@ class Features(NamedTuple):
         if self.kind == "sums":
             names = self.names["jobs"]
             return obs["jobs"][..., names.index("start")], obs["jobs"][..., names.index("work")]
-        raise NotImplementedError
+        present = obs["operations_present"].reshape(-1, self.jobs, self.machines)
+        duration = obs["operations"][..., 0].reshape(present.shape)
+        machine = obs["on_machine_edge_index"][:, 1].reshape(present.shape)
+        position = np.argmax(present, axis=-1)[..., None]
+        free = np.take_along_axis(obs["machines"][..., 0], np.take_along_axis(machine, position, -1)[..., 0], axis=-1)
+        return np.maximum(obs["jobs"][..., 0], free), (duration * present).sum(axis=-1, dtype=np.float64)
 
 
 def _ego(state: State) -> np.ndarray:
@@ -158,3 +188,30 @@ def _operations(state: State, mean: FloatArray) -> tuple[FloatArray, BoolArray]:
     duration = state.duration[rows, state.job_at] / mean[..., None]
     block = np.stack([duration, position == done], axis=-1)
     return block.reshape(n, n_jobs * n_machines, 2), left.reshape(n, n_jobs * n_machines)
+
+
+def _edges(state: State, left: BoolArray) -> dict[str, np.ndarray]:
+    """Return index and mask of every type of edges; ``left`` (n, J * K) says which operations are there."""
+    n, n_jobs, n_machines = state.duration.shape
+    rows = np.arange(n)[:, None]
+    slot = np.arange(n_jobs * n_machines).reshape(n_jobs, n_machines)
+    machine = state.machine[rows, state.job_at]  # (n, J, K), jobs in slot order
+    position_of = state.position_of[rows, state.job_at]
+    one, other = np.nonzero(~np.eye(n_jobs, dtype=bool))
+    rival = position_of[np.arange(n)[:, None, None], other[:, None], machine[:, one]] + n_machines * other[:, None]
+    ends = {
+        "precedes": (slot[:, :-1], slot[:, 1:]),
+        "rivals": (slot[one], rival),
+        "of_job": (slot, np.repeat(np.arange(n_jobs), n_machines)),
+        "on_machine": (slot, np.argsort(state.machine_at, axis=-1)[rows[..., None], machine]),
+    }
+    obs = {}
+    for name, (source, target) in ends.items():
+        source = np.broadcast_to(source.reshape(1, -1), (n, source.size))
+        target = np.broadcast_to(target.reshape(-1, source.shape[1]), source.shape)
+        there = np.take_along_axis(left, source, axis=-1)
+        if EDGES[name][1] == "operations":
+            there = there & np.take_along_axis(left, target, axis=-1)
+        obs[f"{name}_edge_index"] = np.stack([source, target], axis=1).astype(np.int32)
+        obs[f"{name}_edge_mask"] = there.astype(np.int8)
+    return obs

@@ -79,7 +79,9 @@ def from_job_shop_lib(instances: Sequence[Any]) -> Instances:
         duration = np.array([one.durations_matrix for one in instances], np.int64)
         machine = np.array([one.machines_matrix for one in instances], np.int64)
     except ValueError as error:
-        raise ValueError(f"operations that do not fill a table: {error}; expected one for each job and machine") from error
+        raise ValueError(
+            f"operations that do not fill a table: {error}; expected one for each job and machine"
+        ) from error
     check_instances(duration, machine)
     return Instances(duration, machine)
 

@@ -149,6 +149,7 @@ class JobShopVectorEnv(BatchedEnv):
             render_mode=render_mode,
             entities=self.features.names,
         )
+        self.metadata["edges"] = self.features.edges
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, object] | None = None

@@ -91,7 +91,7 @@ class BatchedEnv(Rules, VectorEnv):
 
         Args:
             seed: s: sub-environment i is seeded s+i; a sequence: one each; None: continue with the next episode.
-            options: unused.
+            options: of environments that have some; others have no use for them.
 
         Returns:
             Batched observation, infos (``relevant``, ``is_success``).
