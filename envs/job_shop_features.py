@@ -76,8 +76,8 @@ class Features(NamedTuple):
             if block in slots:
                 blocks[f"{block}_present"] = spaces.MultiBinary(slots[block])
         for name, count in self._edge_counts().items():
-            high = np.repeat(np.array([[slots[end] - 1] for end in EDGES[name]], np.int32), count, axis=1)
-            blocks[f"{name}_edge_index"] = spaces.Box(np.zeros_like(high), high, dtype=np.int32)
+            last = np.repeat([[slots[end] - 1] for end in EDGES[name]], count, axis=1)
+            blocks[f"{name}_edge_index"] = spaces.Box(np.zeros_like(last), last, dtype=np.int32)
             blocks[f"{name}_edge_mask"] = spaces.MultiBinary(count)
         return spaces.Dict(blocks)
 

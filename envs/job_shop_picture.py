@@ -47,9 +47,9 @@ def draw_game(game: State, canvas: Canvas) -> None:
         x, width = _time(one, begin[None])[0], _time(one, end[None])[0]
         for job, position in np.argwhere(~np.isnan(begin)):
             a, b = x[job, position], width[job, position]
-            canvas.box(((a + b) / 2, y[job, position]), ((b - a) / 2, half), _colour(job, n_jobs), width=0.006)
+            canvas.box(((a + b) / 2, y[job, position]), ((b - a) / 2, half), _colour(int(job), n_jobs), width=0.006)
     for job in np.flatnonzero(game.done < game.n_machines):
-        canvas.disc((LABEL, job_y[job]), 0.8 * half, _colour(job, n_jobs), outline=INK, width=0.006)
+        canvas.disc((LABEL, job_y[job]), 0.8 * half, _colour(int(job), n_jobs), outline=INK, width=0.006)
     for machine in np.flatnonzero(game.load > 0):
         canvas.box((LABEL, machine_y[machine]), (0.8 * half, 0.8 * half), INK, outline=None)
 
@@ -63,7 +63,8 @@ def _time(state: State, time: FloatArray) -> FloatArray:
     """Return where a time (n, J, K) is in the picture."""
     whole = np.maximum(state.bound, state.rule_ready.max(axis=-1))
     whole = np.maximum(whole, 1.5 * state.lowest)[:, None, None]
-    return LEFT + (RIGHT - LEFT) * np.minimum(time / whole, 1.0)
+    place: FloatArray = LEFT + (RIGHT - LEFT) * np.minimum(time / whole, 1.0)
+    return place
 
 
 def _chain(state: State) -> tuple[FloatArray, FloatArray]:

@@ -29,12 +29,14 @@ from .job_shop_schedule import (
     play_rule,
 )
 
-Schedule = Literal["append", "active", "non-delay", "insertion"]
+Schedule = Literal["active", "append", "non-delay", "insertion"]
 TYPES = ("jobs", "machines")
 DEFAULT = dict.fromkeys(TYPES, 6)
 LONGEST = 98  # duration of an operation
 PRESET = {  # its form: attn_rl.training.presets.register_preset
-    "settings": {"pointer": "jobs", "gamma": 1.0},
+    "total_timesteps": 500_000,
+    "n_envs": 512,
+    "settings": {"pointer": "jobs", "gamma": 1.0, "gae_lambda": 1.0, "n_steps": 36, "batch_size": 4608},
     "transfer": (10, 15),
 }
 
@@ -47,9 +49,11 @@ class JobShopVectorEnv(BatchedEnv):
     earliest start that ``schedule`` allows:
 
     - ``"append"``: behind everything that its machine already has;
+    - ``"active"`` (default): the same, but no job may be named whose next operation would start only when another
+      job's could have ended. A best schedule is always among them (Giffler and Thompson 1960);
     - ``"non-delay"``: the same, but only jobs whose next operation can start first of all may be named, so that no
       machine waits while it has work. Fewer choices; the best schedule may not be among them;
-    - ``"insertion"``: in the first gap of its machine that holds it, or behind everything.
+    - ``"insertion"``: any job, and its operation goes into the first gap of its machine that holds it.
 
     Finished jobs and machines without work are absent; slots are shuffled anew at every step.
 
@@ -114,7 +118,7 @@ class JobShopVectorEnv(BatchedEnv):
             default 6 of each.
         max_entities: most jobs and machines, in the same way; default 6.
         capacity: slots of each, in the same way; default: ``max_entities``.
-        schedule: ``"append"``, ``"non-delay"`` or ``"insertion"``.
+        schedule: ``"active"``, ``"append"``, ``"non-delay"`` or ``"insertion"``.
         features: ``"sums"`` or ``"operations"``.
         render_mode: None or "rgb_array".
     """
@@ -128,7 +132,7 @@ class JobShopVectorEnv(BatchedEnv):
         min_entities: int | Mapping[str, int] | None = None,
         max_entities: int | Mapping[str, int] | None = None,
         capacity: int | Mapping[str, int] | None = None,
-        schedule: Schedule = "append",
+        schedule: Schedule = "active",
         features: FeatureSet = "sums",
         render_mode: str | None = None,
     ):

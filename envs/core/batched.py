@@ -46,7 +46,7 @@ class BatchedEnv(Rules, VectorEnv):
         "render_fps": 6,
     }
     batched_methods: ClassVar[frozenset[str]] = frozenset(
-        {"relevant", "entity_positions", "ego_positions", "render", "action_masks"}
+        {"relevant", "entity_positions", "ego_positions", "render", "action_masks", "oracle"}
     )
     """Methods whose result has one row per sub-environment: ``call`` hands each its own."""
 
