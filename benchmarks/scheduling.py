@@ -1,10 +1,10 @@
 """Job shops: trained agents on published test instances, beside rules, optima and published figures.
 
-    python -m benchmarks.scheduling                                          # attention and DeepSets at 6 x 6, 5 seeds
+    python -m benchmarks.scheduling              # attention and DeepSets at 6 x 6, 5 seeds
     python -m benchmarks.scheduling --policies attention --seeds 1 --samples 16
     python -m benchmarks.scheduling --size 10 --steps 1000000 --normalize on off
-    python -m benchmarks.scheduling --rules                                  # makespans of rules alone, a minute
-    python -m benchmarks.scheduling --optimum 6                              # by CP-SAT: pip install "attn_rl[scheduling]"
+    python -m benchmarks.scheduling --rules      # makespans of rules alone: a minute
+    python -m benchmarks.scheduling --optimum 6  # by CP-SAT, with the extra "scheduling"
 
 Trains what ``docs/results/scheduling.csv`` does not hold yet, appends each agent when it is finished, and prints the
 table: mean makespans over L2D's 100 instances of each size, those that were not trained on zero-shot, and the mean
@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from attn_rl.envs.job_shop_instances import TAILLARD_OPTIMA, Instances, l2d_instances, taillard_instances
 
 from attn_rl import make_agent, make_vec_env, solve
-from attn_rl.envs.job_shop_instances import TAILLARD_OPTIMA, Instances, l2d_instances, taillard_instances
 from attn_rl.training.presets import find_preset
 from benchmarks.learning import append
 from benchmarks.results import read_csv

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import SubprocVecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from attn_rl.adapters import make_env
 from attn_rl.backends.explain import explain
 from attn_rl.console import one_line_errors
+from attn_rl.entities import env_metadata
 from attn_rl.inspection.tensorboard.callback import AttentionCallback
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
@@ -95,6 +96,7 @@ def run(args: Args) -> Path:
     workers: dict[str, Any] = {"worker_timeout": args.worker_timeout, "worker_restarts": args.worker_restarts}
     in_processes = SubprocVecEnv if args.processes else None
     with closing(make_vec_env(args.env, args.n_envs, args.seed, args.env_kwargs, in_processes, **workers)) as env:
+        switch_off_what_only_evaluation_needs(env)
         limits: dict[str, Any] = {"max_abs_reward": args.max_abs_reward}
         settings = asdict(args.settings)
         if args.resume is not None:
@@ -104,6 +106,12 @@ def run(args: Args) -> Path:
             with local_path(args.load) as source:
                 restore_weights(agent, find_checkpoint(source, needed_bytes(agent)))
         return run_agent(agent, args)
+
+
+def switch_off_what_only_evaluation_needs(env: VecEnv) -> None:
+    """Set to False what ``metadata["evaluation_only"]`` names: costly reports that training has no use for."""
+    for name in env_metadata(env).get("evaluation_only", ()):
+        env.set_attr(name, False)
 
 
 def run_agent(agent: EntityPPO, args: Args) -> Path:

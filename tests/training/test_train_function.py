@@ -1,6 +1,7 @@
 """``attn_rl.train``: in Python what ``attn-rl train`` does."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import attn_rl
+from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.arguments import parse, to_json
 from attn_rl.training.run.checkpoint import list_checkpoints
 from attn_rl.training.run.save_callback import resume_command
@@ -39,6 +41,22 @@ def test_keywords_are_the_command_line(tmp_path: Path):
     typed = parse([*argv.split(), "--eval-episodes", "0", "--runs-dir", str(tmp_path)])
     assert stored(folder).items() >= to_json(typed).items()
     assert not {"seeds", "jobs"} & set(stored(folder))
+
+
+def test_tours_are_solved_for_the_table_and_not_while_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In training nothing asks for the gap, and exact solutions would cost far more than the steps."""
+    counts = []
+    batch = sys.modules[gym.spec("AttnRL/Route-v0").vector_entry_point.split(":")[0]].RouteVectorEnv
+    solved, learn = batch._shortest, EntityPPO.learn
+    monkeypatch.setattr(batch, "_shortest", lambda *args: (counts.append("solved"), solved(*args))[1])
+    monkeypatch.setattr(EntityPPO, "learn", lambda *args, **kw: (learn(*args, **kw), counts.append("learned"))[0])
+    settings = SHORT | {"eval_episodes": 8}
+    kwargs = {"report_gap": True, "min_entities": 3, "max_entities": 4}
+    folder = attn_rl.train("AttnRL/Route-v0", runs_dir=tmp_path, env_kwargs=kwargs, total_timesteps=64, **settings)
+    assert counts[0] == "learned"
+    assert "solved" in counts
+    rows = json.loads((folder / "evaluation.json").read_text())["results"]
+    assert [row["gap"] >= 0 for row in rows] == [True, True]
 
 
 def test_torch_keeps_its_threads(tmp_path: Path):
