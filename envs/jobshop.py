@@ -12,7 +12,7 @@ from .core.batched import BatchedEnv
 from .core.drawing import Canvas
 from .core.randomness import RandomStream
 from .core.single import SingleEnv
-from .core.slots import check_counts, per_type
+from .core.slots import MOST_BYTES, MOST_SLOTS, check_counts, per_type
 from .core.state import Outcome, State
 from .core.types import BoolArray, FloatArray, Info, IntArray, Observation
 from .job_shop_features import Features, FeatureSet
@@ -144,6 +144,7 @@ class JobShopVectorEnv(BatchedEnv):
         self.capacity = per_type("capacity", capacity, self.max_entities)
         for name in TYPES:
             check_counts(self.min_entities[name], self.max_entities[name], self.capacity[name], least=2, of=name)
+        _check_size(num_envs, self.capacity, edges=features == "operations")
         self.schedule, self.features = schedule, Features(features, self.capacity["jobs"], self.capacity["machines"])
         super().__init__(
             num_envs,
@@ -272,6 +273,18 @@ class JobShopEnv(SingleEnv):
     """One job shop; rules and arguments: :class:`JobShopVectorEnv`."""
 
     rules = JobShopVectorEnv
+
+
+def _check_size(num_envs: int, capacity: Mapping[str, int], *, edges: bool) -> None:
+    """Refuse what fills the memory: operations, and with their edges all pairs of jobs on every machine."""
+    jobs, machines = capacity["jobs"], capacity["machines"]
+    held, what = (jobs * jobs * machines, "edges") if edges else (jobs * machines, "operations")
+    most = min(MOST_SLOTS, MOST_BYTES // (64 * max(num_envs, 1)))
+    if held > most:
+        raise ValueError(
+            f"capacity of {jobs:,} jobs and {machines:,} machines in num_envs={num_envs:,} games means {held:,} {what} "
+            f"in each; expected at most {most:,}: fewer of each (max_entities, capacity), or fewer games"
+        )
 
 
 def _ending(state: State) -> tuple[BoolArray, BoolArray, dict[str, np.ndarray]]:

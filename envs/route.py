@@ -21,6 +21,7 @@ EGO = ("x", "y", "home_x", "home_y", "left")
 CITY = ("x", "y", "dx", "dy", "distance", "visited")
 SIDE = 2.0
 SCALE = 0.9  # the map's share of the picture
+SYMMETRIES = {"square": {"ego": (EGO[:2], EGO[2:4]), "cities": (CITY[:2], CITY[2:4])}}
 PRESET = {"settings": {"pointer": "cities", "gamma": 1.0}, "transfer": (12,)}
 
 
@@ -79,7 +80,12 @@ class RouteVectorEnv(BatchedEnv):
         render_mode: None or "rgb_array".
     """
 
-    metadata = {**BatchedEnv.metadata, "preset": PRESET, "evaluation_only": ("report_gap",)}
+    metadata = {
+        **BatchedEnv.metadata,
+        "preset": PRESET,
+        "evaluation_only": ("report_gap",),
+        "symmetries": SYMMETRIES,
+    }
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from attn_rl.training.evaluation import EVALUATION_SEED
 from attn_rl.training.loading import adapt
 from attn_rl.training.ranges import check_value
+from attn_rl.training.symmetries import find_views
 from attn_rl.vec_envs.adapter import VectorEnvAdapter
 
 Act = Callable[[Any, Any, np.ndarray], tuple[np.ndarray, Any]]
@@ -61,11 +62,14 @@ class Solutions:
     Attributes:
         greedy: the deterministic policy's.
         best: of each instance, the best of the samples; None where none were asked for.
+        symmetric: of each instance, the best of eight, each found greedily in another view of the square; None where
+            the environment declares no symmetries (:func:`attn_rl.training.symmetries.find_views`).
         scripted: the environment's own ``oracle``'s; None where it has none.
     """
 
     greedy: Solved
     best: Solved | None = None
+    symmetric: Solved | None = None
     scripted: Solved | None = None
 
     def means(self) -> dict[str, dict[str, float]]:
@@ -83,7 +87,8 @@ def solve(
 ) -> Solutions:
     """Solve the instance in each sub-environment: greedily, and as the best of several sampled episodes.
 
-    All instances are played side by side, each ``samples`` + 1 times from its beginning. Sampled actions draw from
+    All instances are played side by side, each ``samples`` + 1 times from its beginning, and eight times more where the
+    environment declares the symmetries of the square. Sampled actions draw from
     torch's global generator.
 
     Args:
@@ -102,16 +107,12 @@ def solve(
     agent = adapt(model, env)
     player = _Player(env, seed, options)
 
-    def act(deterministic: bool) -> Act:
-        return lambda obs, state, starts: agent.predict(obs, state, starts, deterministic=deterministic)
+    def act(deterministic: bool, view: Callable[[Any], Any] = lambda obs: obs) -> Act:
+        return lambda obs, state, starts: agent.predict(view(obs), state, starts, deterministic=deterministic)
 
     solutions = Solutions(player.play(act(True)))
-    for _ in range(samples):
-        sampled = player.play(act(False))
-        if solutions.best is None:
-            solutions.best = sampled
-        else:
-            solutions.best.keep_better(sampled)
+    solutions.best = player.play_best([act(False)] * samples)
+    solutions.symmetric = player.play_best([act(True, view) for view in find_views(env)])
     oracle = _find_oracle(env)
     if oracle is not None:
         solutions.scripted = player.play(lambda obs, state, starts: (oracle(obs), state))
@@ -143,6 +144,17 @@ class _Player:
             running &= ~starts
         scores = {name: np.array([end[name] for end in ends], float) for name in _scores(ends)}
         return Solved(returns, scores, [np.array(taken) for taken in steps], time.perf_counter() - began)
+
+    def play_best(self, ways: Iterable[Act]) -> Solved | None:
+        """Play each way and keep the best of each instance; None where there is no way."""
+        best = None
+        for act in ways:
+            found = self.play(act)
+            if best is None:
+                best = found
+            else:
+                best.keep_better(found)
+        return best
 
     def _begin(self) -> Any:
         self.env.seed(self.seed)

@@ -154,6 +154,19 @@ def test_unknown_variants_are_refused(argument):
         make(**{argument: "most"})
 
 
+@pytest.mark.parametrize(
+    ("num_envs", "kwargs", "message"),
+    [
+        (1, {"capacity": 1 << 15}, "means 1,073,741,824 operations in each; expected at most 1,048,576"),
+        (512, {"capacity": 1 << 9}, "means 262,144 operations in each; expected at most 131,072"),
+        (1, {"capacity": 1 << 7, "features": "operations"}, "means 2,097,152 edges in each"),
+    ],
+)
+def test_sizes_that_fill_the_memory_are_refused(num_envs, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        make(None, num_envs, **kwargs)
+
+
 def test_edges_join_what_the_instance_joins():
     """Precedence along each job, rivals on each machine, both ends still to schedule."""
     env = make(None, 7, min_entities=2, max_entities=5, features="operations")

@@ -4,12 +4,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from attn_rl.envs.core.state import State
 from attn_rl.envs.job_shop_instances import l2d_instances
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import make_agent, make_vec_env, solve
 from attn_rl.training.evaluation import evaluate
 from attn_rl.training.solve import Solved
+from attn_rl.training.symmetries import find_views
 
 ROUTE, SHOP = "AttnRL/Route-v0", "AttnRL/JobShop-v0"
 SMALL = {"min_entities": 3, "max_entities": 5}
@@ -78,6 +80,46 @@ def test_the_scripted_policy_solves_given_instances():
     assert solved.best.scores["rule_makespan"].mean() == pytest.approx(543.54)
     assert set(solved.means()) == {"greedy", "best", "scripted"}
     assert {"mean_return", "makespan", "gap", "seconds"} <= set(solved.means()["best"])
+
+
+def test_eight_views_are_the_observations_of_turned_and_mirrored_cities():
+    env = make_vec_env(ROUTE, 3, seed=0, env_kwargs=SMALL)
+    batch = env.unwrapped.env.unwrapped
+    obs, state, seen = env.reset(), batch._state, []
+    views = find_views(env)
+    assert len(views) == 8
+    for view in views:
+        seen.append(view(obs))
+        # Which of the eight it is follows from the cities of the first game; the rules show all games from there.
+        turn = np.linalg.lstsq(state.position[0], seen[-1]["cities"][0, :, :2].astype(float), rcond=None)[0].round(5)
+        turned = batch.observe(State(**vars(state) | {"position": state.position @ turn}))
+        for key, block in turned.items():
+            np.testing.assert_allclose(seen[-1][key], block, atol=1e-5)
+    assert len({one["cities"].tobytes() for one in seen}) == 8
+    assert seen[0]["cities"].tolist() == obs["cities"].tolist()
+
+
+def test_symmetries_are_used_where_declared(agent):
+    solved = solve(agent, make_vec_env(ROUTE, 11, env_kwargs=SMALL), 0)
+    assert (solved.symmetric.returns >= solved.greedy.returns).all()
+    assert (solved.symmetric.returns > solved.greedy.returns).any()
+    env = make_vec_env(SHOP, 2)
+    assert solve(make_agent(env), env, 0).symmetric is None
+
+
+@pytest.mark.parametrize(
+    ("symmetries", "message"),
+    [
+        ({"cube": {}}, r"has \['cube'\]; expected \"square\""),
+        ({"square": {"items": (("dx", "z"),)}}, r"names \('dx', 'z'\) of 'items'; expected two of its features"),
+    ],
+)
+def test_symmetries_that_are_none_are_refused(symmetries, message):
+    env = make_vec_env("AttnRL/Seek-v0", 1)
+    env.metadata = {**env.metadata, "symmetries": symmetries}
+    env.unwrapped.env.unwrapped.metadata["symmetries"] = symmetries
+    with pytest.raises(ValueError, match=message):
+        find_views(env)
 
 
 class Forgetful(gym.Env):
