@@ -98,11 +98,13 @@ class JobShopVectorEnv(BatchedEnv):
     than the rule *most work remaining* without delay (of the jobs that can start first, the one with the most work
     left), which is also the scripted policy.
 
-    ==========================  ======  ====  =======
-    policy, 6 x 6               return  gap   success
-    ==========================  ======  ====  =======
-    RESULTS
-    ==========================  ======  ====  =======
+    =========================  ======  ====  =======
+    policy, 6 x 6              return  gap   success
+    =========================  ======  ====  =======
+    random slot                -.63    .63   .09
+    random among valid jobs    -.55    .55   .18
+    scripted                   -.38    .38   .99
+    =========================  ======  ====  =======
 
     **Instances.** Durations are 1 to 98, the machines of each job in random order, as L2D's (Zhang et al. 2020).
     ``reset(options={"instances": instances})`` plays given ones, the first in the first sub-environment:

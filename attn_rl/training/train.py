@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
@@ -36,7 +37,7 @@ from attn_rl.training.run.save_callback import SaveCallback, explaining_disk_tro
 from attn_rl.training.seeds import train_seeds
 from attn_rl.training.share.sources import local_path
 from attn_rl.type_names import with_article
-from attn_rl.vec_envs.adapter import make_vec_env
+from attn_rl.vec_envs.adapter import VectorEnvAdapter, make_vec_env
 
 
 def train(
@@ -108,10 +109,15 @@ def run(args: Args) -> Path:
         return run_agent(agent, args)
 
 
-def switch_off_what_only_evaluation_needs(env: VecEnv) -> None:
+def switch_off_what_only_evaluation_needs(env: VecEnv | gym.Env[Any, Any]) -> None:
     """Set to False what ``metadata["evaluation_only"]`` names: costly reports that training has no use for."""
     for name in env_metadata(env).get("evaluation_only", ()):
-        env.set_attr(name, False)
+        if isinstance(env, gym.Env):
+            env.set_wrapper_attr(name, False)
+        elif isinstance(env.unwrapped, VectorEnvAdapter):
+            env.set_attr(name, False)
+        else:  # SB3's own set_attr stops at the outermost wrapper
+            env.env_method("set_wrapper_attr", name, False)
 
 
 def run_agent(agent: EntityPPO, args: Args) -> Path:
@@ -139,6 +145,7 @@ def learn(agent: EntityPPO, args: Args, folder: Path, config: dict[str, Any], re
     progress = ProgressCallback()
     with InterruptRequest() as request, closing(progress), keeping_what_is_refused(folder):
         probe_env = make_env(args.env, render_mode="rgb_array", **args.env_kwargs)
+        switch_off_what_only_evaluation_needs(probe_env)
         attention = AttentionCallback(probe_env, folder, args.record_every, settings=asdict(args.settings))
         saving = SaveCallback(folder, config, args.save_every, args.keep, [attention], resumed, request)
         left = args.total_timesteps - agent.num_timesteps

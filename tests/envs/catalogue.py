@@ -45,7 +45,7 @@ VARIANTS = [
     Variant("Dodge", {"continuous": True, "capacity": 11}, 0.985, (0, 0.005)),
     Variant("Forage", {}, 0.96, (0, 0.01)),
     Variant("Forage", FEW, 0.95, (0.005, 0.04)),
-    Variant("JobShop", {}, 0.985, (0, 0.02)),
+    Variant("JobShop", {}, 0.985, (0.06, 0.12)),
     Variant("JobShop", {"max_entities": 7, "min_entities": 2, "schedule": "non-delay"}, 0.985, (0, 1)),
     Variant("JobShop", MIXED_SHOPS, 0.985, (0, 1)),
     Variant("JobShop", {"features": "operations", "min_entities": 3, "max_entities": 5}, 0.985, (0, 1)),

@@ -6,9 +6,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from attn_rl.envs.tours import greedy_length, shortest_way
-from stable_baselines3.common.vec_env import DummyVecEnv
-
-from attn_rl import make_vec_env
 
 ID = "AttnRL/Route-v0"
 
@@ -94,19 +91,6 @@ def test_gap_of_the_scripted_policy_is_zero_and_greedy_just_succeeds():
         assert info["is_success"]
         nearest = lambda obs: np.where(obs["action_mask"] == 1, obs["cities"][:, 4], np.inf).argmin()  # noqa: E731
         assert play(env, seed, nearest)[2]["is_success"]
-
-
-@pytest.mark.parametrize("cls", [None, DummyVecEnv])
-def test_the_gap_can_be_left_out_for_a_while(cls):
-    """As attn_rl.train does, of a batch and of single environments."""
-    env = make_vec_env(ID, 2, seed=0, env_kwargs={"report_gap": True, "max_entities": 5}, vec_env_cls=cls)
-    for reported in (True, False, True):
-        env.set_attr("report_gap", reported)
-        env.reset()
-        infos = [{}]
-        while "episode" not in infos[0]:
-            infos = env.step(np.zeros(2, int))[3]
-        assert ("gap" in infos[0]) is reported
 
 
 def test_an_invalid_choice_goes_to_the_farthest_city():
