@@ -92,11 +92,10 @@ class JobShopVectorEnv(BatchedEnv):
     the job with the least work left.
 
     **Reward.** Minus the growth of the makespan's lower bound / the lowest makespan. The bound: the latest of all jobs'
-    and machines' ends if nothing had to wait any more; with all operations scheduled it is the makespan. So the return
-    is 1 - makespan / lowest makespan. Maximum: 0 or somewhat less; it differs from game to game. The last info of an
-    episode tells ``makespan``, ``rule_makespan`` and ``gap`` = makespan / lowest makespan - 1. ``is_success``: no later
-    than the rule *most work remaining* without delay (of the jobs that can start first, the one with the most work
-    left), which is also the scripted policy.
+    and machines' ends if nothing had to wait any more; at the end it is the makespan. So the return is 1 - makespan /
+    lowest makespan: at most 0, in most games less. The last info of an episode tells ``makespan``, ``rule_makespan``
+    and ``gap``, minus the return. ``is_success``: no later than the rule *most work remaining* without delay (of the
+    jobs that can start first, the one with the most work left), which is also the scripted policy.
 
     =========================  ======  ====  =======
     policy, 6 x 6              return  gap   success
