@@ -84,8 +84,8 @@ class JobShopVectorEnv(BatchedEnv):
     ========  =============  =====================================================  ====================
 
     ``features="operations"``: nothing is summed up. Jobs say ``ready``, machines ``free``, and every operation still to
-    schedule is an entity of its own: ``duration`` (means) and ``next`` (1: the next one of its job). See
-    ``envs/job_shop_features.py`` for the edges between them.
+    schedule is an entity: ``duration`` (means) and ``next`` (1: its job's next one). ``metadata["edges"]`` names the
+    edges between them (``envs/job_shop_features.py``).
 
     **Actions.** ``Discrete(job slots)``: schedule the next operation of the job in this slot. ``action_mask`` (in the
     observation, and from ``action_masks()``) is 1 for the jobs that may be named. Any other choice takes, among those,
