@@ -29,6 +29,11 @@ CHANGES = {  # environment, variant -> steps, environments, settings of all poli
             }
         ],
     ),
+    ("JobShop", ()): (
+        *(500_000, 512),
+        {"pointer": "jobs", "gamma": 1.0, "gae_lambda": 1.0, "n_steps": 36, "batch_size": 4608},
+        *({}, [10, 15]),
+    ),
     ("Match", ()): (
         *(50_000, 128, {}),
         {
