@@ -4,57 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple, TypeGuard
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from attn_rl.kinds import Kinds, check_kinds
+from attn_rl.categories import (
+    Categories,
+    Checked,
+    check_categories,
+    describe_values,
+    expand,
+    expanded_names,
+    find_unknown,
+    one_hot_places,
+)
+from attn_rl.entity_types import ACTION_MASK, ALLOWED, PRESENT, EntityType, read_dict, read_plain, rows_of
+from attn_rl.kinds import COMPARE, EGO, Kinds, check_kinds, shared_values
 from attn_rl.wrappers.advice import find_wrapper
 
-PRESENT = "_present"
-ACTION_MASK = "action_mask"
-ALLOWED = (
-    "Allowed in a Dict observation: a 2-D float Box (N,F) per entity type, '<type>_present' as MultiBinary(N), "
-    "1-D Boxes (global or ego features) and 'action_mask'. "
-    "Wrap other observations (attn_rl.wrappers) or leave the key out."
-)
-
-
-@dataclass(frozen=True)
-class EntityType:
-    """One kind of row in the observation.
-
-    Attributes:
-        name: the type's name, e.g. ``"items"``: the key of its block.
-        capacity: number of slots N.
-        features: names of its F features, without the presence column.
-        presence_key: key of the MultiBinary that flags its rows; None = all rows exist, or a presence column.
-        presence_column: column of the block that holds presence; None = there is none.
-        presence_name: what that column is called.
-    """
-
-    name: str
-    capacity: int
-    features: tuple[str, ...]
-    presence_key: str | None = None
-    presence_column: int | None = None
-    presence_name: str = "presence"
-
-    def __post_init__(self) -> None:
-        if self.capacity < 1 or not self.features:
-            raise ValueError(
-                f"{self.name!r} has {self.capacity} slots of {len(self.features)} features; an entity type needs at "
-                "least one of each: give entities that merely exist one constant feature (a column of ones), or leave "
-                f"{self.name!r} out of the observation"
-            )
-
-    @property
-    def width(self) -> int:
-        """Number of features F."""
-        return len(self.features)
+__all__ = ["ACTION_MASK", "PRESENT", "EntitySpec", "EntityType", "SplitObservation", "env_metadata"]
 
 
 class SplitObservation(NamedTuple):
@@ -83,6 +55,7 @@ class EntitySpec:
         ego: ``(key, feature names)`` of every 1-D Box, in the space's order.
         action_mask: whether the observation carries an ``action_mask``.
         kinds: features of the same kind, which relations may compare; see ``docs/relations.md``.
+        categories: per key and feature, the names of the values that its numbers stand for.
         plain: the observation is a bare Box, not a Dict.
     """
 
@@ -91,6 +64,7 @@ class EntitySpec:
     action_mask: bool = False
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
     plain: bool = False
+    categories: Checked = field(default_factory=dict)
 
     @classmethod
     def from_space(
@@ -99,6 +73,7 @@ class EntitySpec:
         names: Mapping[str, Sequence[str]] | None = None,
         kinds: Kinds | None = None,
         presence: str | int | None = None,
+        categories: Categories | None = None,
     ) -> EntitySpec:
         """Read the entity types off an observation space.
 
@@ -107,32 +82,39 @@ class EntitySpec:
             names: feature names per key, e.g. ``{"items": ("dx", "dy"), "ego": ("x", "y")}``; missing: f0, f1, ...
             kinds: features of the same kind, e.g. ``{"colour": {"ego": ("cue_r", "cue_g"), "items": ("r", "g")}}``; a
                 type with several groups of a kind gives a sequence of groups. ``"compare"`` says how: ``"value"``
-                (the default), ``"position"`` or ``"category"`` (one-hot).
+                (the default), ``"position"``, ``"equal"`` (the default of categories) or ``"category"`` (one-hot).
             presence: for a plain Box, the column (name or index) that says which rows exist.
+            categories: features whose numbers are names, per key: the names of their values, how many there are, or
+                None: as many as an integer Box has. E.g. ``{"cells": {"colour": ("red", "green"), "state": 3}}``.
 
         Raises:
-            ValueError: the space holds something else, or names and kinds do not fit it.
+            ValueError: the space holds something else, or names, kinds and categories do not fit it.
         """
         names = names or {}
         if isinstance(space, spaces.Box) and len(space.shape) == 2:
-            spec = cls((_plain_type(space, names, presence),), plain=True)
+            spec = cls((read_plain(space, names, presence),), plain=True)
         elif isinstance(space, spaces.Dict):
             if presence is not None:
                 raise ValueError(
                     f"presence={presence!r} names a column of a plain Box; in a Dict add '<type>{PRESENT}' keys instead"
                 )
-            spec = _from_dict(space, names)
+            spec = cls(*read_dict(space, names))
         else:
             allowed = f"{ALLOWED} A plain 2-D Box (N,F) works too. {find_wrapper(space)}"
             raise ValueError(f"cannot find entities in {space}. {allowed.strip()}")
         known = {entity_type.name for entity_type in spec.types} | {key for key, _ in spec.ego}
         if unknown := sorted(set(names) - known - {ACTION_MASK}):
             raise ValueError(f"names given for {unknown}, but the space holds {sorted(known)}; rename or remove them")
-        return replace(spec, kinds=check_kinds(spec.features, spec.ego_features, kinds)) if kinds else spec
+        if categories:
+            boxes = dict(space.spaces) if isinstance(space, spaces.Dict) else {spec.types[0].name: space}
+            features = spec.features | dict(spec.ego)
+            spec = replace(spec, categories=check_categories(features, spec.names, boxes, categories))
+        checked = check_kinds(spec.features, spec.ego_features, kinds, spec.category_values) if kinds else {}
+        return replace(spec, kinds=checked)
 
     @classmethod
     def from_env(cls, env: Any, presence: str | int | None = None) -> EntitySpec:
-        """Read the space and the names and kinds that the environment declares in its metadata.
+        """Read the space, and the names, kinds and categories that the environment declares in its metadata.
 
         Args:
             env: a Gymnasium environment, a Gymnasium vector environment, or an SB3 VecEnv of either.
@@ -140,21 +122,23 @@ class EntitySpec:
         """
         metadata = env_metadata(env)
         space = getattr(env, "single_observation_space", None) or env.observation_space
-        return cls.from_space(space, metadata.get("entities"), metadata.get("kinds"), presence)
+        names, kinds, categories = (metadata.get(name) for name in ("entities", "kinds", "categories"))
+        return cls.from_space(space, names, kinds, presence, categories)
 
     def split(self, observation: Mapping[str, Tensor] | Tensor) -> SplitObservation:
-        """Take a batch of observations apart; presence becomes boolean.
+        """Take a batch of observations apart; presence becomes boolean, categories one column per value.
 
         Args:
             observation: tensors with a leading batch dimension, as Stable-Baselines3 hands them to an extractor.
 
         Raises:
-            ValueError: a key is missing.
+            ValueError: a key is missing, or a category in a row that is there has a value that it cannot have.
         """
         blocks = observation if isinstance(observation, Mapping) else {self.types[0].name: observation}
+        blocks, spec = self.expand(blocks), self.expanded
         try:
             ego = [blocks[key].float().flatten(1) for key, _ in self.ego]
-            entities = {entity_type.name: _rows(entity_type, blocks) for entity_type in self.types}
+            entities = {entity_type.name: rows_of(entity_type, blocks) for entity_type in spec.types}
             action_mask = blocks[ACTION_MASK] > 0.5 if self.action_mask else None
         except KeyError as error:
             got = f"it has {sorted(observation)}" if isinstance(observation, Mapping) else "it is a bare array"
@@ -162,6 +146,88 @@ class EntitySpec:
         return SplitObservation(
             None if not ego else ego[0] if len(ego) == 1 else torch.cat(ego, -1), entities, action_mask
         )
+
+    # ---- categories ----
+
+    @cached_property
+    def expanded(self) -> EntitySpec:
+        """The same observation with one column for each value in the place of every category, e.g. ``colour=red``."""
+        return replace(
+            self,
+            types=tuple(self._expanded_type(t) for t in self.types),
+            ego=tuple((key, expanded_names(features, self.categories.get(key, {}))) for key, features in self.ego),
+            kinds={},
+            categories={},
+        )
+
+    def expand(self, blocks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Put one column per value in the place of every category, as :attr:`expanded` describes.
+
+        Args:
+            blocks: tensors by key, with a leading batch dimension; of a plain Box, under the name of its type.
+
+        Raises:
+            ValueError: a category in a row that is there has a value that it cannot have.
+        """
+        expanded = {}
+        for key, sizes in self._sizes.items():
+            if key in blocks:  # where one is missing, whoever takes the observation apart says so
+                if not torch.compiler.is_compiling():  # an exported program cannot ask
+                    self._refuse_unknown(key, sizes, blocks)
+                expanded[key] = expand(blocks[key], sizes)
+        return {**blocks, **expanded} if expanded else blocks
+
+    @property
+    def one_hot(self) -> dict[str, tuple[int, ...]]:
+        """Per entity type, and for the ego: which of its columns, once expanded, belong to categories."""
+        found = {t.name: one_hot_places(t.features, self.categories.get(t.name, {})) for t in self.types}
+        ego: tuple[int, ...] = ()
+        width = 0
+        for (key, names), (_, expanded) in zip(self.ego, self.expanded.ego, strict=True):
+            ego += tuple(width + place for place in one_hot_places(names, self.categories.get(key, {})))
+            width += len(expanded)
+        return {owner: places for owner, places in {**found, EGO: ego}.items() if places}
+
+    def common_values(self, kind: str) -> list[tuple[str, ...]]:
+        """Of a kind of categories, the values by which its groups are compared, feature by feature; else empty."""
+        owners = self.kinds[kind]
+        groups = [(owner, group) for owner, given in owners.items() if owner != COMPARE for group in given]
+        is_category = any(name in self.category_values.get(owner, {}) for owner, group in groups for name in group)
+        return shared_values(kind, groups, self.category_values) if is_category else []
+
+    @property
+    def category_values(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Names of all values per owner: an entity type, or ``"ego"``."""
+        ego = {name: values for key, _ in self.ego for name, values in self.categories.get(key, {}).items()}
+        return {**self.categories, EGO: ego}
+
+    @cached_property
+    def _sizes(self) -> dict[str, tuple[int, ...]]:
+        """Of every key with categories: how many values each column has, 0 = it is a number."""
+        return {
+            key: tuple(len(values.get(name, ())) for name in self.names[key]) for key, values in self.categories.items()
+        }
+
+    def _expanded_type(self, t: EntityType) -> EntityType:
+        values, column = self.categories.get(t.name, {}), t.presence_column
+        if column is not None:
+            column = len(expanded_names(t.features[:column], values))
+        return replace(t, features=expanded_names(t.features, values), presence_column=column)
+
+    def _refuse_unknown(self, key: str, sizes: tuple[int, ...], blocks: Mapping[str, Tensor]) -> None:
+        x, present = blocks[key], None
+        t = next((t for t in self.types if t.name == key), None)
+        if t is not None and t.presence_key is not None:
+            present = blocks[t.presence_key] > 0.5
+        elif t is not None and t.presence_column is not None:
+            present = x[..., t.presence_column] > 0.5
+        if (place := find_unknown(x, sizes, present)) is not None:
+            name = self.names[key][place[-1]]
+            owner = key if t is None else f"{key} {place[1]}"
+            raise ValueError(
+                f"category {name!r} of {owner} is {x[place].item():g} in observation {place[0]}; "
+                f"expected {describe_values(self.categories[key][name])}"
+            )
 
     @property
     def keys(self) -> list[str]:
@@ -220,75 +286,3 @@ def env_metadata(env: object) -> dict[str, Any]:
         return dict(found[0] or {}) if len(found) else {}
     own = getattr(getattr(env, "unwrapped", env), "metadata", None) or {}
     return {**own, **(getattr(env, "metadata", None) or {})}  # a wrapper that makes the entities names them
-
-
-def _plain_type(space: spaces.Box, names: Mapping[str, Sequence[str]], presence: str | int | None) -> EntityType:
-    if len(names) > 1:
-        raise ValueError(f"names has keys {sorted(names)}; a plain Box is one entity type: give one key, its name")
-    name, columns = next(iter(names.items())) if names else ("items", ())
-    columns = _feature_names(name, space.shape[1], columns)
-    if presence is None:
-        return EntityType(name, space.shape[0], columns)
-    if isinstance(presence, str) and presence not in columns:
-        raise ValueError(f"presence={presence!r} is none of the features {columns}; give its index, or names=")
-    column = columns.index(presence) if isinstance(presence, str) else int(presence)
-    if not 0 <= column < len(columns):
-        raise ValueError(f"presence={presence} is no column of a Box of shape {space.shape}; columns start at 0")
-    features = columns[:column] + columns[column + 1 :]
-    return EntityType(name, space.shape[0], features, presence_column=column, presence_name=columns[column])
-
-
-def _from_dict(space: spaces.Dict, names: Mapping[str, Sequence[str]]) -> EntitySpec:
-    types, ego, action_mask = [], [], False
-    for key, block in space.spaces.items():
-        owner = key.removesuffix(PRESENT)
-        if key == ACTION_MASK:
-            action_mask = True
-        elif key.endswith(PRESENT) and _is_matrix(rows := space.spaces.get(owner)):
-            _check_presence(key, block, rows)
-        elif isinstance(block, spaces.Box) and len(block.shape) == 2:
-            presence_key = key + PRESENT if key + PRESENT in space.spaces else None
-            types.append(
-                EntityType(key, block.shape[0], _feature_names(key, block.shape[1], names.get(key)), presence_key)
-            )
-        elif isinstance(block, spaces.Box) and len(block.shape) == 1:
-            ego.append((key, _feature_names(key, block.shape[0], names.get(key))))
-        else:
-            allowed = f"{ALLOWED} {find_wrapper(block, key)}".strip()
-            raise ValueError(f"observation key {key!r} is {block}, which is neither entities nor ego. {allowed}")
-    if not types:
-        raise ValueError(f"no entity type in {list(space.spaces)}: there is no 2-D Box (N,F). {ALLOWED}")
-    return EntitySpec(tuple(types), tuple(ego), action_mask)
-
-
-def _is_matrix(block: gym.Space[object] | None) -> TypeGuard[spaces.Box]:
-    return isinstance(block, spaces.Box) and len(block.shape) == 2
-
-
-def _check_presence(key: str, flags: gym.Space[object], block: spaces.Box) -> None:
-    capacity = block.shape[0]
-    if not isinstance(flags, spaces.MultiBinary | spaces.Box) or flags.shape != (capacity,):
-        raise ValueError(f"{key!r} is {flags}; expected MultiBinary({capacity}), one flag per row of its block")
-
-
-def _feature_names(key: str, width: int, given: Sequence[str] | None) -> tuple[str, ...]:
-    if not given:
-        return tuple(f"f{i}" for i in range(width))
-    if len(given) != width or len(set(given)) != width:
-        raise ValueError(f"{key!r} has {width} features; got names {tuple(given)}: give one distinct name per column")
-    return tuple(given)
-
-
-def _rows(entity_type: EntityType, blocks: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    x = blocks[entity_type.name].float()
-    if entity_type.presence_key is not None:
-        return x, blocks[entity_type.presence_key] > 0.5
-    if (column := entity_type.presence_column) is not None:
-        last = x.shape[-1] - 1
-        inside = 0 < column < last  # at either end a view will do
-        if inside:
-            features = torch.cat([x.narrow(-1, 0, column), x.narrow(-1, column + 1, last - column)], -1)
-        else:
-            features = x.narrow(-1, 0 if column else 1, last)
-        return features, x.select(-1, column) > 0.5
-    return x, x.new_ones(x.shape[:-1]).bool()

@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from attn_rl.backends.choose import encode
+from attn_rl.categories import Categories, value_names
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.kinds import COMPARE, Kinds
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
@@ -69,6 +70,7 @@ class EntityExtractor(BaseFeaturesExtractor):
         names: feature names per key (``EntitySpec.from_env`` reads them off the environment).
         kinds: features of the same kind, per kind and type; see ``docs/relations.md``.
         presence: for a plain Box, the column that says which rows exist.
+        categories: features whose numbers are names, per key; see ``docs/observations.md``.
         pointer: entity type whose tokens the action head of :class:`EntityAttentionPolicy` chooses from; the policy
             sets it.
         masked: append the observation's ``action_mask`` for that head; the policy sets it.
@@ -85,11 +87,14 @@ class EntityExtractor(BaseFeaturesExtractor):
         names: Mapping[str, Sequence[str]] | None = None,
         kinds: Kinds | None = None,
         presence: str | int | None = None,
+        categories: Categories | None = None,
         pointer: str | None = None,
         masked: bool = False,
         **network: Any,
     ) -> None:
-        spec = EntitySpec.from_space(observation_space, names, kinds, presence)
+        spec = EntitySpec.from_space(observation_space, names, kinds, presence, categories)
+        if spec.categories:  # a network of one's own that knows none need not know the word
+            network["unscaled"] = spec.one_hot
         built = self.make_network(spec, pointer, network)
         width = features_dim or built.d_out
         layout = FeatureLayout(width)
@@ -164,9 +169,9 @@ class EntityAttentionExtractor(EntityExtractor):
                 "kinds are given, but relations are off by default: pass relations='declared' to compare them",
                 stacklevel=3,
             )
-        groups = comparable_groups(spec) + [own_features(t.name, t.features) for t in spec.types]
+        groups = comparable_groups(spec) + [own_features(*each) for each in spec.expanded.features.items()]
         return AttentionNetwork(
-            spec.widths, _ego_width(spec), entity_rows=pointer is not None, groups=groups, **network
+            spec.expanded.widths, _ego_width(spec), entity_rows=pointer is not None, groups=groups, **network
         )
 
 
@@ -178,7 +183,7 @@ class DeepSetsExtractor(EntityExtractor):
     """
 
     def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
-        return DeepSetsNetwork(spec.widths, _ego_width(spec), entity_rows=pointer is not None, **network)
+        return DeepSetsNetwork(spec.expanded.widths, _ego_width(spec), entity_rows=pointer is not None, **network)
 
 
 class FlatExtractor(EntityExtractor):
@@ -198,12 +203,13 @@ class FlatExtractor(EntityExtractor):
                 f"pointer={pointer!r}: a flat extractor has no entity tokens to point at; use another policy"
             )
         sort_by = {name: _column(spec, name, feature) for name, feature in (network.pop("sort_by", None) or {}).items()}
-        return FlatNetwork(spec.widths, _ego_width(spec), capacities=spec.capacities, sort_by=sort_by, **network)
+        return FlatNetwork(
+            spec.expanded.widths, _ego_width(spec), capacities=spec.capacities, sort_by=sort_by, **network
+        )
 
 
 def comparable_groups(spec: EntitySpec) -> list[Group]:
     """The groups of features that the spec's kinds declare comparable, by column."""
-    features = {t.name: t.features for t in spec.types} | {EGO: spec.ego_features}
     found = [
         (kind, owner, names)
         for kind, owners in spec.kinds.items()
@@ -215,9 +221,17 @@ def comparable_groups(spec: EntitySpec) -> list[Group]:
     for (kind, owner, names), label in zip(found, short, strict=True):
         if short.count(label) > 1:  # two groups of one name: told apart by kind and features
             label = f"{owner}.{kind}({'+'.join(names)})"
-        columns = tuple(features[owner].index(name) for name in names)
+        columns = _columns_of(spec, kind, owner, names)
         groups.append(Group(kind, spec.kinds[kind].get(COMPARE, "value"), owner, label, columns))
     return groups
+
+
+def _columns_of(spec: EntitySpec, kind: str, owner: str, names: Sequence[str]) -> tuple[int, ...]:
+    """Where a group's features stand; of a category, the columns of the values that all groups of its kind have."""
+    features = spec.expanded.features | {EGO: spec.expanded.ego_features}
+    common = spec.common_values(kind)
+    columns = (value_names(name, common[place]) for place, name in enumerate(names)) if common else [names]
+    return tuple(features[owner].index(column) for found in columns for column in found)
 
 
 def _shared_prefix(names: Sequence[str]) -> str:
@@ -227,7 +241,7 @@ def _shared_prefix(names: Sequence[str]) -> str:
 
 
 def _ego_width(spec: EntitySpec) -> int:
-    return len(spec.ego_features)
+    return len(spec.expanded.ego_features)
 
 
 def _capacity(spec: EntitySpec, pointer: str) -> int:
@@ -244,7 +258,7 @@ def _mask_length(space: gym.Space[object]) -> int:
 
 
 def _column(spec: EntitySpec, name: str, feature: str) -> int:
-    features = {entity_type.name: entity_type.features for entity_type in spec.types}.get(name, ())
+    features = spec.expanded.features.get(name, ())
     if feature not in features:
         raise ValueError(f"sort_by={{{name!r}: {feature!r}}}: expected a type and one of its features {features}")
     return features.index(feature)

@@ -140,6 +140,8 @@ def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str
     extractor = {name: getattr(settings, name) for name in NETWORK_SETTINGS if name not in named.without}
     kinds = None if settings.relations == "features" else spec.kinds or None
     extractor |= {"names": spec.names, "kinds": kinds, "presence": settings.presence}
+    if spec.categories:  # not said where there are none: a registered extractor need not know of them
+        extractor["categories"] = spec.categories
     if "sort_by" not in named.without and settings.sort_by is not None:
         extractor["sort_by"] = _sorted_types(spec, settings.sort_by)
     arch = settings.net_arch

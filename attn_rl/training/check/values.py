@@ -10,7 +10,7 @@ from gymnasium import spaces
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.training.check.report import Finding
 from attn_rl.training.check.sample import Sample, rows_of
-from attn_rl.vec_envs.guarded import expected_blocks
+from attn_rl.vec_envs.expected_blocks import expected_blocks
 from attn_rl.vec_envs.observation_form import parts_of
 
 LARGEST = 1e4

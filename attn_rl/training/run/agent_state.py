@@ -101,10 +101,10 @@ def restore_figures(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
 
 
 def declared(agent: OnPolicyAlgorithm) -> str:
-    """Names of the features, in their order, and the kinds that are compared, as JSON."""
+    """Names of the features and of their values, in their order, and the kinds that are compared, as JSON."""
     extractor: Any = agent.policy.features_extractor
-    related = getattr(extractor.network, "relations", None) is not None
-    return json.dumps([extractor.spec.names, extractor.spec.kinds if related else {}])
+    related, spec = getattr(extractor.network, "relations", None) is not None, extractor.spec
+    return json.dumps([spec.names, spec.kinds if related else {}, *([spec.categories] if spec.categories else [])])
 
 
 def restore_weights(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
