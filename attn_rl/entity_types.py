@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from attn_rl.wrappers.advice import find_wrapper
+from attn_rl.wrappers.advice import find_categories, find_wrapper
 
 PRESENT = "_present"
 ACTION_MASK = "action_mask"
@@ -112,7 +112,7 @@ def read_dict(space: spaces.Dict, names: Mapping[str, Sequence[str]]) -> Layout:
         elif isinstance(block, spaces.Box) and len(block.shape) == 1:
             ego.append((key, _feature_names(key, block.shape[0], names.get(key))))
         else:
-            allowed = f"{ALLOWED} {find_wrapper(block, key)}".strip()
+            allowed = f"{ALLOWED} {find_wrapper(block, key) or find_categories(block)}".strip()
             raise ValueError(f"observation key {key!r} is {block}, which is neither entities nor ego. {allowed}")
     if not types:
         raise ValueError(f"no entity type in {list(space.spaces)}: there is no 2-D Box (N,F). {ALLOWED}")
