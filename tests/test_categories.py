@@ -10,7 +10,20 @@ from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from attn_rl import EntityAttentionExtractor, EntityAttentionPolicy, EntitySpec, explain, load, make_agent, using
+from attn_rl import (
+    EntityAttentionExtractor,
+    EntityAttentionPolicy,
+    EntitySpec,
+    explain,
+    load,
+    make_agent,
+    record_attention,
+    using,
+)
+from attn_rl.inspection.draw.notebook import _probe
+from attn_rl.inspection.measure.probe_record import ProbeRecord
+from attn_rl.inspection.measure.record_file import record_path
+from attn_rl.inspection.tensorboard.page.data import read_record
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
 from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.normalizer import RunningNormalizer
@@ -259,6 +272,21 @@ def test_kinds_that_cannot_be_compared_are_told(kinds, message):
 
 
 # ---- everything else goes on ----
+
+
+def test_maps_say_what_the_values_are_called(tmp_path):
+    learner = agent()
+    blocks = {key: block.numpy() for key, block in batch(3).items()}
+    blocks["things"][0], blocks["things_present"][0] = [[2, 0.5, 1]] * N, [1, 1, 0, 1, 1]
+    record = record_attention(learner, blocks)
+    assert record.words(0) == ("blue 1", "blue 1", "", "blue 1", "blue 1")
+    assert "things 0: blue 1" in record._repr_html_()
+    probe = _probe(record)
+    probe.save(record_path(tmp_path, 7))
+    assert ProbeRecord.load(record_path(tmp_path, 7)).record.categories == record.categories
+    features = read_record(tmp_path, 7)["features"]
+    assert features["things"]["values"][0][0] == ["blue", 0.5, "1"]
+    assert features["cue"]["values"][0] == [WORDS[int(blocks["cue"][0, 0])]]
 
 
 @pytest.mark.parametrize("relations", ["off", "declared", "auto"])

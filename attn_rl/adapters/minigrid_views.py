@@ -58,12 +58,12 @@ class View(Protocol):
 TYPES = tuple(sorted(OBJECT_TO_IDX, key=lambda word: int(OBJECT_TO_IDX[word])))
 COLOURS = (NONE, *sorted(COLOR_TO_IDX, key=lambda word: int(COLOR_TO_IDX[word])))
 CELL_STATES = (NONE, *STATES)
-CELL = (*PLACE, "type", "colour", "state")
+CELL = (*PLACE, "colour", "type", "state")
 AGENT = ("direction", "carried", "carried_colour")
 DIRECTIONS = ("right", "down", "left", "up")
 CATEGORIES = {
     "ego": {"direction": DIRECTIONS, "carried": (NONE, *TYPES), "carried_colour": COLOURS},
-    "cells": {"type": TYPES, "colour": COLOURS, "state": CELL_STATES},
+    "cells": {"colour": COLOURS, "type": TYPES, "state": CELL_STATES},
 }
 VOCABULARY = (
     *(",", "a", "after", "and", "at", "avoid", "ball", "behind", "blue", "box", "door", "end", "fetch"),
@@ -95,7 +95,7 @@ class AgentView:
     def __init__(self, size: int, capacity: int | None, overflow: Overflow, *, empty: bool, unseen: bool) -> None:
         by = PLACE if overflow == "nearest" else None
         low = np.array([-1, 0, 0, 0, 0])
-        most = np.array([1, 1, len(TYPES) - 1, len(COLOURS) - 1, len(CELL_STATES) - 1])
+        most = np.array([1, 1, len(COLOURS) - 1, len(TYPES) - 1, len(CELL_STATES) - 1])
         self._cells = EntityBlock("cells", CELL, size**2 - 1 if capacity is None else capacity, low, most, overflow, by)
         self._sentences = Sentences(VOCABULARY)
         self._words = EntityBlock("words", WORD_FEATURES, MOST_WORDS, 0, self._sentences.most(MOST_WORDS))
@@ -129,7 +129,7 @@ class AgentView:
         colour = np.where(_COLOURED[kind], colour + 1, 0)
         state = np.where(kind == DOOR, state + 1, 0)
         rows = np.empty((len(kind), len(CELL)), np.float32)
-        rows[:, :2], rows[:, 2], rows[:, 3], rows[:, 4] = place / self._size, kind, colour, state
+        rows[:, :2], rows[:, 2], rows[:, 3], rows[:, 4] = place / self._size, colour, kind, state
         padded = self._cells.pad(rows)
         self._seen = place[padded.kept], kind[padded.kept], colour[padded.kept]
         self._pose = np.array(grid_env.agent_pos), np.stack([grid_env.right_vec, grid_env.dir_vec])
