@@ -14,6 +14,7 @@ from attn_rl import (
     EntityAttentionExtractor,
     EntityAttentionPolicy,
     EntitySpec,
+    check,
     explain,
     load,
     make_agent,
@@ -320,6 +321,21 @@ def test_a_zip_brings_its_categories_along(tmp_path):
     blocks = {key: block.numpy() for key, block in batch().items()}
     np.testing.assert_array_equal(
         again.predict(blocks, deterministic=True)[0], learner.predict(blocks, deterministic=True)[0]
+    )
+
+
+def test_the_check_lists_categories_and_asks_after_whole_numbers():
+    report = check(Coloured, steps=60)
+    assert report.schema["categories"].endswith("things.colour (3), things.state (2), cue.word (6)")
+    assert "categories" not in {finding.name for finding in report.findings}
+
+    class Undeclared(Coloured):
+        metadata = {"render_modes": [], "entities": NAMES}
+
+    (note,) = [finding for finding in check(Undeclared, steps=60).findings if finding.name == "categories"]
+    assert (note.level, note.advice) == (
+        "note",
+        "where they stand for names, say so: {'categories': {'cue': {'word': None}}}",
     )
 
 
