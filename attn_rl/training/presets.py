@@ -139,12 +139,21 @@ _MINATAR = {
     "n_envs": 32,
     "settings": {"n_steps": 64, "batch_size": 512, "learning_rate": 2e-3},
 }
+# Untuned. Two layers: cells look at the words of the mission, then the ego looks at the cells.
+_MINIGRID = {
+    "total_timesteps": 300_000,
+    "n_envs": 32,
+    "settings": {"n_layers": 2, "gamma": 0.99, "learning_rate": 2e-3, "n_steps": 64, "batch_size": 512},
+}
 FAMILY_PRESETS: dict[tuple[str, str], Mapping[str, object]] = {
-    ("minigrid", "MiniGrid-Fetch-8x8-N3-v0"): {
-        "n_envs": 32,
-        "settings": {"gamma": 0.95, "learning_rate": 2e-3, "batch_size": 256},
-        "transfer": ({"numObjs": 6}, {"numObjs": 12}),
+    **{
+        ("minigrid", f"MiniGrid-{name}-v0"): _MINIGRID
+        for name in (
+            *("DoorKey-5x5", "Fetch-5x5-N2", "FourRooms", "GoToDoor-5x5", "KeyCorridorS3R1", "PutNear-6x6-N2"),
+            *("RedBlueDoors-6x6", "Unlock"),
+        )
     },
+    ("minigrid", "MiniGrid-Fetch-8x8-N3-v0"): {**_MINIGRID, "transfer": ({"numObjs": 6}, {"numObjs": 12})},
     **{
         ("minatar", f"MinAtar/{game}-v{version}"): _MINATAR
         for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
