@@ -11,9 +11,11 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from attn_rl import (
+    DeepSetsExtractor,
     EntityAttentionExtractor,
     EntityAttentionPolicy,
     EntitySpec,
+    FlatExtractor,
     check,
     explain,
     load,
@@ -198,6 +200,13 @@ def test_extractors_without_a_guard_refuse_too():
 
 
 # ---- the network ----
+
+
+@pytest.mark.parametrize("extractor", [EntityAttentionExtractor, DeepSetsExtractor, FlatExtractor])
+def test_every_extractor_tells_its_network(extractor):
+    found = extractor(SPACE, names=NAMES, categories=CATEGORIES).network.normalizer
+    assert found.types[0].unscaled == [0, 1, 2, 4, 5]
+    assert found.ego.unscaled == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("make", [AttentionNetwork, DeepSetsNetwork, FlatNetwork])

@@ -93,8 +93,6 @@ class EntityExtractor(BaseFeaturesExtractor):
         **network: Any,
     ) -> None:
         spec = EntitySpec.from_space(observation_space, names, kinds, presence, categories)
-        if spec.categories:  # a network of one's own that knows none need not know the word
-            network["unscaled"] = spec.one_hot
         built = self.make_network(spec, pointer, network)
         width = features_dim or built.d_out
         layout = FeatureLayout(width)
@@ -112,7 +110,8 @@ class EntityExtractor(BaseFeaturesExtractor):
         """Build the network; the one method that a subclass defines.
 
         Args:
-            spec: what the observation holds.
+            spec: what the observation holds; ``spec.expanded`` says what the network gets, with a column for each value
+                of a category.
             pointer: entity type whose tokens are needed; None = tokens are not.
             network: keywords of the network.
         """
@@ -170,9 +169,8 @@ class EntityAttentionExtractor(EntityExtractor):
                 stacklevel=3,
             )
         groups = comparable_groups(spec) + [own_features(*each) for each in spec.expanded.features.items()]
-        return AttentionNetwork(
-            spec.expanded.widths, _ego_width(spec), entity_rows=pointer is not None, groups=groups, **network
-        )
+        network = {"entity_rows": pointer is not None, "groups": groups, "unscaled": spec.one_hot, **network}
+        return AttentionNetwork(spec.expanded.widths, _ego_width(spec), **network)
 
 
 class DeepSetsExtractor(EntityExtractor):
@@ -183,7 +181,8 @@ class DeepSetsExtractor(EntityExtractor):
     """
 
     def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
-        return DeepSetsNetwork(spec.expanded.widths, _ego_width(spec), entity_rows=pointer is not None, **network)
+        network = {"entity_rows": pointer is not None, "unscaled": spec.one_hot, **network}
+        return DeepSetsNetwork(spec.expanded.widths, _ego_width(spec), **network)
 
 
 class FlatExtractor(EntityExtractor):
@@ -203,9 +202,8 @@ class FlatExtractor(EntityExtractor):
                 f"pointer={pointer!r}: a flat extractor has no entity tokens to point at; use another policy"
             )
         sort_by = {name: _column(spec, name, feature) for name, feature in (network.pop("sort_by", None) or {}).items()}
-        return FlatNetwork(
-            spec.expanded.widths, _ego_width(spec), capacities=spec.capacities, sort_by=sort_by, **network
-        )
+        network = {"capacities": spec.capacities, "sort_by": sort_by, "unscaled": spec.one_hot, **network}
+        return FlatNetwork(spec.expanded.widths, _ego_width(spec), **network)
 
 
 def comparable_groups(spec: EntitySpec) -> list[Group]:
