@@ -24,8 +24,10 @@ from attn_rl import (
     using,
 )
 from attn_rl.inspection.draw.notebook import _probe
+from attn_rl.inspection.measure.invariants import absent_leak
 from attn_rl.inspection.measure.probe_record import ProbeRecord
 from attn_rl.inspection.measure.record_file import record_path
+from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.tensorboard.page.data import read_record
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
 from attn_rl.nn.network import AttentionNetwork
@@ -291,6 +293,7 @@ def test_maps_say_what_the_values_are_called(tmp_path):
     record = record_attention(learner, blocks)
     assert record.words(0) == ("blue 1", "blue 1", "", "blue 1", "blue 1")
     assert "things 0: blue 1" in record._repr_html_()
+    assert absent_leak(Actor(learner), record) == 0
     probe = _probe(record)
     probe.save(record_path(tmp_path, 7))
     assert ProbeRecord.load(record_path(tmp_path, 7)).record.categories == record.categories
