@@ -14,6 +14,7 @@ on MiniGrid's ``FlatObsWrapper``, with the hyperparameters that RL Zoo publishes
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from minigrid.wrappers import FlatObsWrapper
 from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from attn_rl import make_agent, make_vec_env
@@ -40,15 +42,38 @@ Score = tuple[float, float]
 """Success and mean return."""
 
 
+class Curve(BaseCallback):
+    """Share of the last 100 training episodes that ended with a reward, every ten rollouts.
+
+    Attributes:
+        points: (steps, share).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: list[tuple[int, float]] = []
+        self._rollouts = 0
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._rollouts += 1
+        successes = self.model.ep_success_buffer
+        if self._rollouts % 10 == 0 and successes:
+            self.points.append((self.num_timesteps, round(float(np.mean(successes)), 3)))
+            print(*self.points[-1], flush=True)
+
+
 def full_id(name: str) -> str:
     """GoToDoor-5x5 -> its id; BabyAI's names begin with BabyAI already."""
     return f"minigrid:{name if name.startswith('BabyAI') else f'MiniGrid-{name}'}-v0"
 
 
-def train_ours(env_id: str, policy: str, seed: int, steps: int) -> tuple[Any, Callable[[], Score]]:
+def train_ours(env_id: str, policy: str, seed: int, steps: int, curve: Curve) -> tuple[Any, Callable[[], Score]]:
     """An agent of the package after ``steps``, and what scores it."""
     agent = make_agent(make_vec_env(env_id, N_ENVS, seed), "attention", seed=seed, **OURS[policy])
-    agent.learn(steps)
+    agent.learn(steps, callback=curve)
 
     def score() -> Score:
         row = evaluate(agent, env_id, None, EPISODES)
@@ -57,13 +82,13 @@ def train_ours(env_id: str, policy: str, seed: int, steps: int) -> tuple[Any, Ca
     return agent, score
 
 
-def train_mlp(env_id: str, seed: int, steps: int) -> tuple[Any, Callable[[], Score]]:
+def train_mlp(env_id: str, seed: int, steps: int, curve: Curve) -> tuple[Any, Callable[[], Score]]:
     """Stable-Baselines3's MlpPolicy with RL Zoo's hyperparameters, and what scores it."""
     env = VecNormalize(flat(env_id, 8))
     env.seed(seed)
     settings = {"n_steps": 128, "batch_size": 64, "n_epochs": 10, "learning_rate": 2.5e-4, "gamma": 0.99}
     agent = PPO("MlpPolicy", env, seed=seed, device="cpu", **settings)  # type: ignore[arg-type]
-    agent.learn(steps)
+    agent.learn(steps, callback=curve)
     return agent, lambda: score_flat(agent, env, env_id)
 
 
@@ -88,12 +113,17 @@ def run(name: str, policy: str, seed: int, steps: int) -> dict[str, Any]:
     """Train and evaluate: a row of the CSV."""
     torch.set_num_threads(1)
     start, env_id = (time.time(), time.process_time()), full_id(name)
-    agent, score = train_mlp(env_id, seed, steps) if policy == "mlp" else train_ours(env_id, policy, seed, steps)
+    curve = Curve()
+    if policy == "mlp":
+        agent, score = train_mlp(env_id, seed, steps, curve)
+    else:
+        agent, score = train_ours(env_id, policy, seed, steps, curve)
     seconds = {"seconds": round(time.time() - start[0]), "cpu_seconds": round(time.process_time() - start[1])}
     success, mean_return = score()
     facts = dict(zip(KEYS, (name, policy, seed, steps), strict=True)) | seconds
     parameters = sum(p.numel() for p in agent.policy.parameters())
-    return facts | {"parameters": parameters, "success": round(success, 4), "mean_return": round(mean_return, 4)}
+    figures = {"parameters": parameters, "success": round(success, 4), "mean_return": round(mean_return, 4)}
+    return facts | figures | {"curve": json.dumps(curve.points)}
 
 
 def minigrid_table(rows: list[dict[str, str]]) -> str:
