@@ -62,7 +62,7 @@ def test_a_bare_one_gets_a_name():
 
 @pytest.mark.parametrize("key", ["heading", "items"])
 def test_without_the_wrapper_the_error_names_it(key):
-    with pytest.raises(ValueError, match=f"observation key '{key}' is .*DiscreteToBox"):
+    with pytest.raises(ValueError, match=f"(?s)observation key '{key}' is .*DiscreteToBox"):
         EntitySpec.from_space(spaces.Dict({"ships": ROWS, key: DISCRETE[key]}))
 
 

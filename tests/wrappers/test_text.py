@@ -67,7 +67,7 @@ def test_more_words_than_slots():
 @pytest.mark.parametrize(
     ("vocabulary", "message"),
     [
-        ((), "expected distinct words, see collect_vocabulary"),
+        ((), "expected distinct words, as collect_vocabulary(env) lists them"),
         ("get", "expected distinct words"),
         (("key", "key"), "expected distinct words"),
         (("red key",), "vocabulary has ['red key']; expected single words in lower case"),
