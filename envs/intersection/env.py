@@ -74,9 +74,9 @@ class IntersectionVectorEnv(BatchedEnv):
     ==========================  =======  =====  ======
     policy                      success  crash  return
     ==========================  =======  =====  ======
-    random                      .15      .35    1.02
-    IDLE                        .53      .47    5.01
-    scripted (cautious)         .49      .14    5.04
+    random                      .20      .44    1.42
+    IDLE                        .56      .44    5.35
+    scripted (cautious)         .49      .18    4.83
     ==========================  =======  =====  ======
 
     **Termination.** On arriving 25 m beyond the junction, or on a crash. Truncated after ``duration`` seconds.
