@@ -281,8 +281,10 @@ def env_metadata(env: object) -> dict[str, Any]:
     if hasattr(env, "get_attr") and not isinstance(env, gym.Env):  # SB3 VecEnv
         try:
             found = env.get_attr("metadata")
-        except AttributeError:  # what it wraps passes no attribute on (SuperSuit's ConcatVecEnv)
-            return {}
+        except AttributeError:  # what it wraps passes no attribute on (SuperSuit's ConcatVecEnv), but may have its own
+            while hasattr(env, "venv"):
+                env = env.venv
+            return dict(getattr(env, "metadata", None) or {})
         return dict(found[0] or {}) if len(found) else {}
     own = getattr(getattr(env, "unwrapped", env), "metadata", None) or {}
     return {**own, **(getattr(env, "metadata", None) or {})}  # a wrapper that makes the entities names them

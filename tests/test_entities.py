@@ -228,7 +228,9 @@ class Renamed(gym.Wrapper):
 
 
 class Mute(DummyVecEnv):
-    """Passes no attribute on, as SuperSuit's vector environments."""
+    """Passes no attribute on and has no metadata of its own."""
+
+    metadata = property(lambda self: None, lambda self, value: None)
 
     def get_attr(self, attr_name, indices=None):
         raise AttributeError("'ConcatVecEnv' object has no attribute 'get_attr'")

@@ -176,8 +176,8 @@ def preset_of_env(env: VecEnv | str) -> Preset:
         )
     try:
         spec = env.get_attr("spec")[0]
-    except AttributeError:  # a vector environment that cannot be asked
-        return Preset()
+    except AttributeError:  # a vector environment that cannot be asked, but may have metadata
+        spec = None
     if spec is not None:
         return preset_of(spec, spec.kwargs)
     return read_preset(env_metadata(env).get("preset", {}), "the environment")

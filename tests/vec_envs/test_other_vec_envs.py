@@ -19,7 +19,7 @@ class Concat:
 
     def __init__(self, n: int, spoil: bool = False):
         self._inner = DummyVecEnv([Toy] * n)
-        self.num_envs, self.spoil = n, spoil
+        self.num_envs, self.spoil, self.metadata = n, spoil, Toy.metadata
         self.observation_space, self.action_space = self._inner.observation_space, self._inner.action_space
 
     def reset(self, seed=None, options=None):
@@ -72,9 +72,24 @@ pytestmark = pytest.mark.filterwarnings("ignore:The `render_mode` attribute is n
 
 
 @pytest.mark.parametrize("make", [Concat, lambda n: LikeSuperSuit(Concat(n))], ids=["bare", "in SB3's clothes"])
-def test_names_are_the_default_ones(make):
+def test_names_are_those_of_the_innermost(make):
     spec = EntitySpec.from_env(make(3))
+    assert spec.names == {"items": ("dx", "dy", "size"), "ego": ("x", "y")}
+
+
+def test_without_metadata_names_are_the_default_ones():
+    inner = Concat(3)
+    del inner.metadata
+    spec = EntitySpec.from_env(VecMonitor(LikeSuperSuit(inner)))
     assert spec.names == {"items": ("f0", "f1", "f2"), "ego": ("f0", "f1")}
+
+
+def test_the_agent_knows_names_and_preset():
+    inner = Concat(3)
+    inner.metadata = {**Toy.metadata, "preset": {"settings": {"gamma": 0.5}}}
+    agent = make_agent(VecMonitor(LikeSuperSuit(inner)), **SMALL)
+    assert agent.policy.features_extractor.spec.features == {"items": ("dx", "dy", "size")}
+    assert agent.gamma == 0.5
 
 
 def test_an_agent_learns_where_plain_ppo_does():
