@@ -220,6 +220,8 @@ def read_preset(data: Mapping[str, Any], env_id: str, env_kwargs: Mapping[str, o
     if not isinstance(data, Mapping):
         raise ValueError(f"{where} is {data!r}, expected a mapping with any of {KEYS}")
     for key in data:
+        if key in (field.name for field in fields(Settings)):
+            raise ValueError(f"{where} has no place for the setting {key!r}; write 'settings': {{{key!r}: ...}}")
         if key not in KEYS:
             raise ValueError(f"{where} has no place for {key!r}; {did_you_mean(key, KEYS)}")
     for name, value in (env_kwargs or {}).items():

@@ -106,6 +106,30 @@ def _undrawn(scenes: Scenes) -> Scenes:
     return replace(scenes, frame=[None] * len(scenes))
 
 
+def test_without_pictures_and_places_slots_are_named_and_numbers_stand_outside_the_circle(probe):
+    scenes = _undrawn(probe.scenes)
+    assert scene.slot_numbers(probe, [0]) == []
+    assert scene.slot_numbers(replace(probe, scenes=scenes), [0]) == ["slots 0-8 items"]
+    nowhere = replace(probe, scenes=replace(scenes, positions=np.full_like(scenes.positions, np.nan)))
+    assert scene.slot_numbers(nowhere, [0]) == [
+        "slots 0-8 items, in a circle because no entity_positions() says where they are"
+    ]
+    labels = ("ego", *(f"a {i}" for i in range(8)), "b 0")
+    two = replace(nowhere, record=replace(nowhere.record, labels=labels))
+    assert scene.slot_numbers(two, [0])[0].startswith("slots 0-7 a, 8 b, in a circle")
+    places, _ = scene.layout(nowhere, 0)
+    assert np.linalg.norm(places, axis=1).max() < 0.7  # which leaves room for numbers
+
+
+def test_the_triangle_is_explained_only_where_there_is_one(probe):
+    def has_triangles(shown):
+        return bool((draw.overlay(shown, [0]) == scene.TARGET).all(-1).any())
+
+    unknown = replace(probe, scenes=replace(probe.scenes, relevant=np.full_like(probe.scenes.relevant, -1)))
+    assert has_triangles(probe)
+    assert not has_triangles(unknown)
+
+
 def test_captions_say_what_heads_compare(related_model, seek_scenes):
     probe = probe_of(related_model, seek_scenes)
     assert compared(probe.record).startswith("compares most: head 1: cue = colour, 10; head 2: ")

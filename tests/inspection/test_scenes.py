@@ -79,3 +79,17 @@ class Masked(gym.Env):
 @pytest.mark.parametrize("action_space", [spaces.Discrete(7), spaces.MultiDiscrete([3, 4])])
 def test_random_steps_respect_the_action_mask(action_space):
     assert len(probe_scenes(Masked(action_space), 3, n_scenes=17)) == 17
+
+
+@pytest.mark.parametrize(("info", "expected"), [({}, 2), ({"relevant": 1}, 1)], ids=["method", "info"])
+def test_what_matters_is_asked_of_the_environment_where_its_info_does_not_say(info, expected):
+    class Knows(Masked):
+        def reset(self, *, seed=None, options=None):
+            return super().reset(seed=seed)[0], info
+
+        def relevant(self):
+            return 2
+
+    for make, said in ((Knows, expected), (Masked, -1)):
+        env = gym.Wrapper(make(spaces.Discrete(7)))
+        assert play_episode(lambda obs: 2, env, 3, scene=0, max_steps=1).relevant.tolist() == [said]

@@ -30,14 +30,13 @@ from attn_rl.inspection.draw.sheet import (
 from attn_rl.inspection.measure import metrics
 from attn_rl.inspection.measure.probe import worst_states
 from attn_rl.inspection.measure.probe_record import ProbeRecord
+from attn_rl.inspection.measure.summary import owners
 from attn_rl.inspection.record.frame import Picture
 
 PANEL = 128
 GAP = 10
-LEGEND = (
-    "the entity that matters, where the environment tells; line and halo: weight, or effect relative to the largest of "
-    "the scene; number: the largest, effects in nats"
-)
+LEGEND = "line and halo: weight, or effect relative to the largest of the scene; number: the largest, effects in nats"
+RELEVANT = "the entity that matters, as the environment tells"
 MARGIN = 16
 MAX_HEADS = 8
 
@@ -137,7 +136,9 @@ def _panels(probe: ProbeRecord, states: Sequence[int], panels: list[Panel], titl
     left, top = MARGIN + 14, 62 + 12 * any(panel.note for panel in panels)
     width = left + len(panels) * (PANEL + GAP) - GAP + MARGIN
     bottom = top + len(states) * (PANEL + GAP)
-    captions = [(line, MUTED) for line in wrap(LEGEND, width - left - MARGIN - 20, 12)]
+    told = bool((probe.scenes.relevant[list(states)] >= 0).any())
+    said = ["; ".join([*[RELEVANT] * told, LEGEND]), *slot_numbers(probe, states)]
+    captions = [(line, MUTED) for text in said for line in wrap(text, width - left - MARGIN - 20, 12)]
     captions += sentences(probe.verdicts, width - left - MARGIN - 20)
     sheet = Sheet(width, bottom + LINE * len(captions) + 8)
     sheet.text((left, 20), title, 15)
@@ -151,9 +152,22 @@ def _panels(probe: ProbeRecord, states: Sequence[int], panels: list[Panel], titl
     for row, state in enumerate(states):
         name = str(int(probe.scenes.scene[state]))
         sheet.text((MARGIN + 4, top + row * (PANEL + GAP) + PANEL / 2), name, 11, MUTED, "mm")
-    sheet.triangle((left + 6, bottom + 12), 9, TARGET)
+    if told:
+        sheet.triangle((left + 6, bottom + 12), 9, TARGET)
     sheet.lines((left + 20, bottom + 8), captions)
     return sheet.pixels()
+
+
+def slot_numbers(probe: ProbeRecord, states: Sequence[int]) -> list[str]:
+    """What the numbers in scenes without a picture are, and why the entities stand in a circle, if they do."""
+    numbered = [state for state in states if probe.scenes.frame[state] is None]
+    if not numbered:
+        return []
+    lead = probe.record.lead
+    columns = {name: found - lead for name, found in owners(probe.record).items() if found[0] >= lead}
+    slots = [f"{'-'.join(map(str, dict.fromkeys((rows[0], rows[-1]))))} {name}" for name, rows in columns.items()]
+    circle = any(in_a_circle(probe, state) for state in numbered)
+    return [f"slots {', '.join(slots)}" + ", in a circle because no entity_positions() says where they are" * circle]
 
 
 def draw_panel(sheet: Sheet, probe: ProbeRecord, state: int, panel: Panel, corner: Point, size: float) -> None:
@@ -207,20 +221,30 @@ def _mark(
     if best < 0 or panel.strength[state, best] <= 0.03:
         return
     x, y = spots[best]
+    text = number(float(panel.numbers[state, best]))
+    if in_a_circle(probe, state):  # outside of it, where nobody stands
+        middle = (box[0] + box[2] / 2, box[1] + box[2] / 2)
+        at = tuple(m + 1.58 * (spot - m) for m, spot in zip(middle, (x, y), strict=True))
+        sheet.text((at[0], at[1]), text, 11 * unit, panel.colour, "mm", halo=True)
+        return
     right = x + 40 * unit > box[0] + box[2]
     at = (x + (-17 if right else 17) * unit, min(max(y, box[1] + 8), box[1] + box[2] - 8))
-    text = number(float(panel.numbers[state, best]))
     sheet.text(at, text, 11 * unit, panel.colour, "rm" if right else "lm", halo=True)
+
+
+def in_a_circle(probe: ProbeRecord, state: int) -> bool:
+    """Whether the environment tells no places, so that entities are drawn in a circle."""
+    return bool(np.isnan(probe.scenes.positions[state]).any(-1).all())
 
 
 def layout(probe: ProbeRecord, state: int) -> tuple[np.ndarray, np.ndarray]:
     """Places of slots (N,2) and reader (2,) in [-1,1]; where the environment tells none, entities on a circle."""
     places, ego = probe.scenes.positions[state], probe.scenes.ego[state]
     known = ~np.isnan(places).any(-1)
-    if known.any():
+    if not in_a_circle(probe, state):
         return np.where(known[:, None], places, 0.0), np.where(np.isnan(ego), 0.0, ego)
     angle = 2 * np.pi * np.arange(len(places)) / len(places)
-    return 0.75 * np.stack([np.sin(angle), np.cos(angle)], -1), np.zeros(2)
+    return 0.58 * np.stack([np.sin(angle), np.cos(angle)], -1), np.zeros(2)
 
 
 def _fit(frame: Picture | None, size: float) -> tuple[float, float, float, float]:

@@ -151,7 +151,7 @@ def _state(env: gym.Env, obs: object, info: Mapping[str, Any], n_slots: int, pic
         frame=[_frame(env) if picture else None],
         positions=_ask(env, "entity_positions", np.full((n_slots, 2), np.nan))[None],
         ego=_ask(env, "ego_positions", np.full(2, np.nan))[None],
-        relevant=np.array([int(info.get("relevant", -1))]),
+        relevant=np.array([int(info["relevant"] if "relevant" in info else _ask(env, "relevant", np.array(-1)))]),
         reward=np.full(1, np.nan),
     )
 

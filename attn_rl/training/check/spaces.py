@@ -12,8 +12,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from attn_rl.adapters import family_of
 from attn_rl.entities import ACTION_MASK, EntitySpec, env_metadata
 from attn_rl.observation_size import check_observations
-from attn_rl.training.agent import check_actions
+from attn_rl.sb3.policy import EntityAttentionPolicy
+from attn_rl.training.agent import check_actions, policy_kwargs
 from attn_rl.training.check.report import Finding
+from attn_rl.training.presets import read_preset
 from attn_rl.type_names import with_article
 from attn_rl.vec_envs.guarded import choices_of
 from attn_rl.vec_envs.wrapper_check import check_wrappers
@@ -82,11 +84,21 @@ def check_spaces(env: gym.Env, spec: EntitySpec) -> list[Finding]:
     findings = [*_unnamed(env, spec), *_pictures(env, spec), *_whole_numbers(env, spec)]
     if without := _family_wrapper(env):
         findings.append(Finding("note", "adapter", "there is a wrapper for environments of this package", without))
+    findings += _refused("metadata", lambda: _check_preset(env, spec), "correct the preset in the environment's metadata")
     findings += _refused("actions", lambda: check_actions(env.action_space), "choose another action space")
     presence = spec.types[0].presence_column
     venv = DummyVecEnv([lambda: env])
     findings += _refused("wrappers", lambda: check_wrappers(venv, presence), "remove that wrapper")
     return [*findings, *_mask_size(env, spec)]
+
+
+def _check_preset(env: gym.Env, spec: EntitySpec) -> None:
+    """Raise where the metadata's preset cannot be read, or no policy be built from it."""
+    data = env_metadata(env).get("preset")
+    if data is not None:
+        settings = read_preset(data, "the environment").settings("attention")
+        kwargs = policy_kwargs(spec, "attention", settings)
+        EntityAttentionPolicy(env.observation_space, env.action_space, lambda _: settings.learning_rate, **kwargs)
 
 
 def _family_wrapper(env: gym.Env) -> str | None:

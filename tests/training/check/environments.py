@@ -358,3 +358,21 @@ class Grey(Picture):
 
     def look(self):
         return super().look()[..., 0]
+
+
+class SettingBesidesSettings(Healthy):
+    """A preset whose setting stands one level too high."""
+
+    metadata = {**Healthy.metadata, "preset": {"gamma": 0.9}}
+
+
+class PointerAtNothing(Healthy):
+    """A preset with a pointer at a type that there is not."""
+
+    metadata = {**Healthy.metadata, "preset": {"settings": {"pointer": "boats"}}}
+
+
+class PointerThatDoesNotFit(Healthy):
+    """A preset with a pointer at five ships, and two actions."""
+
+    metadata = {**Healthy.metadata, "preset": {"settings": {"pointer": "ships"}}}
