@@ -9,7 +9,7 @@ import pytest
 
 from attn_rl import record_attention
 from attn_rl.inspection import draw
-from attn_rl.inspection.draw import scene
+from attn_rl.inspection.draw import gallery, scene
 from attn_rl.inspection.draw.sheet import EFFECT, Sheet, number, shade, shorten, wrap
 from attn_rl.inspection.measure.effects import measure
 from attn_rl.inspection.measure.probe import worst_states
@@ -69,6 +69,17 @@ def test_every_view_of_a_record_is_a_picture(probe):
         assert picture.dtype == np.uint8
         assert picture.ndim == 3
         assert picture.std() > 5
+
+
+def test_scenes_with_nobody_to_choose_from_are_drawn_only_for_want_of_others(probe):
+    scenes = replace(probe.scenes, frame=[None if i == 4 else object() for i in range(len(probe.scenes))])
+    present = probe.record.present.copy()
+    present[[0, 2, 3], 2:] = False  # one entity beside the ego
+    lonely = replace(probe, scenes=scenes, record=replace(probe.record, present=present))
+    assert gallery.telling_states(probe, 3) == [0, 1, 2]
+    assert gallery.telling_states(lonely, 3) == [1, 5, 6]
+    nobody = replace(lonely, record=replace(probe.record, present=present & False))
+    assert gallery.telling_states(nobody, 3) == [0, 1, 2]
 
 
 def test_disagreements_are_the_worst_ones(probe):

@@ -15,6 +15,8 @@ from attn_rl.inspection.record.frame import Picture
 
 N_OVERLAYS = 3
 N_TABLES = 2
+TELLING = 2
+"""Entities from which a map shows a choice."""
 FRAME_MILLISECONDS = 350
 PALETTE_FRAMES = 4
 
@@ -22,20 +24,32 @@ View = Callable[[ProbeRecord], "np.ndarray | None"]
 """A picture (height, width, 3) uint8 of a record, a film (frames, height, width, 3), or None: nothing to draw in it."""
 
 
+def telling_states(probe: ProbeRecord, count: int) -> list[int]:
+    """The first probe scenes in which there is somebody to choose from; others only where these are too few.
+
+    A map over one entity, or none, shows nothing. Scenes with a picture come before those without.
+    """
+    n = probe.n_probe_states
+    undrawn = [frame is None for frame in probe.scenes.frame[:n]]
+    lonely = probe.record.slot_present[:n].sum(1) < TELLING
+    chosen = np.lexsort((np.arange(n), lonely, undrawn))[:count]
+    return sorted(int(state) for state in chosen)
+
+
 def scenes(probe: ProbeRecord) -> np.ndarray:
-    """The first probe scenes, head by head."""
-    return scene.overlay(probe, range(min(N_OVERLAYS, probe.n_probe_states)))
+    """Probe scenes, head by head."""
+    return scene.overlay(probe, telling_states(probe, N_OVERLAYS))
 
 
 def heads_by_entities(probe: ProbeRecord) -> np.ndarray:
-    """The first probe scenes as tables."""
-    return grid.heads_by_entities(probe, range(min(N_TABLES, probe.n_probe_states)))
+    """Probe scenes as tables."""
+    return grid.heads_by_entities(probe, telling_states(probe, N_TABLES))
 
 
 def layers(probe: ProbeRecord) -> np.ndarray | None:
     """Every layer's matrix, where entities look at entities."""
     full = any(layer.pattern.shape[2] > 1 for layer in probe.record.layers)
-    return grid.layers(probe, 0) if full else None
+    return grid.layers(probe, telling_states(probe, 1)[0]) if full else None
 
 
 def over_training(probe: ProbeRecord) -> np.ndarray | None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from attn_rl.adapters import make_env
-from attn_rl.inspection.draw import pictures
-from attn_rl.inspection.draw.gallery import named_views, with_few_colours
+from attn_rl.inspection.draw import overlay
+from attn_rl.inspection.draw.gallery import telling_states, with_few_colours
 from attn_rl.inspection.measure.probe import make_probe
 from attn_rl.inspection.record.actor import Actor
+from attn_rl.inspection.record.frame import Picture
 from attn_rl.inspection.record.scenes import probe_scenes
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.loading import find_checkpoint, load
@@ -28,7 +29,8 @@ from attn_rl.training.share.card import card_text
 from attn_rl.vec_envs.adapter import make_vec_env
 
 COLOURS = 32
-SCENES = 2
+SCENES, PICTURES, DRAWN = 32, 8, 2
+"""Scenes that are recorded, of which have pictures, of which are drawn."""
 LEFT_OUT = ("sha256", "schema", "files")
 """What :func:`write_checkpoint` finds itself."""
 
@@ -111,14 +113,16 @@ def figures(agent: EntityPPO, args: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def picture(agent: EntityPPO, env_id: str, env_kwargs: Mapping[str, Any]) -> bytes:
-    """A PNG of probe scenes with the map drawn in, of few colours; of a policy without attention, what absence does."""
+    """A PNG of two probe scenes with the map drawn in, of few colours; without attention, what absence does.
+
+    What it says of the map (whether it is used at all) is of all SCENES.
+    """
     actor = Actor(agent, detached=True)
     env = make_env(env_id, render_mode="rgb_array", **env_kwargs)
-    scenes = probe_scenes(env, sum(actor.spec.capacities.values()), SCENES, SCENES)
+    scenes = probe_scenes(env, sum(actor.spec.capacities.values()), SCENES, PICTURES)
     probe = make_probe(actor, scenes, env, agent.num_timesteps, episode=False)
     env.close()
-    (file, _), *_ = pictures(probe, named_views(["scenes"])).values()
-    return with_few_colours(file, COLOURS)
+    return with_few_colours(Picture(overlay(probe, telling_states(probe, DRAWN))).png, COLOURS)
 
 
 def _about(env_id: str, env_kwargs: Mapping[str, Any]) -> str:
