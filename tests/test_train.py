@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from attn_rl import load, make_vec_env
 from attn_rl.training import train
 from attn_rl.training.evaluation import Row, evaluate
-from attn_rl.training.report import print_table
+from attn_rl.training.report import print_table, table_notes
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = ["--total-timesteps", "4000", "--n-envs", "16", "--eval-episodes", "100"]
@@ -51,6 +51,17 @@ def test_the_table_says_what_was_played(capsys: pytest.CaptureFixture[str]):
     assert "5-9 (zero-shot)" in said
     assert "trained" in said
     assert "None" not in said
+
+
+def test_notes_say_why_a_column_is_empty_and_what_a_pointer_makes_of_the_map():
+    told, untold = Row(None, None, 9, success_rate=0.9, top1_relevant=0.1), Row(None, None, 9)
+    assert table_notes([told], pointer=None) == []
+    assert table_notes([], pointer="foes") == []
+    assert table_notes([untold, Row(5, 9)], pointer="foes") == [
+        'No success: the environment does not tell info["is_success"] when an episode ends.'
+    ]
+    (note,) = table_notes([told], pointer="foes")
+    assert "points at foes" in note
 
 
 def test_no_episodes_are_no_evaluation(run_folder: Path):

@@ -44,6 +44,8 @@ def report(agent: BaseAlgorithm, config: Mapping[str, Any], folder: Path, second
         },
     )
     print_table(rows, config)
+    for line in table_notes(rows, pointer=getattr(agent.policy, "pointer", None)):
+        Console().print(line, style="dim", soft_wrap=True)
     Console().print(f"{seconds:.0f} s of training, {steps_per_second:,.0f} environment steps per second.")
     print_where_to_look(folder)
 
@@ -69,6 +71,17 @@ def print_table(rows: list[Row], config: Mapping[str, object]) -> None:
         figures = (row.success_rate, row.mean_return, *[row.gap] * gaps, row.top1_relevant)
         table.add_row(name, *map(show, figures))
     Console().print(table)
+
+
+def table_notes(rows: list[Row], pointer: str | None) -> list[str]:
+    """What a reader of the table would stumble over: no success, or a map that is not what a pointer acts by."""
+    played = [row for row in rows if row.episodes]
+    notes = []
+    if played and all(row.success_rate is None for row in played):
+        notes.append('No success: the environment does not tell info["is_success"] when an episode ends.')
+    if pointer is not None and any(row.top1_relevant is not None for row in played):
+        notes.append(f"The policy points at {pointer}: it can be right without looking there (docs/reading-maps.md).")
+    return notes
 
 
 def name_row(least: int | None, most: int | None, index: int) -> str:

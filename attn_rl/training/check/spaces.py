@@ -84,7 +84,9 @@ def check_spaces(env: gym.Env, spec: EntitySpec) -> list[Finding]:
     findings = [*_unnamed(env, spec), *_pictures(env, spec), *_whole_numbers(env, spec)]
     if without := _family_wrapper(env):
         findings.append(Finding("note", "adapter", "there is a wrapper for environments of this package", without))
-    findings += _refused("metadata", lambda: _check_preset(env, spec), "correct the preset in the environment's metadata")
+    findings += _refused(
+        "metadata", lambda: _check_preset(env, spec), "correct the preset in the environment's metadata"
+    )
     findings += _refused("actions", lambda: check_actions(env.action_space), "choose another action space")
     presence = spec.types[0].presence_column
     venv = DummyVecEnv([lambda: env])
