@@ -59,7 +59,7 @@ class Record(TrainedAgent):
     """Record where a trained policy looks, in fresh probe scenes, without training."""
 
     out: Path = Path("probe.npz")
-    """File to write; its format: attn_rl/inspection/measure/probe_record.py."""
+    """File to write: a picture of scenes if its name ends in .png, else the record, as ProbeRecord.load reads it."""
     n_scenes: int = 32
     """Probe scenes."""
 
@@ -193,8 +193,10 @@ def solve(command: Solve) -> None:
 def record(command: Record) -> None:
     """Record probe scenes and an episode."""
     from attn_rl.adapters import make_env
+    from attn_rl.inspection.draw.gallery import scenes as scenes_view
     from attn_rl.inspection.measure.probe import make_probe
     from attn_rl.inspection.record.actor import Actor
+    from attn_rl.inspection.record.frame import Picture
     from attn_rl.inspection.record.scenes import probe_scenes
     from attn_rl.regular_files import refuse_missing_folder, refuse_to_replace
     from attn_rl.training.loading import load
@@ -211,7 +213,10 @@ def record(command: Record) -> None:
     n_slots = sum(actor.spec.capacities.values())
     scenes = probe_scenes(env, n_slots, command.n_scenes, command.n_scenes)
     probe = make_probe(actor, scenes, env, model.num_timesteps)
-    probe.save(command.out)
+    if command.out.suffix == ".png":
+        command.out.write_bytes(Picture(scenes_view(probe)).png)
+    else:
+        probe.save(command.out)
     print("\n".join([*probe.verdicts, f"wrote {command.out}"]))
 
 

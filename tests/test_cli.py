@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from attn_rl import cli, load
 from attn_rl.training import train
@@ -68,6 +69,15 @@ def test_no_folder_is_made_for_a_file_unasked(
     monkeypatch.setattr(sys, "argv", ["attn-rl", command, str(seek_run), *own, name, str(tmp_path / "file")])
     cli.main()
     assert (tmp_path / "file").is_file()
+
+
+def test_a_record_may_be_a_picture(seek_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "map.png"
+    monkeypatch.setattr(sys, "argv", ["attn-rl", "record", str(seek_run), "--n-scenes", "2", "--out", str(out)])
+    cli.main()
+    with Image.open(out) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 400
 
 
 READERS = ["evaluate", "solve", "record", "export", "card"]

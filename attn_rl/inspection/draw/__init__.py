@@ -2,6 +2,7 @@
 
 from attn_rl.inspection.draw.gallery import VIEWS, View, named_views, pictures
 from attn_rl.inspection.draw.grid import heads_by_entities, layers
+from attn_rl.inspection.draw.notebook import record_png
 from attn_rl.inspection.draw.scene import disagreements, episode_frames, overlay
 from attn_rl.inspection.draw.timeline import episode_strip, training
 
@@ -16,5 +17,6 @@ __all__ = [
     "named_views",
     "overlay",
     "pictures",
+    "record_png",
     "training",
 ]
