@@ -9,7 +9,7 @@ import pytest
 
 from attn_rl import record_attention
 from attn_rl.inspection import draw
-from attn_rl.inspection.draw import gallery, scene
+from attn_rl.inspection.draw import gallery, scene, timeline
 from attn_rl.inspection.draw.sheet import EFFECT, Sheet, number, shade, shorten, wrap
 from attn_rl.inspection.measure.effects import measure
 from attn_rl.inspection.measure.probe import worst_states
@@ -139,6 +139,32 @@ def test_the_triangle_is_explained_only_where_there_is_one(probe):
     unknown = replace(probe, scenes=replace(probe.scenes, relevant=np.full_like(probe.scenes.relevant, -1)))
     assert has_triangles(probe)
     assert not has_triangles(unknown)
+
+
+def played(probe: ProbeRecord, **changes) -> ProbeRecord:
+    """The probe's scenes, taken for the steps of an episode."""
+    record = replace(probe.record, **changes)
+    return replace(probe, record=record, scenes=replace(probe.scenes, reward=np.zeros(len(probe.scenes))))
+
+
+def test_the_strip_draws_continuous_actions_as_curves_and_names_several_types(probe):
+    n = len(probe.scenes)
+    discrete = draw.episode_strip(played(probe))
+    means = np.linspace(-1, 1, 2 * n).reshape(n, 2).astype(np.float32)
+    continuous = draw.episode_strip(played(probe, sizes=(), policy=np.hstack([means, means])))
+    assert continuous.shape[0] == discrete.shape[0] + 2 * timeline.CURVE
+    labels = ("ego", *(f"friends {i}" for i in range(5)), *(f"foes {i}" for i in range(4)))
+    names = draw.episode_strip(played(probe, labels=labels))[:, discrete.shape[1] - timeline.MARGIN - 10 :]
+    assert (names[44:200] != names[0, -1]).any()
+
+
+def test_choices_too_wide_for_a_step_are_thinned_out(monkeypatch):
+    said = []
+    monkeypatch.setattr(Sheet, "text", lambda self, at, text, *rest: said.append(text))
+    timeline._choices(Sheet(300, 30), ["1", "2", "3"], 10, 14)
+    timeline._choices(Sheet(300, 30), ["1,2,3,4"] * 5, 10, 14)
+    assert said[:4] == ["action", "1", "2", "3"]
+    assert 1 < len(said[4:]) < 5
 
 
 def test_captions_say_what_heads_compare(related_model, seek_scenes):

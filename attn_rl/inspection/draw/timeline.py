@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from attn_rl.inspection.draw.sheet import (
@@ -17,12 +19,19 @@ from attn_rl.inspection.draw.sheet import (
     Sheet,
     number,
     shade,
+    shorten,
+    text_width,
 )
 from attn_rl.inspection.measure.history import History
 from attn_rl.inspection.measure.probe_record import ProbeRecord
+from attn_rl.inspection.measure.summary import owners
 
 MARGIN = 16
 LEFT = 96
+TYPES = 72
+"""Room for the names of entity types, right of the strip."""
+CURVE, MAX_CURVES = 44, 4
+"""Height of the curve of a continuous action; actions that have one."""
 
 
 def episode_strip(probe: ProbeRecord) -> np.ndarray:
@@ -40,19 +49,27 @@ def episode_strip(probe: ProbeRecord) -> np.ndarray:
     if "absence_kl" in probe.effects:
         effect = np.nan_to_num(probe.effects["absence_kl"][states])
         maps.append(("absence effect", EFFECT, effect / np.maximum(effect.max(-1, keepdims=True), 0.01)))
-    height = 44 + len(maps) * (slots * row + 20) + 156
-    sheet = Sheet(max(LEFT + len(states) * step + MARGIN, 420), height)
+    moves = [] if record.sizes else list(np.atleast_2d(record.action[states].T)[:MAX_CURVES])
+    height = 44 + len(maps) * (slots * row + 20) + 156 + CURVE * len(moves)
+    types = {name: columns - record.lead for name, columns in owners(record).items() if columns[0] >= record.lead}
+    right = TYPES if len(types) > 1 else MARGIN + 10
+    sheet = Sheet(max(LEFT + len(states) * step + right, 420), height)
     sheet.text((MARGIN, 20), f"One episode, {len(states)} steps, deterministic policy", 15)
     sheet.text((sheet.width - MARGIN, 20), f"step {probe.step:,}", 11, MUTED, "rm")
     y = 44.0
     for name, colour, weights in maps:
         sheet.text((LEFT - 8, y + slots * row / 2), name, 11, colour, "rm")
         _cells(sheet, probe, states, weights, colour, (y, step, row))
+        for owner, rows in types.items() if len(types) > 1 else ():
+            middle = y + (rows.mean() + 0.5) * row
+            label = shorten(owner, TYPES - 8, 9)
+            sheet.text((LEFT + len(states) * step + 4, middle), label, 9, MUTED)
         y += slots * row + 20
-    actions = [_action(record.action[state]) for state in states]
-    sheet.text((LEFT - 8, y + 4), "action", 11, INK, "rm")
-    for t, action in enumerate(actions):
-        sheet.text((LEFT + (t + 0.5) * step, y + 4), action, 9, INK, "mm")
+    for i, move in enumerate(moves):
+        _curve(sheet, f"action {i}", INK, move, LEFT, y + 4, step, CURVE - 14)
+        y += CURVE
+    if not moves:
+        _choices(sheet, [_choice(record.action[state]) for state in states], y + 4, step)
     _curve(sheet, "value", WEIGHTED, record.value[states], LEFT, y + 22, step, 44)
     _curve(sheet, "reward", INK, probe.scenes.reward[states], LEFT, y + 80, step, 44)
     return sheet.pixels()
@@ -122,11 +139,16 @@ def _curve(
     sheet.text((points[-1][0] + 6, points[-1][1]), number(float(values[-1])), 9, colour)
 
 
-def _action(action: np.ndarray) -> str:
-    values = np.atleast_1d(action)
-    if values.dtype.kind in "iu":
-        return ",".join(str(v) for v in values)
-    return ",".join(number(float(v)) for v in values[:2])
+def _choices(sheet: Sheet, choices: list[str], y: float, step: float) -> None:
+    """What was chosen, below each step; where that is too wide, below every second, third, ..."""
+    sheet.text((LEFT - 8, y), "action", 11, INK, "rm")
+    stride = math.ceil((max(text_width(choice, 9) for choice in choices) + 2) / step)
+    for t in range(0, len(choices), stride):
+        sheet.text((LEFT + (t + 0.5) * step, y), choices[t], 9, INK, "mm")
+
+
+def _choice(action: np.ndarray) -> str:
+    return ",".join(str(choice) for choice in np.atleast_1d(action))
 
 
 def _axes(sheet: Sheet, history: History, x0: float, x1: float, y0: float, y1: float) -> None:
