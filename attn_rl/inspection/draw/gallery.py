@@ -31,9 +31,8 @@ def telling_states(probe: ProbeRecord, count: int) -> list[int]:
     """
     n = probe.n_probe_states
     undrawn = [frame is None for frame in probe.scenes.frame[:n]]
-    lonely = probe.record.slot_present[:n].sum(1) < TELLING
-    chosen = np.lexsort((np.arange(n), lonely, undrawn))[:count]
-    return sorted(int(state) for state in chosen)
+    lonely = (probe.record.slot_present[:n].sum(1) < TELLING).tolist()
+    return sorted(sorted(range(n), key=lambda state: (undrawn[state], lonely[state]))[:count])
 
 
 def scenes(probe: ProbeRecord) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -99,7 +100,7 @@ def _check_preset(env: gym.Env, spec: EntitySpec) -> None:
     data = env_metadata(env).get("preset")
     if data is not None:
         settings = read_preset(data, "the environment").settings("attention")
-        kwargs = policy_kwargs(spec, "attention", settings)
+        kwargs: dict[str, Any] = policy_kwargs(spec, "attention", settings)
         EntityAttentionPolicy(env.observation_space, env.action_space, lambda _: settings.learning_rate, **kwargs)
 
 
