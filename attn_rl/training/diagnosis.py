@@ -16,7 +16,7 @@ policy is sure of itself, nothing is left to explain)."""
 ROSE = 0.5
 """A return that rose by so many standard deviations between episodes was learned: chance moves the mean of the 100
 episodes behind each figure by about a tenth of one."""
-FEWEST_ROLLOUTS = 4
+FEWEST_ROLLOUTS = 8
 """In a shorter training, no part of a curve says anything."""
 
 Settings = Mapping[str, Any]
@@ -157,7 +157,7 @@ def few_gradient_steps(curves: Curves, settings: Settings) -> str | None:
     if not 0 < steps < 200 or _rose(curves):
         return None
     return (
-        f"Only {steps:.0f} gradient steps were taken: make batch_size smaller ({settings['batch_size']} asked for), "
+        f"Only {steps:.0f} gradient steps were taken: make batch_size smaller (64, say), "
         f"n_steps smaller ({settings['n_steps']}) or n_epochs larger ({settings['n_epochs']}), or train for longer."
     )
 
@@ -187,8 +187,8 @@ def explains_nothing(curves: Curves, settings: Settings) -> str | None:
         advice = "does the observation hold what the reward depends on?"
     else:
         advice = (
-            f"raise n_steps ({settings['n_steps']} now) or gamma ({_number(settings['gamma'])} now), or try "
-            "normalize_reward=True"
+            f"raise n_steps ({settings['n_steps']} now) or gamma ({_number(settings['gamma'])} now)"
+            f"{'' if settings['normalize_reward'] else ', or try normalize_reward=True'}"
         )
     return f"The value function explains nothing (explained variance {explained:.2f} in the last half): {advice}."
 

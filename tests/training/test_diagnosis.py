@@ -13,7 +13,15 @@ from attn_rl.training.diagnosis import diagnose
 from attn_rl.training.presets import Settings, find_preset
 from tests.training.faults import Pick
 
-SMALL: dict[str, Any] = {"n_steps": 16, "batch_size": 64, "d_model": 16, "n_heads": 2, "pointer": "items"}
+SMALL: dict[str, Any] = {
+    "normalize_reward": False,
+    "normalize_advantage": True,
+    "n_steps": 16,
+    "batch_size": 64,
+    "d_model": 16,
+    "n_heads": 2,
+    "pointer": "items",
+}
 
 
 def trained(env_kwargs: dict[str, Any], rollouts: int = 16, watch: bool = False, **changes: Any) -> Curves:
@@ -43,7 +51,7 @@ FAULTS = {
         "sure of itself before",
     ),
     "stays_random": ({}, {"ent_coef": 10.0}, "stays random"),
-    "few_gradient_steps": ({}, {"batch_size": 256, "n_epochs": 2, "rollouts": 5}, "gradient steps were taken"),
+    "few_gradient_steps": ({}, {"batch_size": 256, "n_epochs": 1, "rollouts": 10}, "gradient steps were taken"),
     "values_too_large": ({"reward": 1000.0}, {}, "Rewards are large"),
     "explains_nothing": ({"rule": "chance"}, {}, "explains nothing"),
     "map_not_used": ({"rule": "ego"}, {"pointer": None, "watch": True, "rollouts": 30}, "map is not used"),
