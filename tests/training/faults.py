@@ -15,7 +15,7 @@ class Pick(gym.Env):
     Args:
         rule: what decides of the reward: ``"match"`` the item's colour, ``"ego"`` the ego's second number alone
             (items are all the same), ``"chance"`` dice that nobody sees, ``"moved"``
-            the first action for 80 steps and dice from then on, ``"nothing"``.
+            the first action for 120 steps and nothing from then on, ``"nothing"``.
         reward: for a right choice.
         length: of an episode; None: it never ends.
         noise: declare that the cue is to be compared with the items' noise, too.
@@ -43,7 +43,7 @@ class Pick(gym.Env):
         self.steps += 1
         self.played += 1
         good = {"match": self.right, "ego": self.told, "chance": self.np_random.integers(4), "nothing": -1}
-        good["moved"] = 0 if self.played < 80 else good["chance"]
+        good["moved"] = 0 if self.played < 120 else good["nothing"]
         reward = self.reward * float(int(action) == good[self.rule])
         return self._observe(), reward, self.steps == self.length, False, {}
 

@@ -47,7 +47,7 @@ FAULTS = {
     "hardly_moves": ({}, {"learning_rate": 1e-7}, "hardly moved"),
     "sure_too_early": (
         {"rule": "moved"},
-        {"learning_rate": 0.01, "ent_coef": 0.0, "n_epochs": 8},
+        {"learning_rate": 0.02, "normalize_advantage": False, "ent_coef": 0.0, "n_epochs": 8},
         "sure of itself before",
     ),
     "stays_random": ({}, {"ent_coef": 10.0}, "stays random"),
