@@ -168,7 +168,7 @@ def evaluate(command: Evaluate) -> None:
     check_value("episodes", command.episodes)
     with opened(command) as (folder, env_id, env_kwargs):
         model = load(folder, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
-    row = evaluation.evaluate(model, env_id, env_kwargs, episodes=command.episodes)
+    row = evaluation.evaluate(model, env_id, env_kwargs, episodes=command.episodes, stochastic=True)
     print(json.dumps(vars(row), indent=2))
 
 

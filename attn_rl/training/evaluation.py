@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.training.loading import adapt
 from attn_rl.vec_envs.adapter import make_vec_env
 
+MARGIN = 0.02
+"""Success of drawn and of likeliest actions may differ by so much before both are shown."""
 EVALUATION_SEED = 1_000_000
 """Held out: training seeds its environments from small numbers upwards."""
 
@@ -38,6 +41,7 @@ class Row:
             a bound of it, as a share; None where nothing says.
         top1_relevant: share of steps at which the most-attended entity is the relevant one (weights averaged over
             heads, last layer, the ego's own weight aside); None where nothing is known to be relevant.
+        stochastic_success_rate: as ``success_rate``, with actions drawn from the policy; None where nobody asked.
     """
 
     min_entities: int | None
@@ -48,6 +52,16 @@ class Row:
     top1_relevant: float | None = None
     std_return: float | None = None
     gap: float | None = None
+    stochastic_success_rate: float | None = None
+
+    @property
+    def differs_by_chance(self) -> bool:
+        """Whether drawn actions succeed more or less often, by over .02 and by over two standard errors."""
+        played, drawn = self.success_rate, self.stochastic_success_rate
+        if played is None or drawn is None:
+            return False
+        error = sqrt((played * (1 - played) + drawn * (1 - drawn)) / self.episodes)
+        return abs(played - drawn) > max(MARGIN, 2 * error)
 
 
 def evaluate(
@@ -59,6 +73,7 @@ def evaluate(
     n_envs: int | None = None,
     seed: int = EVALUATION_SEED,
     processes: bool = False,
+    stochastic: bool = False,
 ) -> Row:
     """Play the deterministic policy on held-out seeds.
 
@@ -73,6 +88,8 @@ def evaluate(
         n_envs: sub-environments side by side; None: 100, or 8 where each is a process of its own.
         seed: of the first sub-environment; the others follow.
         processes: give each a process of its own, as slow families get anyway.
+        stochastic: play as many episodes again with actions drawn from the policy, where the environment tells of
+            success: a policy whose likeliest actions go in circles may succeed so.
 
     Raises:
         DoesNotFit: the policy cannot take the environment's observations.
@@ -88,6 +105,8 @@ def evaluate(
         row = Row(_attribute(env, "min_entities"), _attribute(env, "max_entities"))
         agent = adapt(model, env)
         returns, successes, hits, gaps = _play(agent, env, -(-episodes // n_envs))
+        if stochastic and successes:
+            row.stochastic_success_rate = _stochastic_success(agent, env, -(-episodes // n_envs), seed)
     finally:
         env.close()
     row.episodes, row.mean_return = len(returns), float(np.mean(returns))
@@ -98,7 +117,18 @@ def evaluate(
     return row
 
 
-def _play(agent: BaseAlgorithm, env: VecEnv, per_env: int) -> tuple[list[float], list[bool], list[float], list[float]]:
+def _stochastic_success(agent: BaseAlgorithm, env: VecEnv, per_env: int, seed: int) -> float:
+    """Success of actions drawn from the policy, from the same seeds; the process's generators stay as they are."""
+    env.seed(seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        _, successes, _, _ = _play(agent, env, per_env, deterministic=False)
+    return float(np.mean(successes))
+
+
+def _play(
+    agent: BaseAlgorithm, env: VecEnv, per_env: int, deterministic: bool = True
+) -> tuple[list[float], list[bool], list[float], list[float]]:
     returns, successes, hits, gaps = [], [], [], []
     left = np.full(env.num_envs, per_env)
     watch = _TopEntity(agent)
@@ -106,7 +136,7 @@ def _play(agent: BaseAlgorithm, env: VecEnv, per_env: int) -> tuple[list[float],
     running = np.zeros(env.num_envs)
     while left.any():
         relevant = _relevant(env) if watch.active else None
-        actions, state = agent.predict(obs, state, starts, deterministic=True)  # type: ignore[arg-type]
+        actions, state = agent.predict(obs, state, starts, deterministic=deterministic)  # type: ignore[arg-type]
         if relevant is not None:
             counted = (relevant >= 0) & (left > 0)
             hits.extend((watch.top() == relevant)[counted])

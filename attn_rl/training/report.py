@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,16 @@ from rich.markup import escape
 from rich.table import Table
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from attn_rl.training.diagnosis import MOST_SENTENCES
 from attn_rl.training.evaluation import Row, evaluate
 from attn_rl.training.presets import find_preset
 from attn_rl.training.run.folder import write_json
 from attn_rl.training.run.optimizer_state import DoesNotFit
 
 
-def report(agent: BaseAlgorithm, config: Mapping[str, Any], folder: Path, seconds: float) -> None:
+def report(
+    agent: BaseAlgorithm, config: Mapping[str, Any], folder: Path, seconds: float, advice: Sequence[str] = ()
+) -> None:
     """Evaluate at the trained counts, then with more entities than ever seen; write and print the figures.
 
     Args:
@@ -27,11 +30,13 @@ def report(agent: BaseAlgorithm, config: Mapping[str, Any], folder: Path, second
             ``processes`` where each environment gets one.
         folder: the run folder.
         seconds: of training.
+        advice: what to try next, see :mod:`attn_rl.training.diagnosis`.
     """
     transfer = find_preset(config["env"], config["env_kwargs"]).transfer
     variants = [config["env_kwargs"], *({**config["env_kwargs"], **change} for change in transfer)]
     rows = [evaluate_or_null(agent, config, kwargs) for kwargs in variants] if config["eval_episodes"] else []
     steps_per_second = agent.num_timesteps / seconds
+    said = [*better_by_chance(rows), *advice][:MOST_SENTENCES]
     write_json(
         folder / "evaluation.json",
         {
@@ -41,12 +46,15 @@ def report(agent: BaseAlgorithm, config: Mapping[str, Any], folder: Path, second
             "steps_per_second": steps_per_second,
             "parameters": sum(p.numel() for p in agent.policy.parameters()),
             "results": [asdict(row) for row in rows],
+            "advice": said,
         },
     )
     print_table(rows, config)
     for line in table_notes(rows, pointer=getattr(agent.policy, "pointer", None)):
         Console().print(line, style="dim", soft_wrap=True)
     Console().print(f"{seconds:.0f} s of training, {steps_per_second:,.0f} environment steps per second.")
+    for sentence in said:
+        Console().print(f"What to try: {escape(sentence)}", highlight=False, soft_wrap=True)
     print_where_to_look(folder)
 
 
@@ -54,7 +62,8 @@ def evaluate_or_null(agent: BaseAlgorithm, config: Mapping[str, Any], env_kwargs
     """One row of the table; an empty one where the policy cannot take so many entities (a flat one cannot)."""
     try:
         processes = config.get("processes", False)
-        return evaluate(agent, config["env"], env_kwargs, episodes=config["eval_episodes"], processes=processes)
+        episodes = config["eval_episodes"]
+        return evaluate(agent, config["env"], env_kwargs, episodes=episodes, processes=processes, stochastic=True)
     except DoesNotFit:
         return Row(env_kwargs.get("min_entities"), env_kwargs.get("max_entities"))
 
@@ -63,13 +72,18 @@ def print_table(rows: list[Row], config: Mapping[str, object]) -> None:
     """The table that a run ends with."""
     episodes = max((row.episodes for row in rows), default=0)
     table = Table(title=f"{config['policy']} on {config['env']}, {episodes} episodes a row, deterministic")
-    gaps = any(row.gap is not None for row in rows)
-    for heading in ("entities", "success", "mean return", *["gap"] * gaps, "looks at the right one"):
+    columns = {"success": [row.success_rate for row in rows]}
+    if any(row.differs_by_chance for row in rows):
+        columns["stochastic"] = [row.stochastic_success_rate for row in rows]
+    columns["mean return"] = [row.mean_return for row in rows]
+    if any(row.gap is not None for row in rows):
+        columns["gap"] = [row.gap for row in rows]
+    columns["looks at the right one"] = [row.top1_relevant for row in rows]
+    for heading in ("entities", *columns):
         table.add_column(heading, justify="right")
     for i, row in enumerate(rows):
         name = name_row(row.min_entities, row.max_entities, i)
-        figures = (row.success_rate, row.mean_return, *[row.gap] * gaps, row.top1_relevant)
-        table.add_row(name, *map(show, figures))
+        table.add_row(name, *(show(column[i]) for column in columns.values()))
     Console().print(table)
 
 
@@ -82,6 +96,19 @@ def table_notes(rows: list[Row], pointer: str | None) -> list[str]:
     if pointer is not None and any(row.top1_relevant is not None for row in played):
         notes.append(f"The policy points at {pointer}: it can be right without looking there (docs/reading-maps.md).")
     return notes
+
+
+def better_by_chance(rows: Sequence[Row]) -> list[str]:
+    """What to do where the likeliest actions lead in circles, which drawn ones leave; at most one sentence."""
+    for row in rows[:1]:
+        played, drawn = row.success_rate, row.stochastic_success_rate
+        if row.differs_by_chance and played is not None and drawn is not None and drawn > played:
+            return [
+                f"Actions drawn from the policy succeed more often ({drawn:.3f}) than its likeliest ones "
+                f"({played:.3f}), which may go in circles: train for longer, act with "
+                "predict(..., deterministic=False), or let the observation tell where the agent has been."
+            ]
+    return []
 
 
 def name_row(least: int | None, most: int | None, index: int) -> str:

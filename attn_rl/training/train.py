@@ -21,9 +21,12 @@ from attn_rl.inspection.tensorboard.callback import AttentionCallback
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
 from attn_rl.training.arguments import Args, from_keywords, parse, to_json
+from attn_rl.training.curves import Curves, CurvesCallback
+from attn_rl.training.diagnosis import diagnose
 from attn_rl.training.environment_check import check_environment
 from attn_rl.training.guarded_ppo import keeping_what_is_refused
 from attn_rl.training.loading import find_checkpoint
+from attn_rl.training.plan import plan
 from attn_rl.training.policies import used_settings
 from attn_rl.training.progress import ProgressCallback
 from attn_rl.training.ranges import check_fields, check_products
@@ -33,7 +36,7 @@ from attn_rl.training.run.checkpoint import Checkpoint
 from attn_rl.training.run.folder import create_run_folder, describe_run, owned, write_whole
 from attn_rl.training.run.interrupts import InterruptRequest, leaving_at_once
 from attn_rl.training.run.resume import go_on
-from attn_rl.training.run.save_callback import SaveCallback, explaining_disk_trouble, resume_command
+from attn_rl.training.run.save_callback import SaveCallback, explaining_disk_trouble, give_back, resume_command
 from attn_rl.training.seeds import train_seeds
 from attn_rl.training.share.sources import local_path
 from attn_rl.type_names import with_article
@@ -126,31 +129,36 @@ def run_agent(agent: EntityPPO, args: Args) -> Path:
     config = to_json(args)
     with explaining_disk_trouble(folder, args.env), owned(folder, new=args.resume is None):
         resumed = None if args.resume is None else go_on(agent, folder)
-        describe_run(folder, config | {"backends": explain(agent).splitlines()})
+        lines = plan(agent, args)
+        describe_run(folder, config | {"backends": explain(agent).splitlines(), "plan": lines})
+        print("\n".join(lines), flush=True)
         agent.set_logger(configure(str(folder), ["tensorboard"]))
         if resumed is not None:
             restore_figures(agent, resumed)
         with leaving_at_once(f"Go on with: {resume_command(folder, args.env)}"):
-            seconds = learn(agent, args, folder, config, resumed)
+            seconds, curves = learn(agent, args, folder, config, resumed)
             write_whole(folder / "model.zip", agent.save)
-            report(agent, config, folder, seconds)
+            report(agent, config, folder, seconds, diagnose(curves, vars(args.settings)))
     return folder
 
 
-def learn(agent: EntityPPO, args: Args, folder: Path, config: dict[str, Any], resumed: Checkpoint | None) -> float:
-    """Learn under the progress bar, saving checkpoints on the way; returns the seconds it took."""
+def learn(
+    agent: EntityPPO, args: Args, folder: Path, config: dict[str, Any], resumed: Checkpoint | None
+) -> tuple[float, Curves]:
+    """Learn under the progress bar, saving checkpoints on the way; returns the seconds it took, and the curves."""
+    watching = CurvesCallback()
     if resumed is not None and agent.num_timesteps >= args.total_timesteps:
-        seconds: float = resumed.state["seconds"]
-        return seconds
+        give_back([watching], resumed)
+        return resumed.state["seconds"], watching.curves
     progress = ProgressCallback()
     with InterruptRequest() as request, closing(progress), keeping_what_is_refused(folder):
         probe_env = make_env(args.env, render_mode="rgb_array", **args.env_kwargs)
         switch_off_what_only_evaluation_needs(probe_env)
         attention = AttentionCallback(probe_env, folder, args.record_every, settings=asdict(args.settings))
-        saving = SaveCallback(folder, config, args.save_every, args.keep, [attention], resumed, request)
+        saving = SaveCallback(folder, config, args.save_every, args.keep, [attention, watching], resumed, request)
         left = args.total_timesteps - agent.num_timesteps
-        agent.learn(left, callback=[progress, attention, saving], reset_num_timesteps=resumed is None)
-    return saving.seconds
+        agent.learn(left, callback=[progress, attention, watching, saving], reset_num_timesteps=resumed is None)
+    return saving.seconds, watching.curves
 
 
 def main(argv: list[str], prog: str | None = None, description: str | None = None) -> None:

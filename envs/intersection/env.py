@@ -32,7 +32,7 @@ MOST_VEHICLES, LONGEST, MOST_SLOTS = 100, 1000, 1000
 PRESET = {  # untuned; its form: attn_rl.training.presets.register_preset
     "total_timesteps": 500_000,
     "n_envs": 64,
-    "settings": {"gamma": 0.95, "normalize_advantage": False},
+    "settings": {"gamma": 0.95},
     "transfer": (
         {"spawn_probability": 0.9, "initial_vehicle_count": 15, "capacity": 21},
         {"spawn_probability": 1.0, "initial_vehicle_count": 20, "capacity": 28},

@@ -11,7 +11,8 @@ from attn_rl.inspection.measure import metrics
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.network import SetNetwork
 from attn_rl.sb3.extractor import EntityExtractor
-from attn_rl.training.evaluation import _TopEntity, evaluate
+from attn_rl.training.evaluation import Row, _TopEntity, evaluate
+from attn_rl.training.report import better_by_chance, print_table
 
 DODGE = "AttnRL/Dodge-v0"
 
@@ -140,3 +141,81 @@ def test_a_recurrent_policy_is_evaluated_with_its_memory_and_every_episode_begin
     finally:
         del gym.registry["Remember-v0"]
     assert (row.success_rate, row.mean_return) == (1.0, 1.0)
+
+
+class Corridor(gym.Env):
+    """Five places, the exit at one end of them; all look alike, and so does the exit's side: 1 for leaving, else 0.
+
+    The likeliest action is the same at every step, and leads to the exit from half of the starts; actions drawn from a
+    policy that knows nothing find it nearly always.
+    """
+
+    observation_space = gym.spaces.Dict({"items": gym.spaces.Box(-1, 1, (1, 2), np.float32)})
+    action_space = gym.spaces.Discrete(2)
+    metadata = {"render_modes": []}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place, self.exit, self.t = 2, self.np_random.choice([0, 4]), 0
+        return {"items": np.ones((1, 2), np.float32)}, {}
+
+    def step(self, action):
+        self.t += 1
+        self.place = int(np.clip(self.place + 2 * action - 1, 0, 4))
+        out = bool(self.place == self.exit)
+        info = {"is_success": out}
+        return {"items": np.ones((1, 2), np.float32)}, float(out), out, self.t == 100, info
+
+
+@pytest.fixture
+def corridor():
+    gym.register("Corridor-v0", Corridor, disable_env_checker=True)
+    yield make_agent(make_vec_env("Corridor-v0", 4, seed=0), seed=0)
+    del gym.registry["Corridor-v0"]
+
+
+def test_actions_drawn_from_the_policy_leave_where_the_likeliest_go_in_circles(corridor):
+    row = evaluate(corridor, "Corridor-v0", episodes=100, n_envs=20, stochastic=True)
+    assert row.success_rate == pytest.approx(0.5, abs=0.15)
+    assert row.stochastic_success_rate >= 0.95
+    assert row.differs_by_chance
+    assert evaluate(corridor, "Corridor-v0", episodes=100, n_envs=20).stochastic_success_rate is None
+
+
+def test_playing_by_chance_is_the_same_twice_and_moves_no_generator(corridor):
+    def played(stochastic):
+        torch.manual_seed(5)
+        row = evaluate(corridor, "Corridor-v0", episodes=20, n_envs=20, stochastic=stochastic)
+        return row.stochastic_success_rate, torch.get_rng_state().tolist()
+
+    (one, drew), (other, _), (none, as_ever) = played(True), played(True), played(False)
+    assert one == other
+    assert none is None
+    assert drew == as_ever
+
+
+@pytest.mark.parametrize(
+    ("played", "drawn", "episodes", "differ"),
+    [
+        (0.95, 0.975, 10_000, True),
+        (0.975, 0.95, 10_000, True),
+        (0.95, 0.965, 10_000, False),  # less than .02
+        (0.5, 0.56, 100, False),  # by chance
+        (0.5, None, 100, False),
+        (None, None, 100, False),
+    ],
+)
+def test_both_are_shown_where_they_differ_by_more_than_chance(played, drawn, episodes, differ):
+    assert Row(4, 8, episodes, played, stochastic_success_rate=drawn).differs_by_chance is differ
+
+
+def test_the_table_and_the_advice_name_both(capsys):
+    config = {"policy": "attention", "env": "Corridor-v0"}
+    row = Row(None, None, 1000, 0.5, 0.5, stochastic_success_rate=0.981)
+    print_table([row], config)
+    assert "stochastic" in (said := capsys.readouterr().out)
+    assert "0.981" in said
+    assert "(0.981) than its likeliest ones (0.500)" in better_by_chance([row])[0]
+    print_table([Row(None, None, 1000, 0.97, 0.5, stochastic_success_rate=0.98)], config)
+    assert "stochastic" not in capsys.readouterr().out
+    assert better_by_chance([Row(None, None, 1000, 0.98, 0.5, stochastic_success_rate=0.5)]) == []

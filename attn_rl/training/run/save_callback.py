@@ -107,7 +107,7 @@ class SaveCallback(BaseCallback):
         if every < 1 or keep < 1:
             raise ValueError(f"checkpoint every={every} rollouts, keep={keep}; expected 1 or more of both")
         self.folder, self.config, self.every, self.keep = folder, dict(config), every, keep
-        self.others = {type(other).__name__: other for other in others if hasattr(other, "get_state")}
+        self.others = [other for other in others if hasattr(other, "get_state")]
         self.request = request or InterruptRequest()
         self._resumed = resumed
         self._rollouts = resumed.state["rollouts"] if resumed else 0
@@ -120,9 +120,7 @@ class SaveCallback(BaseCallback):
 
     def _init_callback(self) -> None:  # before any callback's _on_training_start
         if self._resumed is not None:
-            for name, state in self._resumed.state["callbacks"].items():
-                if name in self.others:
-                    _give_back(self.others[name], name, state)
+            give_back(self.others, self._resumed)
 
     def _on_training_start(self) -> None:
         self._start = time.perf_counter()
@@ -159,7 +157,7 @@ class SaveCallback(BaseCallback):
                 "config": self.config,
                 "rollouts": self._rollouts,
                 "seconds": self.seconds,
-                "callbacks": {name: other.get_state() for name, other in self.others.items()},
+                "callbacks": {type(other).__name__: other.get_state() for other in self.others},
                 "events": events,
                 "records": records,
                 "digests": digests(self.folder, events | records),
@@ -173,13 +171,17 @@ class SaveCallback(BaseCallback):
         raise Interrupted(signum)
 
 
-def _give_back(callback: Any, name: str, state: object) -> None:
-    """Let a callback have its state out of a file.
+def give_back(callbacks: Sequence[Any], checkpoint: Checkpoint) -> None:
+    """Let callbacks have their states out of a checkpoint, where it has one.
 
     Raises:
-        DamagedCheckpoint: it is not one that the callback could have had.
+        DamagedCheckpoint: one that the callback could not have had.
     """
-    try:
-        callback.set_state(state)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DamagedCheckpoint(f"{name} does not take its state in the checkpoint: {error!r}") from error
+    states = checkpoint.state["callbacks"]
+    for callback in callbacks:
+        name = type(callback).__name__
+        try:
+            if name in states:
+                callback.set_state(states[name])
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise DamagedCheckpoint(f"{name} does not take its state in the checkpoint: {error!r}") from error

@@ -1,0 +1,69 @@
+"""What a run is about to do, and which rules chose its settings: the lines that it begins with."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.training.arguments import Args
+from attn_rl.training.presets import find_preset
+
+
+def plan(agent: EntityPPO, args: Args) -> list[str]:
+    """The lines that a run begins with, at most four: one for its length, one for each rule that decided a setting.
+
+    Args:
+        agent: as :func:`attn_rl.make_agent` built it.
+        args: of the run.
+    """
+    lines = [length(args.total_timesteps, agent.n_envs, agent.n_steps, agent.batch_size, agent.n_epochs)]
+    if agent.batch_size < args.settings.batch_size:
+        lines.append(
+            f"Minibatches of {agent.batch_size:,} instead of {args.settings.batch_size:,}: a rollout holds no more "
+            "(n_envs x n_steps)."
+        )
+    return [*lines, scaling(agent), origin(args)]
+
+
+def length(total_timesteps: int, n_envs: int, n_steps: int, batch_size: int, n_epochs: int) -> str:
+    """How many rollouts and gradient steps make a training.
+
+    ``"100,000 steps: 25 rollouts of 4,096 (128 environments x 32), 400 gradient steps (4 epochs x 4 minibatches of
+    1,024)."``
+    """
+    size = n_envs * n_steps
+    rollouts, minibatches = ceil(total_timesteps / size), ceil(size / batch_size)
+    return (
+        f"{total_timesteps:,} steps: {counted(rollouts, 'rollout')} of {size:,} ({counted(n_envs, 'environment')} x "
+        f"{n_steps:,}), {counted(rollouts * n_epochs * minibatches, 'gradient step')} ({counted(n_epochs, 'epoch')} x "
+        f"{counted(minibatches, 'minibatch', 'es')} of {batch_size:,})."
+    )
+
+
+def scaling(agent: EntityPPO) -> str:
+    """What is in force between rewards and losses."""
+    rewards = (
+        "are divided by the running spread of returns"
+        if agent.normalize_reward
+        else "stay as they are (keep them of order 1, or set normalize_reward)"
+    )
+    advantages = (
+        "are scaled to unit variance in each minibatch"
+        if agent.normalize_advantage
+        else "keep their size (normalize_advantage is off)"
+    )
+    return f"Rewards {rewards}; advantages {advantages}."
+
+
+def origin(args: Args) -> str:
+    """Where the settings come from, and which differ from there."""
+    preset = find_preset(args.env, args.env_kwargs)
+    default = vars(preset.settings(args.policy))
+    changed = [name for name, value in vars(args.settings).items() if value != default[name]]
+    where = f"the preset of {args.env}" if preset.all_policies or preset.policies else "the general defaults: no preset"
+    return f"Settings are {where}{', but for ' + ', '.join(changed) if changed else ''}."
+
+
+def counted(number: int, word: str, plural: str = "s") -> str:
+    """``"1 rollout"``, ``"25 rollouts"``."""
+    return f"{number:,} {word}{'' if number == 1 else plural}"
