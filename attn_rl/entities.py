@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from attn_rl.edge_keys import is_edge_key
+from attn_rl.edges import EGO, EdgeRows, EdgeType, Ends, find_edges, told
+from attn_rl.entity_types import EntityType, check_presence, feature_names, is_matrix, plain_type, rows_of
 from attn_rl.kinds import Kinds, check_kinds
 from attn_rl.wrappers.advice import find_wrapper
 
@@ -18,43 +21,9 @@ PRESENT = "_present"
 ACTION_MASK = "action_mask"
 ALLOWED = (
     "Allowed in a Dict observation: a 2-D float Box (N,F) per entity type, '<type>_present' as MultiBinary(N), "
-    "1-D Boxes (global or ego features) and 'action_mask'. "
-    "Wrap other observations (attn_rl.wrappers) or leave the key out."
+    "1-D Boxes (global or ego features), 'edge_index' and its like (docs/relations.md) and 'action_mask'. "
+    "Wrap other observations (attn_rl.wrappers), or leave the key out: ignore=(key,)."
 )
-
-
-@dataclass(frozen=True)
-class EntityType:
-    """One kind of row in the observation.
-
-    Attributes:
-        name: the type's name, e.g. ``"items"``: the key of its block.
-        capacity: number of slots N.
-        features: names of its F features, without the presence column.
-        presence_key: key of the MultiBinary that flags its rows; None = all rows exist, or a presence column.
-        presence_column: column of the block that holds presence; None = there is none.
-        presence_name: what that column is called.
-    """
-
-    name: str
-    capacity: int
-    features: tuple[str, ...]
-    presence_key: str | None = None
-    presence_column: int | None = None
-    presence_name: str = "presence"
-
-    def __post_init__(self) -> None:
-        if self.capacity < 1 or not self.features:
-            raise ValueError(
-                f"{self.name!r} has {self.capacity} slots of {len(self.features)} features; an entity type needs at "
-                "least one of each: give entities that merely exist one constant feature (a column of ones), or leave "
-                f"{self.name!r} out of the observation"
-            )
-
-    @property
-    def width(self) -> int:
-        """Number of features F."""
-        return len(self.features)
 
 
 class SplitObservation(NamedTuple):
@@ -64,11 +33,13 @@ class SplitObservation(NamedTuple):
         ego: all 1-D Boxes concatenated in the space's order, (B,E); None where there are none.
         entities: per type, features (B,N,F) and presence (B,N), boolean.
         action_mask: (B,A) boolean, True = valid; None where there is none.
+        edges: per edge type, both ends' slots (B,2,E), features (B,E,F) and which exist (B,E), boolean.
     """
 
     ego: Tensor | None
     entities: dict[str, tuple[Tensor, Tensor]]
     action_mask: Tensor | None
+    edges: EdgeRows
 
 
 @dataclass(frozen=True)
@@ -84,6 +55,8 @@ class EntitySpec:
         action_mask: whether the observation carries an ``action_mask``.
         kinds: features of the same kind, which relations may compare; see ``docs/relations.md``.
         plain: the observation is a bare Box, not a Dict.
+        edges: the edge types, which join entities in pairs; see ``docs/relations.md``.
+        ignored: keys of the observation that nobody looks at.
     """
 
     types: tuple[EntityType, ...]
@@ -91,6 +64,8 @@ class EntitySpec:
     action_mask: bool = False
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
     plain: bool = False
+    edges: tuple[EdgeType, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def from_space(
@@ -99,6 +74,8 @@ class EntitySpec:
         names: Mapping[str, Sequence[str]] | None = None,
         kinds: Kinds | None = None,
         presence: str | int | None = None,
+        edges: Ends | None = None,
+        ignore: Sequence[str] = (),
     ) -> EntitySpec:
         """Read the entity types off an observation space.
 
@@ -109,38 +86,43 @@ class EntitySpec:
                 type with several groups of a kind gives a sequence of groups. ``"compare"`` says how: ``"value"``
                 (the default), ``"position"`` or ``"category"`` (one-hot).
             presence: for a plain Box, the column (name or index) that says which rows exist.
+            edges: which entity types each edge type joins, e.g. ``{"precedes": ("operations", "operations")}``.
+            ignore: keys of a Dict that are neither entities nor ego, and that nobody shall look at.
 
         Raises:
             ValueError: the space holds something else, or names and kinds do not fit it.
         """
         names = names or {}
         if isinstance(space, spaces.Box) and len(space.shape) == 2:
-            spec = cls((_plain_type(space, names, presence),), plain=True)
+            spec = cls((plain_type(space, names, presence),), plain=True)
         elif isinstance(space, spaces.Dict):
             if presence is not None:
                 raise ValueError(
                     f"presence={presence!r} names a column of a plain Box; in a Dict add '<type>{PRESENT}' keys instead"
                 )
-            spec = _from_dict(space, names)
+            spec = _from_dict(space, names, edges, ignore)
         else:
             allowed = f"{ALLOWED} A plain 2-D Box (N,F) works too. {find_wrapper(space)}"
-            raise ValueError(f"cannot find entities in {space}. {allowed.strip()}")
-        known = {entity_type.name for entity_type in spec.types} | {key for key, _ in spec.ego}
-        if unknown := sorted(set(names) - known - {ACTION_MASK}):
-            raise ValueError(f"names given for {unknown}, but the space holds {sorted(known)}; rename or remove them")
+            raise ValueError(f"cannot find entities in {told(space)}. {allowed.strip()}")
+        if spec.plain and (edges or ignore):
+            raise ValueError(f"edges={edges} and ignore={tuple(ignore)} name keys of a Dict; the observation is a Box")
+        if unknown := sorted(set(names) - set(spec.names) - {ACTION_MASK, *spec.ignored}):
+            held = sorted(spec.names)
+            raise ValueError(f"names given for {unknown}, but the space holds {held}; rename or remove them")
         return replace(spec, kinds=check_kinds(spec.features, spec.ego_features, kinds)) if kinds else spec
 
     @classmethod
-    def from_env(cls, env: Any, presence: str | int | None = None) -> EntitySpec:
-        """Read the space and the names and kinds that the environment declares in its metadata.
+    def from_env(cls, env: Any, presence: str | int | None = None, ignore: Sequence[str] = ()) -> EntitySpec:
+        """Read the space, and the names, kinds and edges that the environment declares in its metadata.
 
         Args:
             env: a Gymnasium environment, a Gymnasium vector environment, or an SB3 VecEnv of either.
-            presence: as for :meth:`from_space`.
+            presence, ignore: as for :meth:`from_space`.
         """
         metadata = env_metadata(env)
         space = getattr(env, "single_observation_space", None) or env.observation_space
-        return cls.from_space(space, metadata.get("entities"), metadata.get("kinds"), presence)
+        declared = metadata.get("entities"), metadata.get("kinds"), presence, metadata.get("edges")
+        return cls.from_space(space, *declared, ignore)
 
     def split(self, observation: Mapping[str, Tensor] | Tensor) -> SplitObservation:
         """Take a batch of observations apart; presence becomes boolean.
@@ -154,20 +136,29 @@ class EntitySpec:
         blocks = observation if isinstance(observation, Mapping) else {self.types[0].name: observation}
         try:
             ego = [blocks[key].float().flatten(1) for key, _ in self.ego]
-            entities = {entity_type.name: _rows(entity_type, blocks) for entity_type in self.types}
+            entities = {entity_type.name: rows_of(entity_type, blocks) for entity_type in self.types}
             action_mask = blocks[ACTION_MASK] > 0.5 if self.action_mask else None
+            edges = {edge_type.name: edge_type.split(blocks) for edge_type in self.edges}
         except KeyError as error:
             got = f"it has {sorted(observation)}" if isinstance(observation, Mapping) else "it is a bare array"
             raise ValueError(f"the observation has no key {error}; {got}, expected {self.keys}") from error
         return SplitObservation(
-            None if not ego else ego[0] if len(ego) == 1 else torch.cat(ego, -1), entities, action_mask
+            None if not ego else ego[0] if len(ego) == 1 else torch.cat(ego, -1), entities, action_mask, edges
         )
 
     @property
     def keys(self) -> list[str]:
         """The keys of an observation, sorted; of a plain Box, the name of its one type."""
         flags = [t.presence_key for t in self.types if t.presence_key is not None]
-        return sorted([*self.capacities, *flags, *(key for key, _ in self.ego), *[ACTION_MASK] * self.action_mask])
+        joined = [key for edge_type in self.edges for key in edge_type.keys]
+        return sorted(
+            [*self.capacities, *flags, *joined, *(key for key, _ in self.ego), *[ACTION_MASK] * self.action_mask]
+        )
+
+    @property
+    def ends(self) -> dict[str, tuple[str, str]]:
+        """Per edge type, the entity types that it joins, as ``from_space(edges=...)`` takes them."""
+        return {edge_type.name: (edge_type.source, edge_type.target) for edge_type in self.edges}
 
     @property
     def features(self) -> dict[str, tuple[str, ...]]:
@@ -198,6 +189,7 @@ class EntitySpec:
     def names(self) -> dict[str, tuple[str, ...]]:
         """Feature names per key, as ``from_space(names=...)`` takes them."""
         found = {t.name: t.features for t in self.types} | dict(self.ego)
+        found |= {t.attr_key: t.features for t in self.edges if t.attr_key is not None}
         for t in self.types:
             if t.presence_column is not None:
                 features = list(t.features)
@@ -222,73 +214,33 @@ def env_metadata(env: object) -> dict[str, Any]:
     return {**own, **(getattr(env, "metadata", None) or {})}  # a wrapper that makes the entities names them
 
 
-def _plain_type(space: spaces.Box, names: Mapping[str, Sequence[str]], presence: str | int | None) -> EntityType:
-    if len(names) > 1:
-        raise ValueError(f"names has keys {sorted(names)}; a plain Box is one entity type: give one key, its name")
-    name, columns = next(iter(names.items())) if names else ("items", ())
-    columns = _feature_names(name, space.shape[1], columns)
-    if presence is None:
-        return EntityType(name, space.shape[0], columns)
-    if isinstance(presence, str) and presence not in columns:
-        raise ValueError(f"presence={presence!r} is none of the features {columns}; give its index, or names=")
-    column = columns.index(presence) if isinstance(presence, str) else int(presence)
-    if not 0 <= column < len(columns):
-        raise ValueError(f"presence={presence} is no column of a Box of shape {space.shape}; columns start at 0")
-    features = columns[:column] + columns[column + 1 :]
-    return EntityType(name, space.shape[0], features, presence_column=column, presence_name=columns[column])
-
-
-def _from_dict(space: spaces.Dict, names: Mapping[str, Sequence[str]]) -> EntitySpec:
+def _from_dict(
+    space: spaces.Dict, names: Mapping[str, Sequence[str]], edges: Ends | None, ignore: Sequence[str]
+) -> EntitySpec:
     types, ego, action_mask = [], [], False
+    if isinstance(ignore, str) or not set(ignore) <= set(space.spaces):
+        raise ValueError(f"ignore={ignore!r}; expected a sequence of keys of the observation, {list(space.spaces)}")
+    joined = {key: block for key, block in space.spaces.items() if is_edge_key(key) and key not in ignore}
     for key, block in space.spaces.items():
         owner = key.removesuffix(PRESENT)
+        if key in joined or key in ignore:
+            continue
         if key == ACTION_MASK:
             action_mask = True
-        elif key.endswith(PRESENT) and _is_matrix(rows := space.spaces.get(owner)):
-            _check_presence(key, block, rows)
+        elif key.endswith(PRESENT) and is_matrix(rows := space.spaces.get(owner)):
+            check_presence(key, block, rows)
         elif isinstance(block, spaces.Box) and len(block.shape) == 2:
             presence_key = key + PRESENT if key + PRESENT in space.spaces else None
             types.append(
-                EntityType(key, block.shape[0], _feature_names(key, block.shape[1], names.get(key)), presence_key)
+                EntityType(key, block.shape[0], feature_names(key, block.shape[1], names.get(key)), presence_key)
             )
         elif isinstance(block, spaces.Box) and len(block.shape) == 1:
-            ego.append((key, _feature_names(key, block.shape[0], names.get(key))))
+            ego.append((key, feature_names(key, block.shape[0], names.get(key))))
         else:
             allowed = f"{ALLOWED} {find_wrapper(block, key)}".strip()
-            raise ValueError(f"observation key {key!r} is {block}, which is neither entities nor ego. {allowed}")
+            raise ValueError(f"observation key {key!r} is {told(block)}, which is neither entities nor ego. {allowed}")
     if not types:
         raise ValueError(f"no entity type in {list(space.spaces)}: there is no 2-D Box (N,F). {ALLOWED}")
-    return EntitySpec(tuple(types), tuple(ego), action_mask)
-
-
-def _is_matrix(block: gym.Space[object] | None) -> TypeGuard[spaces.Box]:
-    return isinstance(block, spaces.Box) and len(block.shape) == 2
-
-
-def _check_presence(key: str, flags: gym.Space[object], block: spaces.Box) -> None:
-    capacity = block.shape[0]
-    if not isinstance(flags, spaces.MultiBinary | spaces.Box) or flags.shape != (capacity,):
-        raise ValueError(f"{key!r} is {flags}; expected MultiBinary({capacity}), one flag per row of its block")
-
-
-def _feature_names(key: str, width: int, given: Sequence[str] | None) -> tuple[str, ...]:
-    if not given:
-        return tuple(f"f{i}" for i in range(width))
-    if len(given) != width or len(set(given)) != width:
-        raise ValueError(f"{key!r} has {width} features; got names {tuple(given)}: give one distinct name per column")
-    return tuple(given)
-
-
-def _rows(entity_type: EntityType, blocks: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    x = blocks[entity_type.name].float()
-    if entity_type.presence_key is not None:
-        return x, blocks[entity_type.presence_key] > 0.5
-    if (column := entity_type.presence_column) is not None:
-        last = x.shape[-1] - 1
-        inside = 0 < column < last  # at either end a view will do
-        if inside:
-            features = torch.cat([x.narrow(-1, 0, column), x.narrow(-1, column + 1, last - column)], -1)
-        else:
-            features = x.narrow(-1, 0 if column else 1, last)
-        return features, x.select(-1, column) > 0.5
-    return x, x.new_ones(x.shape[:-1]).bool()
+    capacities = {t.name: t.capacity for t in types} | ({EGO: 1} if ego else {})
+    found = find_edges(joined, capacities, names, edges)
+    return EntitySpec(tuple(types), tuple(ego), action_mask, edges=found, ignored=tuple(ignore))

@@ -24,8 +24,9 @@ from attn_rl.backends.kernels.program import Program, make_program
 from attn_rl.backends.snapshot import Snapshot
 from attn_rl.backends.trimmed import encode_trimmed
 from attn_rl.compat import waits_for_gradient, why_not_torch
-from attn_rl.nn.network import AttentionNetwork, SetNetwork
+from attn_rl.nn.network import AttentionNetwork, SetNetwork, run
 from attn_rl.nn.normalizer import Entities
+from attn_rl.nn.relations.edges import EdgeRows
 from attn_rl.nn.stages import Opaque
 
 BACKENDS = ("kernels", "trimmed", "plain")
@@ -98,20 +99,24 @@ NOTHING = Mode()
 # ---- running a network -----------------------------------------------------------------------------------------
 
 
-def encode(network: SetNetwork, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-    """What ``network(ego, entities)`` returns, by the backend that serves.
+def encode(
+    network: SetNetwork, ego: Tensor | None, entities: Entities, edges: EdgeRows | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """What the network returns, by the backend that serves.
 
     Args:
         network: an attention network, or another.
         ego: (B,E), None without an ego.
         entities: per type, features (B,N_t,F_t) and presence (B,N_t).
+        edges: per edge type, slots of both ends (B,2,E), features (B,E,F) and which exist (B,E); for a network that
+            takes them.
     """
     learns = torch.is_grad_enabled()
     if isinstance(network, AttentionNetwork) and why_not_kernels(network, learns, ego, entities) is None:
         return _by_kernels(network, learns, ego, entities)
     if learns and network.training and why_not_trimmed(network) is None:
-        return encode_trimmed(network, ego, entities)
-    return network(ego, entities)  # type: ignore[no-any-return]
+        return encode_trimmed(network, ego, entities, edges if network.takes_edges else None)
+    return run(network, ego, entities, edges)
 
 
 def _by_kernels(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
@@ -15,6 +14,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.sb3.action_head import MaskWatch, nothing_allowed
+from attn_rl.vec_envs.expected_blocks import Block, expected_blocks
 from attn_rl.vec_envs.observation_form import GuardError, check_form, fits
 from attn_rl.vec_envs.policy_input import MAX_ABS_OBSERVATION
 from attn_rl.vec_envs.raw_observations import look_at_raw_observations
@@ -22,47 +22,7 @@ from attn_rl.vec_envs.raw_observations import look_at_raw_observations
 MAX_ABS_REWARD = 1e6
 """Rewards beyond this are refused unless the run declares more."""
 
-ROUNDING = 1e-4
-"""How far beyond a bound b is taken for rounding, as a multiple of max(1, |b|)."""
-
 LAST = "(the last of its episode)"
-
-
-@dataclass
-class Block:
-    """What one key of an observation must be like.
-
-    Attributes:
-        shape: of one environment's block.
-        dtype: of the space.
-        low, high: bounds with room for rounding: scalars where all entries share them, else shaped like one row.
-        presence_key: key of the flags that excuse absent rows; None = every row counts.
-        presence_column: column of the block itself that does so.
-        binary: only 0 and 1 are allowed.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    low: Any
-    high: Any
-    presence_key: str | None = None
-    presence_column: int | None = None
-    binary: bool = False
-
-    def broken(self, block: np.ndarray, obs: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """Where the block's values are impossible, a boolean of its shape; None = nowhere. NaN fails every bound."""
-        if self.binary:
-            wrong = (block != 0) & (block != 1)
-        elif np.ndim(self.low) == 0 and block.min() >= self.low and block.max() <= self.high:
-            return None
-        else:
-            wrong = ~((block >= self.low) & (block <= self.high))
-        if self.presence_key is not None:
-            wrong &= (obs[self.presence_key] > 0.5)[..., None]
-        elif self.presence_column is not None:
-            flags = block[..., self.presence_column]
-            wrong &= ~(flags <= 0.5)[..., None]  # a flag that is NaN excuses nothing
-        return wrong if wrong.any() else None
 
 
 class GuardedVecEnv(VecEnvWrapper):
@@ -227,17 +187,6 @@ def _in_dtype(block: np.ndarray, expected: Block | None) -> np.ndarray:
     return block.astype(expected.dtype) if expected is not None and fits(block, expected.dtype) else block
 
 
-def expected_blocks(space: spaces.Space[object], spec: EntitySpec) -> dict[str, Block]:
-    """What each key of an observation must be like; a bare Box stands under ``""``."""
-    parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
-    flags = {t.presence_key for t in spec.types} | {ACTION_MASK}
-    blocks = {key: _block(part, key in flags) for key, part in parts.items()}
-    for entity_type in spec.types:
-        block = blocks["" if spec.plain else entity_type.name]
-        block.presence_key, block.presence_column = entity_type.presence_key, entity_type.presence_column
-    return blocks
-
-
 def choices_of(space: spaces.Space[Any]) -> list[slice]:
     """Where the flags of each part of the action stand in a mask; none for actions that cannot be masked."""
     if isinstance(space, spaces.Discrete):
@@ -263,18 +212,6 @@ def _normalized_keys(env: VecEnv) -> set[str]:
             keys |= set(env.norm_obs_keys or ())
         env = env.venv
     return keys
-
-
-def _block(space: spaces.Space[object], binary: bool) -> Block:
-    shape, dtype = space.shape or (), np.dtype(space.dtype)
-    if binary or not isinstance(space, spaces.Box):
-        return Block(shape, dtype, 0, 1, binary=True)
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    low = np.where(np.isfinite(low), low - ROUNDING * np.maximum(1, np.abs(low)), -MAX_ABS_OBSERVATION)
-    high = np.where(np.isfinite(high), high + ROUNDING * np.maximum(1, np.abs(high)), MAX_ABS_OBSERVATION)
-    if low.size and low.min() == low.max() and high.min() == high.max():
-        return Block(shape, dtype, float(low.min()), float(high.max()))
-    return Block(shape, dtype, low.astype(np.float32), high.astype(np.float32))
 
 
 def _naming(rows: Sequence[int]) -> str:

@@ -79,7 +79,7 @@ from attn_rl.inspection.measure.record_format import FORMAT, LAYER_ARRAYS, OBS_P
 from attn_rl.inspection.record.attention_record import ROW_ARRAYS, AttentionRecord, LayerRecord
 from attn_rl.inspection.record.frame import Picture
 from attn_rl.inspection.record.scenes import Scenes
-from attn_rl.nn.relations.layers import Strength
+from attn_rl.nn.relations.named import Strength
 from attn_rl.regular_files import refuse_to_replace
 
 RECORD_META = ("labels", "lead", "sizes", "feature_names", "strengths")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from attn_rl.nn.relations.layers import Strength
+from attn_rl.nn.relations.named import Strength
 
 
 @dataclass

@@ -17,7 +17,7 @@ from attn_rl.inspection.record.attention_record import AttentionRecord, LayerRec
 from attn_rl.inspection.record.outputs import Outputs
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.relations.layers import Strength
+from attn_rl.nn.relations.named import Strength
 
 
 @dataclass
@@ -144,8 +144,7 @@ def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> Layer
 
 
 def _strengths(network: nn.Module) -> tuple[Strength, ...]:
-    relations = getattr(network, "relations", None)
-    return () if relations is None else tuple(relations.strengths())
+    return tuple(network.strengths()) if isinstance(network, AttentionNetwork) else ()
 
 
 def _presence(actor: Actor, obs: dict[str, Tensor] | Tensor) -> Tensor:
