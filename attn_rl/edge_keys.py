@@ -12,8 +12,3 @@ UNNAMED = "edge"
 def is_edge_key(key: str) -> bool:
     """Whether a key of an observation belongs to edges."""
     return KEY.fullmatch(key) is not None
-
-
-def edge_key(name: str, part: str) -> str:
-    """The key of a part (``"index"``, ``"attr"`` or ``"mask"``) of an edge type."""
-    return f"edge_{part}" if name == UNNAMED else f"{name}_edge_{part}"

@@ -98,6 +98,8 @@ def find_edges(
         match = KEY.fullmatch(key)
         if match is not None:
             found.setdefault(match["name"] or UNNAMED, {})[match["part"]] = key
+    if taken := sorted(set(found) & set(capacities)):
+        raise ValueError(f"{taken} are edge types and entity types; give the keys of the edges another name")
     if unknown := sorted(set(declared or {}) - set(found)):
         raise ValueError(f"edges declares {unknown}, the observation holds {sorted(found)}; expected {HOW}")
     return tuple(
