@@ -112,33 +112,37 @@ def encode(
             takes them.
     """
     learns = torch.is_grad_enabled()
-    if isinstance(network, AttentionNetwork) and why_not_kernels(network, learns, ego, entities) is None:
-        return _by_kernels(network, learns, ego, entities)
+    if isinstance(network, AttentionNetwork) and why_not_kernels(network, learns, ego, entities, edges) is None:
+        return _by_kernels(network, learns, ego, entities, edges)
     if learns and network.training and why_not_trimmed(network) is None:
         return encode_trimmed(network, ego, entities, edges if network.takes_edges else None)
     return run(network, ego, entities, edges)
 
 
 def _by_kernels(
-    network: AttentionNetwork, learns: bool, ego: Tensor | None, entities: Entities
+    network: AttentionNetwork, learns: bool, ego: Tensor | None, entities: Entities, edges: EdgeRows | None
 ) -> tuple[Tensor, Tensor | None]:
     program: Program = choices_of(network).compiled.program  # type: ignore[union-attr]
     present = network.order.presence(entities)
     if not learns:
-        return network.read(program.act(ego, entities, present), present)
-    network.collect(ego, entities)
-    return network.read(program.learn(ego, entities), present)
+        return network.read(program.act(ego, entities, present, edges), present)
+    network.collect(ego, entities)  # the edges' statistics see the batch in ``learn``
+    return network.read(program.learn(ego, entities, edges), present)
 
 
 def why_not_kernels(
-    network: nn.Module, learns: bool, ego: Tensor | None = None, entities: Entities | None = None
+    network: nn.Module,
+    learns: bool,
+    ego: Tensor | None = None,
+    entities: Entities | None = None,
+    edges: EdgeRows | None = None,
 ) -> str | None:
     """Why C++ does not run ``network``, None where it does.
 
     Args:
         network: any network.
         learns: whether gradients are wanted.
-        ego, entities: the observations, if there are some.
+        ego, entities, edges: the observations, if there are some.
     """
     if (reason := why_not_now(network, learns)) is not None:
         return reason
@@ -149,7 +153,7 @@ def why_not_kernels(
         return reason
     if learns and compiled.program.observed:
         return "somebody follows it slot by slot"
-    return None if entities is None else _why_not_observations(compiled.program, ego, entities, learns)
+    return None if entities is None else _why_not_observations(compiled.program, ego, entities, edges, learns)
 
 
 def why_not_now(module: nn.Module, learns: bool) -> str | None:
@@ -211,9 +215,11 @@ def why_not_gradients(module: nn.Module, snapshot: Snapshot) -> str | None:
     return None
 
 
-def _why_not_observations(program: Program, ego: Tensor | None, entities: Entities, learns: bool) -> str | None:
+def _why_not_observations(
+    program: Program, ego: Tensor | None, entities: Entities, edges: EdgeRows | None, learns: bool
+) -> str | None:
     blocks = [x for x, _ in entities.values()] if ego is None else [ego, *(x for x, _ in entities.values())]
-    for x in blocks:
+    for x in [*blocks, *(x for _, x, _ in (edges or {}).values())]:
         if x.dtype != torch.float32 or x.device.type != "cpu" or type(x) is not Tensor:
             return f"observations are {x.dtype} on {x.device}"
         if learns and x.requires_grad:

@@ -19,7 +19,7 @@ from attn_rl.nn.relations.groups import Group
 from attn_rl.nn.relations.layers import make_relations
 from attn_rl.nn.relations.named import LayerShape, Strength
 from attn_rl.nn.relations.terms import ScoreTerms
-from attn_rl.nn.stages import Described, EncoderStage, NetworkStage, TokenStage, stage_of
+from attn_rl.nn.stages import Described, EdgesStage, EncoderStage, NetworkStage, TokenStage, stage_of
 from attn_rl.nn.tap import Tap
 from attn_rl.nn.token_order import EGO, QUERY, TokenOrder
 from attn_rl.nn.tokenizer import Tokenizer
@@ -241,9 +241,8 @@ class AttentionNetwork(SetNetwork):
         kinds, relations = ((), (None,) * len(encoder.blocks))
         if self.relations is not None:
             kinds, relations = stage_of(self.relations, "relations", tuple)
-        if self.edges is not None:
-            stage_of(self.edges, "edges", type(None))
-        return NetworkStage(tokens, encoder, kinds, relations, self.reads_first)
+        edges = None if self.edges is None else stage_of(self.edges, "edges", EdgesStage)
+        return NetworkStage(tokens, encoder, kinds, relations, self.reads_first, edges)
 
     @property
     def order(self) -> TokenOrder:

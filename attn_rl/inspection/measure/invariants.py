@@ -39,8 +39,8 @@ def replay_error(actor: Actor, record: AttentionRecord) -> float:
 def absent_leak(actor: Actor, record: AttentionRecord) -> float:
     """What absent rows do to the outcome: exactly 0, or something is broken.
 
-    The largest weight on an absent column, or the largest change of policy and value when absent rows are filled with
-    NaN instead of what they held, whichever is larger.
+    The largest weight on an absent column, or the largest change of policy and value when absent rows, and edges that
+    do not exist, are filled with NaN instead of what they held, whichever is larger.
     """
     weights = [float((layer.pattern * ~record.present[:, None, None]).max(initial=0.0)) for layer in record.layers]
     (clean, states), (filled, _) = recorded_tensors(actor, record), recorded_tensors(actor, record)
@@ -51,6 +51,9 @@ def absent_leak(actor: Actor, record: AttentionRecord) -> float:
         if entity_type.presence_column is not None:
             absent[..., entity_type.presence_column] = False
         block[absent] = torch.nan
+    for edge_type in actor.spec.edges:
+        if edge_type.attr_key is not None and edge_type.mask_key is not None:
+            filled[edge_type.attr_key][~(filled[edge_type.mask_key] > 0.5)] = torch.nan  # type: ignore[index]
     before, after = actor.act(clean, states), actor.act(filled, states)
     changes = [
         float((a - b).abs().nan_to_num(nan=torch.inf).max())

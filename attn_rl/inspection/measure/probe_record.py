@@ -82,9 +82,9 @@ from attn_rl.inspection.record.scenes import Scenes
 from attn_rl.nn.relations.named import Strength
 from attn_rl.regular_files import refuse_to_replace
 
-RECORD_META = ("labels", "lead", "sizes", "feature_names", "strengths")
+RECORD_META = ("labels", "lead", "sizes", "feature_names", "strengths", "edge_types")
 CURVE_AXES = (1, 2, 0, 3)
-OPTIONAL = ("pointer", "lstm_states")
+OPTIONAL = ("pointer", "lstm_states", "followed", "reachable")
 
 
 @dataclass
@@ -187,6 +187,7 @@ def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Attent
         feature_names={key: tuple(names) for key, names in meta["feature_names"].items()},
         strengths=tuple(Strength(*each) for each in meta.get("strengths", ())),  # older records hold none
         readout_rows=readout_rows(arrays, meta),
+        edge_types=tuple(meta.get("edge_types", ())),
         **{name: arrays[name] for name in named},
     )
 

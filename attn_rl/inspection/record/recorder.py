@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +116,7 @@ def make_record(
         feature_names=actor.spec.names,
         strengths=_strengths(network) if actor.attention else (),
         next_lstm_states=None if outputs.lstm_states is None else to_array(outputs.lstm_states),
+        **_along_edges(actor, obs, captured.patterns),
     )
 
 
@@ -145,6 +147,32 @@ def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> Layer
 
 def _strengths(network: nn.Module) -> tuple[Strength, ...]:
     return tuple(network.strengths()) if isinstance(network, AttentionNetwork) else ()
+
+
+def _along_edges(actor: Actor, obs: dict[str, Tensor] | Tensor, patterns: list[Tensor]) -> dict[str, Any]:
+    """How much of every head's weight lies along the edges of each type, and how much would if all were equal."""
+    network: Any = actor.extractor.network
+    if not network.takes_edges or not _blocks(obs):
+        return {}
+    split = actor.spec.split(obs)
+    joined = network.edges.adjacency(split.entities, split.edges)
+    present = network.order.presence(split.entities)
+    equal = (present.float() / present.sum(1, keepdim=True).clamp(min=1))[:, None, None]
+    followed = [torch.stack([_share(pattern, pairs) for pairs in joined.values()], -1) for pattern in patterns]
+    reachable = torch.cat([_share(equal.expand(-1, 1, pairs.shape[1], -1), pairs) for pairs in joined.values()], -1)
+    return {
+        "edge_types": tuple(joined),
+        "followed": to_array(torch.stack(followed, 1)),
+        "reachable": to_array(reachable),
+    }
+
+
+def _share(pattern: Tensor, pairs: Tensor) -> Tensor:
+    """Mean weight (S,H) that a pattern (S,H,Q,K) has on pairs (S,K,K), of the queries that have one; NaN without."""
+    pairs = pairs[:, : pattern.shape[2]]
+    asks = pairs.any(-1).unsqueeze(1)
+    weight = (pattern * pairs.unsqueeze(1)).sum(-1)
+    return (weight * asks).sum(-1) / asks.sum(-1)
 
 
 def _presence(actor: Actor, obs: dict[str, Tensor] | Tensor) -> Tensor:

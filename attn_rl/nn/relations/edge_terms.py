@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from attn_rl.nn.relations.terms import SPEED, ScoreTerms
-from attn_rl.nn.stages import Described
+from attn_rl.nn.stages import Described, Opaque, stage_of
 
 STRONG = 3.0
 """A head starts with this much on the pairs of one direction of one edge type, and with nothing on the others."""
@@ -48,12 +48,14 @@ class Pairs(NamedTuple):
 
     def allowed(self, n_lead: int) -> Tensor:
         """Who may look at whom along edges only, boolean (B,N,N): itself, its neighbours and what leads; that: all."""
-        n = self.n_tokens
-        joined = torch.zeros(len(self.query), n * n, device=self.query.device)
-        joined = joined.scatter_add(1, self.places(), self.exists.float()).view(-1, n, n) > 0
-        free = torch.eye(n, dtype=torch.bool, device=joined.device)
+        free = torch.eye(self.n_tokens, dtype=torch.bool, device=self.query.device)
         free[:n_lead] = free[:, :n_lead] = True
-        return joined | free
+        return self.joined() | free
+
+    def joined(self, some: slice = slice(None)) -> Tensor:
+        """Which tokens these pairs, or some of them, join: boolean (B,N,N)."""
+        n, places, exists = self.n_tokens, self.places()[:, some], self.exists[:, some].float()
+        return torch.zeros(len(places), n * n, device=places.device).scatter_add(1, places, exists).view(-1, n, n) > 0
 
 
 class EdgeScores(Described):
@@ -92,6 +94,10 @@ class EdgeScores(Described):
     def strengths(self) -> Tensor:
         """The weights as they enter the scores (H,C)."""
         return SPEED * self.weight
+
+    def stage(self) -> EdgeScores:
+        """Itself: what pairs add is computed here, whoever adds it."""
+        return self
 
     def forward(self, pairs: Pairs) -> Tensor:
         """What each pair adds to the scores of every head (B,P,H)."""
@@ -141,6 +147,12 @@ class LayerEdges(Described):
         self.full = full
         self.scores = EdgeScores(names, starts, n_heads) if names else None
         self.values = EdgeValues(len(names), n_heads, d_model) if names and values else None
+
+    def stage(self) -> EdgeScores | None:
+        """What computes the scores of pairs; None = nothing is added."""
+        if self.values is not None:
+            raise Opaque("values", "tells the output of edges, which only the modules compute")
+        return None if self.scores is None else stage_of(self.scores, "scores", EdgeScores)
 
     def forward(self, pairs: Pairs, allowed: Tensor | None = None) -> ScoreTerms:
         """What this layer adds; ``allowed``: who may look at whom (B,N,N), None = everybody at everybody."""

@@ -20,7 +20,7 @@ from attn_rl.nn.normalizer import Entities, RunningNormalizer, Unchanged
 from attn_rl.nn.relations.edge_terms import EdgeScores, LayerEdges, Pairs
 from attn_rl.nn.relations.named import LayerShape, NamedScores
 from attn_rl.nn.relations.terms import ScoreTerms
-from attn_rl.nn.stages import Described, Opaque
+from attn_rl.nn.stages import Described, EdgesStage, ScalingStage, stage_of
 from attn_rl.nn.token_order import EGO
 
 EdgeRows = Mapping[str, tuple[Tensor, Tensor, Tensor]]
@@ -117,6 +117,16 @@ class EdgeRelations(NamedScores, Described):
         query, key, shown, exists = (torch.cat(columns, 1) for columns in zip(*parts, strict=True))
         return Pairs(query, key, shown, exists, present.shape[1])
 
+    def adjacency(self, entities: Entities, edges: EdgeRows) -> dict[str, Tensor]:
+        """Who is joined to whom, boolean (B,N,N): by each edge type, there and back, in the order of the pairs."""
+        pairs, used, found = self.pairs(entities, edges), 0, {}
+        for name in self.joined:
+            for direction in (name, f"{name} reversed"):
+                part = slice(used, used + edges[name][2].shape[1])
+                found[direction] = pairs.joined(part)
+                used = part.stop
+        return found
+
     def _places(self, owner: str, slots: Tensor, starts: list[int], present: Tensor) -> tuple[Tensor, Tensor]:
         """Which tokens stand in the slots (B,E) of an owner, 0 where there is no such slot, and which are there."""
         first, stop = (starts[self.order.part_of(owner) + i] for i in (0, 1))
@@ -129,9 +139,12 @@ class EdgeRelations(NamedScores, Described):
         if any(isinstance(scale, RunningNormalizer) and scale.collects for scale in self.scales):
             self.pairs(entities, edges)
 
-    def stage(self) -> None:
-        """Nothing but the modules computes this."""
-        raise Opaque("", "adds edges to the scores, which only the modules compute")
+    def stage(self) -> EdgesStage:
+        """Describe what edges add to the scores."""
+        for i, scale in enumerate(self.scales):
+            stage_of(scale, f"scales.{i}", ScalingStage, type(None))
+        layers = (stage_of(part, f"layers.{i}", EdgeScores, type(None)) for i, part in enumerate(self.layers))
+        return EdgesStage(self.pairs, tuple(layers), self.only)
 
 
 def make_edges(
