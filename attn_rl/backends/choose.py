@@ -115,7 +115,7 @@ def encode(
     if isinstance(network, AttentionNetwork) and why_not_kernels(network, learns, ego, entities, edges) is None:
         return _by_kernels(network, learns, ego, entities, edges)
     if learns and network.training and why_not_trimmed(network) is None:
-        return encode_trimmed(network, ego, entities, edges if network.takes_edges else None)
+        return encode_trimmed(network, ego, entities, None if network.joined is None else edges)
     return run(network, ego, entities, edges)
 
 

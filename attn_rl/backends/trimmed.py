@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from attn_rl.nn.normalizer import Entities
-from attn_rl.nn.relations.edges import EdgeRows
+from attn_rl.nn.relations.edges import EdgeRows, Joined
 
 SLOTS_PER_PART = 8192
 """A batch with fewer slots is not split: more, smaller tensors would cost more than their padding."""
 MOST_PARTS = 4
 
 Encode = Callable[..., tuple[Tensor, Tensor | None]]
+"""A network, or what stands for one that takes no edges."""
 
 
 def encode_trimmed(
@@ -61,7 +62,7 @@ def _select(parts: Mapping[str, tuple[Tensor, ...]], rows: Tensor) -> Any:
 
 
 def _encode_cut(
-    encode: Encode, ego: Tensor | None, entities: Entities, edges: EdgeRows | None
+    encode: Any, ego: Tensor | None, entities: Entities, edges: EdgeRows | None
 ) -> tuple[Tensor, Tensor | None]:
     """Encode with every type cut to the most rows that any observation has of it."""
     cut, columns, n_slots, moved = {}, [], 0, {}
@@ -73,7 +74,7 @@ def _encode_cut(
         columns.append(slots + n_slots)
         moved[name] = slots, x.shape[1]
         n_slots += x.shape[1]
-    readout, tokens = encode(ego, cut) if edges is None else encode(ego, cut, _cut_edges(encode, edges, moved))
+    readout, tokens = encode(ego, cut) if edges is None else encode(ego, cut, _cut_edges(encode.joined, edges, moved))
     if tokens is None:
         return readout, None
     everywhere = tokens.new_zeros(tokens.shape[0] * n_slots, tokens.shape[-1])
@@ -81,11 +82,11 @@ def _encode_cut(
     return readout, filled.unflatten(0, (-1, n_slots))
 
 
-def _cut_edges(encode: Any, edges: EdgeRows, moved: Mapping[str, tuple[Tensor, int]]) -> EdgeRows:
+def _cut_edges(joined: Mapping[str, Joined], edges: EdgeRows, moved: Mapping[str, tuple[Tensor, int]]) -> EdgeRows:
     """Edges whose ends are where the rows have moved to, cut to the most that any observation has.
 
     Args:
-        encode: whose edges they are: it says which types these join.
+        joined: per edge type, which entity types it joins.
         edges: of the whole observation.
         moved: per entity type, the slots (B,n) that its rows come from, and how many there were.
     """
@@ -93,7 +94,7 @@ def _cut_edges(encode: Any, edges: EdgeRows, moved: Mapping[str, tuple[Tensor, i
     for name, (slots, x, exists) in edges.items():
         kept = _occupied(exists)
         ends = []
-        for end, owner in enumerate(encode.edges.joined[name][:2]):
+        for end, owner in enumerate(joined[name][:2]):
             at = slots[:, end].gather(1, kept)
             if owner in moved:
                 came_from, n = moved[owner]

@@ -34,13 +34,13 @@ class SetNetwork(Described):
         d_out: width of the readout.
         d_model: width of the entity tokens.
         ignores_slots: the order of the rows of a type does not matter, and absent ones may be left out.
-        takes_edges: ``forward(ego, entities, edges)`` looks at edges, too.
+        joined: per edge type, what it joins, for a network whose ``forward(ego, entities, edges)`` looks at edges, too.
     """
 
     d_out: int
     d_model: int
     ignores_slots = True
-    takes_edges = False
+    joined: Mapping[str, Joined] | None = None
 
     def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
         """Encode one observation batch.
@@ -91,7 +91,7 @@ def run(
     network: SetNetwork, ego: Tensor | None, entities: Entities, edges: EdgeRows | None
 ) -> tuple[Tensor, Tensor | None]:
     """``network(ego, entities, edges)``, without the edges where it takes none."""
-    return network(ego, entities, edges) if network.takes_edges else network(ego, entities)  # type: ignore[no-any-return]
+    return network(ego, entities, *([] if network.joined is None else [edges]))  # type: ignore[no-any-return]
 
 
 class AttentionNetwork(SetNetwork):
@@ -178,7 +178,7 @@ class AttentionNetwork(SetNetwork):
         shape = LayerShape(d_model, n_heads, n_layers, self.order, not self.reads_first)
         self.relations = make_relations(relations, widths, groups, shape, ego_reads=self.readout.needs == EGO)
         self.edges = make_edges(edge_attention, joined or {}, shape, normalize=normalize, values=edge_values)
-        self.takes_edges = self.edges is not None
+        self.joined = None if self.edges is None else self.edges.joined
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -144,7 +144,8 @@ def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str
     extractor |= {"names": spec.names, "kinds": kinds, "presence": settings.presence}
     if spec.edges:
         extractor["edges"] = spec.ends
-        extractor |= {name: getattr(settings, name) for name in EDGE_SETTINGS if name not in named.without}
+        chosen = {name: getattr(settings, name) for name in EDGE_SETTINGS if name not in named.without}
+        extractor |= {name: value for name, value in chosen.items() if value != getattr(Settings, name)}
     if spec.ignored:
         extractor["ignore"] = spec.ignored
     if "sort_by" not in named.without and settings.sort_by is not None:

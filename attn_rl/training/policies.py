@@ -26,7 +26,7 @@ NETWORK_SETTINGS = (
 )
 """Settings that go to the extractor by their own names, unless its policy is registered without them."""
 EDGE_SETTINGS = ("edge_attention", "edge_values")
-"""The same, of those that go to the extractor only where the observation has edges."""
+"""The same, of those that go there only where the observation has edges and they are not the defaults."""
 ATTENTION_SETTINGS = (
     *("n_heads", "readout", "similarity", "log_count", "relations", "attention", "block", "embedding"),
     *EDGE_SETTINGS,

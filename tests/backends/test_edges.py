@@ -60,7 +60,7 @@ def test_kernels_equal_the_modules(some, learns):
     ran = 0
     for case in some:
         network = case.network()
-        if not network.takes_edges:
+        if not network.joined:
             continue
         exact = run(network, *scene(case, torch.float64), "plain", learns)
         exact = {name: x.clone() for name, x in exact.items()}
@@ -77,7 +77,7 @@ def test_kernels_equal_the_modules(some, learns):
 def test_absent_rows_and_edges_change_no_bit_of_the_kernels():
     for i, case in enumerate(KERNEL_CASES[:60]):
         network = case.network().float()
-        if network.takes_edges:
+        if network.joined:
             ego, rows, edges = scene(case)
             garbage = GARBAGE[i % len(GARBAGE)]
             spoiled = {name: (x.masked_fill(~there.unsqueeze(-1), garbage), there) for name, (x, there) in rows.items()}
@@ -97,7 +97,7 @@ def test_along_edges_only_the_kernels_weights_elsewhere_are_exactly_zero():
     seen = 0
     for case in KERNEL_CASES[:60]:
         network = dataclasses.replace(case, mode="only").network().float()
-        if network.takes_edges:
+        if network.joined:
             ego, rows, edges = scene(case)
             pairs: Pairs = network.edges.pairs(rows, edges)
             elsewhere = ~pairs.allowed(network.n_lead).unsqueeze(1)

@@ -120,7 +120,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:no layer looks along the edges")
 
 def outputs(network: AttentionNetwork, scene, encode=None) -> list[Tensor]:
     ego, rows, edges = scene
-    args = (ego, rows, edges) if network.takes_edges else (ego, rows)
+    args = (ego, rows, edges) if network.joined else (ego, rows)
     found = network(*args) if encode is None else encode(network, *args)
     return [x for x in found if x is not None]
 
@@ -192,9 +192,9 @@ class TestTwoHundredRandomGraphs:
             found = outputs(network, (ego, spoiled, broken))
             for a, b in zip(outputs(network, (ego, rows, edges)), found, strict=True):
                 assert torch.equal(a, b)
-            if network.takes_edges:
+            if network.joined:
                 sum(x.square().sum() for x in found).backward()
-            for x, exists in features if network.takes_edges else ():
+            for x, exists in features if network.joined else ():
                 assert (x.grad[~exists] == 0).all()
                 assert x.grad.isfinite().all()
 
@@ -228,7 +228,7 @@ class TestTwoHundredRandomGraphs:
     def test_a_pattern_along_edges_only_stays_on_them(self, some):
         for case in some:
             network, (ego, rows, edges) = case.network(edge_attention="only"), case.scene()
-            if not network.takes_edges:
+            if not network.joined:
                 continue
             seen: list[Tensor] = []
             for tap in network.taps:

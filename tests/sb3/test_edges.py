@@ -50,7 +50,7 @@ def test_it_trains_by_kernels(agent):
 @pytest.mark.parametrize("settings", [{"edge_attention": "only"}, {"edge_attention": "off"}, {"edge_values": True}])
 def test_every_mode_trains(settings):
     network = trained(**settings).policy.features_extractor.network
-    assert network.takes_edges == (settings.get("edge_attention") != "off")
+    assert (network.edges is not None) == (settings.get("edge_attention") != "off")
 
 
 @pytest.mark.parametrize("policy", ["deepsets", "flat"])

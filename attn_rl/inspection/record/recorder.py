@@ -152,7 +152,7 @@ def _strengths(network: nn.Module) -> tuple[Strength, ...]:
 def _along_edges(actor: Actor, obs: dict[str, Tensor] | Tensor, patterns: list[Tensor]) -> dict[str, Any]:
     """How much of every head's weight lies along the edges of each type, and how much would if all were equal."""
     network: Any = actor.extractor.network
-    if not network.takes_edges or not _blocks(obs):
+    if not isinstance(network, AttentionNetwork) or network.edges is None or not _blocks(obs):
         return {}
     split = actor.spec.split(obs)
     joined = network.edges.adjacency(split.entities, split.edges)

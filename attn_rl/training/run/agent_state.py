@@ -101,10 +101,11 @@ def restore_figures(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
 
 
 def declared(agent: OnPolicyAlgorithm) -> str:
-    """Names of the features, in their order, and the kinds that are compared, as JSON."""
+    """Names of the features, in their order, the kinds that are compared and, if any, what edges join, as JSON."""
     extractor: Any = agent.policy.features_extractor
     related = getattr(extractor.network, "relations", None) is not None
-    return json.dumps([extractor.spec.names, extractor.spec.kinds if related else {}])
+    joined = [extractor.spec.ends] if getattr(extractor.network, "joined", None) else []
+    return json.dumps([extractor.spec.names, extractor.spec.kinds if related else {}, *joined])
 
 
 def restore_weights(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
