@@ -152,20 +152,13 @@ class AttentionNetwork(SetNetwork):
         check_heads(d_model, n_heads)
         read = _find_readout(readout, ego_width)
         self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize)
+        asked = read.needs == QUERY
         self.tokenizer = Tokenizer(
-            widths,
-            ego_width,
-            d_model,
-            ego_conditioning=ego_conditioning,
-            query=read.needs == QUERY,
-            embedding=embedding,
+            widths, ego_width, d_model, ego_conditioning=ego_conditioning, query=asked, embedding=embedding
         )
-        self.query = nn.Parameter(torch.zeros(d_model)) if read.needs == QUERY else None
+        self.query = nn.Parameter(torch.zeros(d_model)) if asked else None
         self.encoder = Encoder(
-            d_model,
-            n_heads,
-            n_layers,
-            d_feedforward or 2 * d_model,
+            *(d_model, n_heads, n_layers, d_feedforward or 2 * d_model),
             similarity=similarity,
             count_reference=8.0 if log_count else None,
             never_empty=self.n_lead > 0,
