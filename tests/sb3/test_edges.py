@@ -20,9 +20,10 @@ from attn_rl.inspection.measure.summary import compared
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.scenes import probe_scenes
 from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.training import train
 from attn_rl.vec_envs.guarded import GuardError
 from tests.sb3.policies import make_policy, observe
-from tests.training.run.test_resume import assert_same_run, killed, resume, run
+from tests.training.run.test_resume import Unwatched, assert_same_run, killed, resume, run
 
 NEXT_HOP = "benchmarks.graphs:Benchmarks/NextHop-v0"
 SMALL = {"seed": 0, "n_steps": 8, "batch_size": 16, "n_epochs": 2, "n_layers": 2, "pointer": "nodes"}
@@ -142,7 +143,8 @@ def test_replay_and_leak_are_zero_and_the_record_survives_the_disk(agent, tmp_pa
     np.testing.assert_array_equal(again.followed, probe.record.followed)
 
 
-def test_killed_and_resumed_is_bit_equal(tmp_path: Path):
+def test_killed_and_resumed_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(train, "AttentionCallback", Unwatched)
     graphs = ["--env", NEXT_HOP, "--pointer", "nodes", "--n-layers", "2"]
     run(tmp_path, "whole", *graphs)
     killed(4, lambda: run(tmp_path, "killed", *graphs), EntityPPO)
