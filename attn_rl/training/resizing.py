@@ -146,7 +146,11 @@ def _edges(
     if edge_type.mask_key is not None:
         flags: Any = parts[edge_type.mask_key]
         binary = isinstance(flags, spaces.MultiBinary)
-        found[edge_type.mask_key] = spaces.MultiBinary(shape) if binary else spaces.Box(0, 1, shape, flags.dtype)
+        found[edge_type.mask_key] = (
+            spaces.MultiBinary(shape if len(shape) > 1 else shape[0])
+            if binary
+            else spaces.Box(0, 1, shape, flags.dtype)
+        )
     return found
 
 
