@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.attention_record import AttentionRecord
 from attn_rl.inspection.record.recorder import capture_pass, recorded_tensors, to_array
+from attn_rl.sb3.extractor import FeatureLayout
 
 
 @torch.no_grad()
@@ -31,7 +33,10 @@ def replay_error(actor: Actor, record: AttentionRecord) -> float:
     finally:
         for handle in handles:
             handle.remove()
-    pairs = [(captured.features[0], record.features), (outputs.policy, record.policy), (outputs.value, record.value)]
+    layout = actor.extractor.layout
+    recorded = torch.as_tensor(record.features, device=device)
+    seen, told = (_of_present(x, layout) for x in (captured.features[0], recorded))
+    pairs = [(seen, to_array(told)), (outputs.policy, record.policy), (outputs.value, record.value)]
     return max(_relative(to_array(got), expected) for got, expected in pairs)
 
 
@@ -61,6 +66,15 @@ def absent_leak(actor: Actor, record: AttentionRecord) -> float:
         if not bool(b.isnan().all() and a.isnan().all())
     ]
     return max([*weights, *changes])
+
+
+def _of_present(features: Tensor, layout: FeatureLayout) -> Tensor:
+    """Features in which the tokens of absent slots are zero: nobody reads them, and only the modules compute them."""
+    tokens, present, _ = layout.extras(features[:, layout.readout :])
+    n_tokens = layout.readout + layout.n_slots * layout.d_token
+    return torch.cat(
+        [features[:, : layout.readout], (tokens * present.unsqueeze(-1)).flatten(1), features[:, n_tokens:]], -1
+    )
 
 
 def _relative(got: np.ndarray, expected: np.ndarray) -> float:
