@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from attn_rl.training.agent import make_agent
     from attn_rl.training.check.check import check
     from attn_rl.training.loading import load
+    from attn_rl.training.solve import solve
     from attn_rl.training.train import train
     from attn_rl.vec_envs.adapter import make_vec_env
 
@@ -42,6 +43,7 @@ _HOMES = {
     "make_agent": "attn_rl.training.agent",
     "make_vec_env": "attn_rl.vec_envs.adapter",
     "record_attention": "attn_rl.inspection.record.recorder",
+    "solve": "attn_rl.training.solve",
     "train": "attn_rl.training.train",
     "using": "attn_rl.backends.choose",
 }
@@ -61,6 +63,7 @@ __all__ = [
     "make_agent",
     "make_vec_env",
     "record_attention",
+    "solve",
     "train",
     "using",
 ]

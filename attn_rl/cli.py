@@ -43,6 +43,18 @@ class Evaluate(TrainedAgent):
 
 
 @dataclass(frozen=True)
+class Solve(TrainedAgent):
+    """Solve instances on held-out seeds: the policy's own solution of each, and the best of several samples."""
+
+    samples: int = 16
+    """Episodes to sample for each instance; the best one counts."""
+    instances: int = 100
+    """How many instances."""
+    seed: int = 0
+    """Of the sampled actions."""
+
+
+@dataclass(frozen=True)
 class Record(TrainedAgent):
     """Record where a trained policy looks, in fresh probe scenes, without training."""
 
@@ -84,6 +96,7 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Solve, tyro.conf.subcommand("solve")]
     | Annotated[Record, tyro.conf.subcommand("record")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Check, tyro.conf.subcommand("check")]
@@ -97,6 +110,7 @@ def main() -> None:
     actions: dict[type, Callable[[Any], None]] = {
         Inspect: inspect,
         Evaluate: evaluate,
+        Solve: solve,
         Record: record,
         Export: run_export,
         Check: check,
@@ -158,6 +172,24 @@ def evaluate(command: Evaluate) -> None:
         model = load(folder, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
     row = evaluation.evaluate(model, env_id, env_kwargs, episodes=command.episodes)
     print(json.dumps(vars(row), indent=2))
+
+
+def solve(command: Solve) -> None:
+    """Print a row each for the greedy policy, the best samples and the scripted policy, as JSON."""
+    import torch
+
+    from attn_rl.training.loading import load
+    from attn_rl.training.ranges import check_value
+    from attn_rl.training.solve import solve
+    from attn_rl.vec_envs.adapter import make_vec_env
+
+    for name in ("samples", "instances", "seed"):
+        check_value(name, getattr(command, name))
+    with opened(command) as (folder, env_id, env_kwargs):
+        env = make_vec_env(env_id, command.instances, env_kwargs=env_kwargs)
+        model = load(folder, env=env)
+    torch.manual_seed(command.seed)
+    print(json.dumps(solve(model, env, command.samples).means(), indent=2))
 
 
 def record(command: Record) -> None:

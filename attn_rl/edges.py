@@ -15,12 +15,12 @@ from gymnasium import spaces
 from torch import Tensor
 
 from attn_rl.edge_keys import KEY, UNNAMED
+from attn_rl.kinds import EGO
 
 Ends = Mapping[str, Sequence[str]]
 """Edge type -> the entity types that it comes from and goes to, or "ego"."""
 EdgeRows = dict[str, tuple[Tensor, Tensor, Tensor]]
 """Per edge type: slots (B,2,E) of both ends, int64; features (B,E,F); which edges exist (B,E), boolean."""
-EGO = "ego"
 HOW = (
     "'<name>_edge_index' as a Box (2,E) of slots, '<name>_edge_attr' as a Box (E,F) and '<name>_edge_mask' as "
     "MultiBinary(E); or, without an index, Box (N,M,F) and MultiBinary((N,M)) over all pairs"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -11,19 +12,21 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from attn_rl.edge_keys import is_edge_key
-from attn_rl.edges import EGO, EdgeRows, EdgeType, Ends, find_edges, told
-from attn_rl.entity_types import EntityType, check_presence, feature_names, is_matrix, plain_type, rows_of
-from attn_rl.kinds import Kinds, check_kinds
+from attn_rl.categories import (
+    Categories,
+    Checked,
+    check_categories,
+    expand,
+    expanded_names,
+    one_hot_places,
+    refuse_unknown,
+)
+from attn_rl.edges import EdgeRows, EdgeType, Ends, told
+from attn_rl.entity_types import ACTION_MASK, ALLOWED, PRESENT, EntityType, read_dict, read_plain, rows_of
+from attn_rl.kinds import COMPARE, EGO, Kinds, check_kinds, shared_values
 from attn_rl.wrappers.advice import find_wrapper
 
-PRESENT = "_present"
-ACTION_MASK = "action_mask"
-ALLOWED = (
-    "Allowed in a Dict observation: a 2-D float Box (N,F) per entity type, '<type>_present' as MultiBinary(N), "
-    "1-D Boxes (global or ego features), 'edge_index' and its like (docs/relations.md) and 'action_mask'. "
-    "Wrap other observations (attn_rl.wrappers), or leave the key out: ignore=(key,)."
-)
+__all__ = ["ACTION_MASK", "PRESENT", "EntitySpec", "EntityType", "SplitObservation", "env_metadata"]
 
 
 class SplitObservation(NamedTuple):
@@ -54,6 +57,7 @@ class EntitySpec:
         ego: ``(key, feature names)`` of every 1-D Box, in the space's order.
         action_mask: whether the observation carries an ``action_mask``.
         kinds: features of the same kind, which relations may compare; see ``docs/relations.md``.
+        categories: per key and feature, the names of the values that its numbers stand for.
         plain: the observation is a bare Box, not a Dict.
         edges: the edge types, which join entities in pairs; see ``docs/relations.md``.
         ignored: keys of the observation that nobody looks at.
@@ -64,6 +68,7 @@ class EntitySpec:
     action_mask: bool = False
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
     plain: bool = False
+    categories: Checked = field(default_factory=dict)
     edges: tuple[EdgeType, ...] = ()
     ignored: tuple[str, ...] = ()
 
@@ -74,6 +79,7 @@ class EntitySpec:
         names: Mapping[str, Sequence[str]] | None = None,
         kinds: Kinds | None = None,
         presence: str | int | None = None,
+        categories: Categories | None = None,
         edges: Ends | None = None,
         ignore: Sequence[str] = (),
     ) -> EntitySpec:
@@ -84,23 +90,25 @@ class EntitySpec:
             names: feature names per key, e.g. ``{"items": ("dx", "dy"), "ego": ("x", "y")}``; missing: f0, f1, ...
             kinds: features of the same kind, e.g. ``{"colour": {"ego": ("cue_r", "cue_g"), "items": ("r", "g")}}``; a
                 type with several groups of a kind gives a sequence of groups. ``"compare"`` says how: ``"value"``
-                (the default), ``"position"`` or ``"category"`` (one-hot).
+                (the default), ``"position"``, ``"equal"`` (the default of categories) or ``"category"`` (one-hot).
             presence: for a plain Box, the column (name or index) that says which rows exist.
+            categories: features whose numbers are names, per key: the names of their values, how many there are, or
+                None: as many as an integer Box has. E.g. ``{"cells": {"colour": ("red", "green"), "state": 3}}``.
             edges: which entity types each edge type joins, e.g. ``{"precedes": ("operations", "operations")}``.
             ignore: keys of a Dict that are neither entities nor ego, and that nobody shall look at.
 
         Raises:
-            ValueError: the space holds something else, or names and kinds do not fit it.
+            ValueError: the space holds something else, or names, kinds and categories do not fit it.
         """
         names = names or {}
         if isinstance(space, spaces.Box) and len(space.shape) == 2:
-            spec = cls((plain_type(space, names, presence),), plain=True)
+            spec = cls((read_plain(space, names, presence),), plain=True)
         elif isinstance(space, spaces.Dict):
             if presence is not None:
                 raise ValueError(
                     f"presence={presence!r} names a column of a plain Box; in a Dict add '<type>{PRESENT}' keys instead"
                 )
-            spec = _from_dict(space, names, edges, ignore)
+            spec = cls(**read_dict(space, names, edges, ignore)._asdict())
         else:
             allowed = f"{ALLOWED} A plain 2-D Box (N,F) works too. {find_wrapper(space)}"
             raise ValueError(f"cannot find entities in {told(space)}. {allowed.strip()}")
@@ -109,11 +117,16 @@ class EntitySpec:
         if unknown := sorted(set(names) - set(spec.names) - {ACTION_MASK, *spec.ignored}):
             held = sorted(spec.names)
             raise ValueError(f"names given for {unknown}, but the space holds {held}; rename or remove them")
-        return replace(spec, kinds=check_kinds(spec.features, spec.ego_features, kinds)) if kinds else spec
+        if categories:
+            boxes = dict(space.spaces) if isinstance(space, spaces.Dict) else {spec.types[0].name: space}
+            features = spec.features | dict(spec.ego)
+            spec = replace(spec, categories=check_categories(features, spec.names, boxes, categories))
+        checked = check_kinds(spec.features, spec.ego_features, kinds, spec.category_values) if kinds else {}
+        return replace(spec, kinds=checked)
 
     @classmethod
     def from_env(cls, env: Any, presence: str | int | None = None, ignore: Sequence[str] = ()) -> EntitySpec:
-        """Read the space, and the names, kinds and edges that the environment declares in its metadata.
+        """Read the space, and the names, kinds, categories and edges that the environment declares in its metadata.
 
         Args:
             env: a Gymnasium environment, a Gymnasium vector environment, or an SB3 VecEnv of either.
@@ -121,22 +134,23 @@ class EntitySpec:
         """
         metadata = env_metadata(env)
         space = getattr(env, "single_observation_space", None) or env.observation_space
-        declared = metadata.get("entities"), metadata.get("kinds"), presence, metadata.get("edges")
-        return cls.from_space(space, *declared, ignore)
+        names, kinds, categories, edges = (metadata.get(name) for name in ("entities", "kinds", "categories", "edges"))
+        return cls.from_space(space, names, kinds, presence, categories, edges, ignore)
 
     def split(self, observation: Mapping[str, Tensor] | Tensor) -> SplitObservation:
-        """Take a batch of observations apart; presence becomes boolean.
+        """Take a batch of observations apart; presence becomes boolean, categories one column per value.
 
         Args:
             observation: tensors with a leading batch dimension, as Stable-Baselines3 hands them to an extractor.
 
         Raises:
-            ValueError: a key is missing.
+            ValueError: a key is missing, or a category in a row that is there has a value that it cannot have.
         """
         blocks = observation if isinstance(observation, Mapping) else {self.types[0].name: observation}
+        blocks, spec = self.expand(blocks), self.expanded
         try:
             ego = [blocks[key].float().flatten(1) for key, _ in self.ego]
-            entities = {entity_type.name: rows_of(entity_type, blocks) for entity_type in self.types}
+            entities = {entity_type.name: rows_of(entity_type, blocks) for entity_type in spec.types}
             action_mask = blocks[ACTION_MASK] > 0.5 if self.action_mask else None
             edges = {edge_type.name: edge_type.split(blocks) for edge_type in self.edges}
         except KeyError as error:
@@ -145,6 +159,74 @@ class EntitySpec:
         return SplitObservation(
             None if not ego else ego[0] if len(ego) == 1 else torch.cat(ego, -1), entities, action_mask, edges
         )
+
+    # ---- categories ----
+
+    @cached_property
+    def expanded(self) -> EntitySpec:
+        """The same observation with one column for each value in the place of every category, e.g. ``colour=red``."""
+        return replace(
+            self,
+            types=tuple(self._expanded_type(t) for t in self.types),
+            ego=tuple((key, expanded_names(features, self.categories.get(key, {}))) for key, features in self.ego),
+            kinds={},
+            categories={},
+        )
+
+    def expand(self, blocks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Put one column per value in the place of every category, as :attr:`expanded` describes.
+
+        Args:
+            blocks: tensors by key, with a leading batch dimension; of a plain Box, under the name of its type.
+
+        Raises:
+            ValueError: a category in a row that is there has a value that it cannot have.
+        """
+        expanded = {}
+        for key, sizes in self._sizes.items():
+            if key in blocks:  # where one is missing, whoever takes the observation apart says so
+                if not torch.compiler.is_compiling():  # an exported program cannot ask
+                    present = next((t.present(blocks) for t in self.types if t.name == key), None)
+                    refuse_unknown(key, blocks[key], self.names[key], self.categories[key], present)
+                expanded[key] = expand(blocks[key], sizes)
+        return {**blocks, **expanded} if expanded else blocks
+
+    @property
+    def one_hot(self) -> dict[str, tuple[int, ...]]:
+        """Per entity type, and for the ego: which of its columns, once expanded, belong to categories."""
+        found = {t.name: one_hot_places(t.features, self.categories.get(t.name, {})) for t in self.types}
+        ego: tuple[int, ...] = ()
+        width = 0
+        for (key, names), (_, expanded) in zip(self.ego, self.expanded.ego, strict=True):
+            ego += tuple(width + place for place in one_hot_places(names, self.categories.get(key, {})))
+            width += len(expanded)
+        return {owner: places for owner, places in {**found, EGO: ego}.items() if places}
+
+    def common_values(self, kind: str) -> list[tuple[str, ...]]:
+        """Of a kind of categories, the values by which its groups are compared, feature by feature; else empty."""
+        owners = self.kinds[kind]
+        groups = [(owner, group) for owner, given in owners.items() if owner != COMPARE for group in given]
+        is_category = any(name in self.category_values.get(owner, {}) for owner, group in groups for name in group)
+        return shared_values(kind, groups, self.category_values) if is_category else []
+
+    @property
+    def category_values(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """Names of all values per owner: an entity type, or ``"ego"``."""
+        ego = {name: values for key, _ in self.ego for name, values in self.categories.get(key, {}).items()}
+        return {**self.categories, EGO: ego}
+
+    @cached_property
+    def _sizes(self) -> dict[str, tuple[int, ...]]:
+        """Of every key with categories: how many values each column has, 0 = it is a number."""
+        return {
+            key: tuple(len(values.get(name, ())) for name in self.names[key]) for key, values in self.categories.items()
+        }
+
+    def _expanded_type(self, t: EntityType) -> EntityType:
+        values, column = self.categories.get(t.name, {}), t.presence_column
+        if column is not None:
+            column = len(expanded_names(t.features[:column], values))
+        return replace(t, features=expanded_names(t.features, values), presence_column=column)
 
     @property
     def keys(self) -> list[str]:
@@ -212,35 +294,3 @@ def env_metadata(env: object) -> dict[str, Any]:
         return dict(found[0] or {}) if len(found) else {}
     own = getattr(getattr(env, "unwrapped", env), "metadata", None) or {}
     return {**own, **(getattr(env, "metadata", None) or {})}  # a wrapper that makes the entities names them
-
-
-def _from_dict(
-    space: spaces.Dict, names: Mapping[str, Sequence[str]], edges: Ends | None, ignore: Sequence[str]
-) -> EntitySpec:
-    types, ego, action_mask = [], [], False
-    if isinstance(ignore, str) or not set(ignore) <= set(space.spaces):
-        raise ValueError(f"ignore={ignore!r}; expected a sequence of keys of the observation, {list(space.spaces)}")
-    joined = {key: block for key, block in space.spaces.items() if is_edge_key(key) and key not in ignore}
-    for key, block in space.spaces.items():
-        owner = key.removesuffix(PRESENT)
-        if key in joined or key in ignore:
-            continue
-        if key == ACTION_MASK:
-            action_mask = True
-        elif key.endswith(PRESENT) and is_matrix(rows := space.spaces.get(owner)):
-            check_presence(key, block, rows)
-        elif isinstance(block, spaces.Box) and len(block.shape) == 2:
-            presence_key = key + PRESENT if key + PRESENT in space.spaces else None
-            types.append(
-                EntityType(key, block.shape[0], feature_names(key, block.shape[1], names.get(key)), presence_key)
-            )
-        elif isinstance(block, spaces.Box) and len(block.shape) == 1:
-            ego.append((key, feature_names(key, block.shape[0], names.get(key))))
-        else:
-            allowed = f"{ALLOWED} {find_wrapper(block, key)}".strip()
-            raise ValueError(f"observation key {key!r} is {told(block)}, which is neither entities nor ego. {allowed}")
-    if not types:
-        raise ValueError(f"no entity type in {list(space.spaces)}: there is no 2-D Box (N,F). {ALLOWED}")
-    capacities = {t.name: t.capacity for t in types} | ({EGO: 1} if ego else {})
-    found = find_edges(joined, capacities, names, edges)
-    return EntitySpec(tuple(types), tuple(ego), action_mask, edges=found, ignored=tuple(ignore))

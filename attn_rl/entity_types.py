@@ -1,15 +1,28 @@
-"""Entity types: the rows of one kind in an observation, and how they are told from the rest of it."""
+"""The entity types of an observation space: how each stands in the observation, and what its features are called."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import gymnasium as gym
 import torch
 from gymnasium import spaces
 from torch import Tensor
+
+from attn_rl.edge_keys import is_edge_key
+from attn_rl.edges import EdgeType, Ends, find_edges, told
+from attn_rl.kinds import EGO
+from attn_rl.wrappers.advice import find_categories, find_wrapper
+
+PRESENT = "_present"
+ACTION_MASK = "action_mask"
+ALLOWED = (
+    "Allowed in a Dict observation: a 2-D float Box (N,F) per entity type, '<type>_present' as MultiBinary(N), "
+    "1-D Boxes (global or ego features), 'edge_index' and its like (docs/relations.md) and 'action_mask'. "
+    "Wrap other observations (attn_rl.wrappers), or leave the key out: ignore=(key,)."
+)
 
 
 @dataclass(frozen=True)
@@ -45,13 +58,41 @@ class EntityType:
         """Number of features F."""
         return len(self.features)
 
+    def present(self, blocks: Mapping[str, Tensor]) -> Tensor | None:
+        """Which rows of its block in an observation exist (B,N), boolean; None = all do."""
+        if self.presence_key is not None:
+            return blocks[self.presence_key] > 0.5
+        return None if self.presence_column is None else blocks[self.name][..., self.presence_column] > 0.5
 
-def plain_type(space: spaces.Box, names: Mapping[str, Sequence[str]], presence: str | int | None) -> EntityType:
-    """The entity type that a bare Box (N,F) is; ``presence`` is the column that says which rows exist."""
+
+class Layout(NamedTuple):
+    """What an observation space holds.
+
+    Attributes:
+        types: the entity types, in slot order.
+        ego: ``(key, feature names)`` of every 1-D Box, in the space's order.
+        action_mask: whether the observation carries an ``action_mask``.
+        edges: the edge types, which join entities in pairs.
+        ignored: keys that nobody looks at.
+    """
+
+    types: tuple[EntityType, ...]
+    ego: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    action_mask: bool = False
+    edges: tuple[EdgeType, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+def read_plain(space: spaces.Box, names: Mapping[str, Sequence[str]], presence: str | int | None) -> EntityType:
+    """The one entity type of a plain Box (N,F).
+
+    Raises:
+        ValueError: names or a presence column that do not fit.
+    """
     if len(names) > 1:
         raise ValueError(f"names has keys {sorted(names)}; a plain Box is one entity type: give one key, its name")
     name, columns = next(iter(names.items())) if names else ("items", ())
-    columns = feature_names(name, space.shape[1], columns)
+    columns = _feature_names(name, space.shape[1], columns)
     if presence is None:
         return EntityType(name, space.shape[0], columns)
     if isinstance(presence, str) and presence not in columns:
@@ -63,20 +104,55 @@ def plain_type(space: spaces.Box, names: Mapping[str, Sequence[str]], presence: 
     return EntityType(name, space.shape[0], features, presence_column=column, presence_name=columns[column])
 
 
-def is_matrix(block: gym.Space[object] | None) -> TypeGuard[spaces.Box]:
-    """Whether a part of an observation is a 2-D Box."""
+def read_dict(
+    space: spaces.Dict, names: Mapping[str, Sequence[str]], edges: Ends | None = None, ignore: Sequence[str] = ()
+) -> Layout:
+    """What a Dict holds, key by key; ``edges`` says what edge types join, and nobody looks at the keys in ``ignore``.
+
+    Raises:
+        ValueError: a key that is neither entities nor ego, no entities, names, flags, edges or ignored keys that do not
+            fit.
+    """
+    if isinstance(ignore, str) or not set(ignore) <= set(space.spaces):
+        raise ValueError(f"ignore={ignore!r}; expected a sequence of keys of the observation, {list(space.spaces)}")
+    types, ego, action_mask = [], [], False
+    joined = {key: block for key, block in space.spaces.items() if is_edge_key(key) and key not in ignore}
+    for key, block in space.spaces.items():
+        owner = key.removesuffix(PRESENT)
+        if key in joined or key in ignore:
+            continue
+        if key == ACTION_MASK:
+            action_mask = True
+        elif key.endswith(PRESENT) and _is_matrix(rows := space.spaces.get(owner)):
+            _check_presence(key, block, rows)
+        elif isinstance(block, spaces.Box) and len(block.shape) == 2:
+            presence_key = key + PRESENT if key + PRESENT in space.spaces else None
+            types.append(
+                EntityType(key, block.shape[0], _feature_names(key, block.shape[1], names.get(key)), presence_key)
+            )
+        elif isinstance(block, spaces.Box) and len(block.shape) == 1:
+            ego.append((key, _feature_names(key, block.shape[0], names.get(key))))
+        else:
+            allowed = f"{ALLOWED} {find_wrapper(block, key) or find_categories(block)}".strip()
+            raise ValueError(f"observation key {key!r} is {told(block)}, which is neither entities nor ego. {allowed}")
+    if not types:
+        raise ValueError(f"no entity type in {list(space.spaces)}: there is no 2-D Box (N,F). {ALLOWED}")
+    capacities = {t.name: t.capacity for t in types} | ({EGO: 1} if ego else {})
+    found = find_edges(joined, capacities, names, edges)
+    return Layout(tuple(types), tuple(ego), action_mask, found, tuple(ignore))
+
+
+def _is_matrix(block: gym.Space[object] | None) -> TypeGuard[spaces.Box]:
     return isinstance(block, spaces.Box) and len(block.shape) == 2
 
 
-def check_presence(key: str, flags: gym.Space[object], block: spaces.Box) -> None:
-    """Raise where ``flags`` are not one per row of ``block``."""
+def _check_presence(key: str, flags: gym.Space[object], block: spaces.Box) -> None:
     capacity = block.shape[0]
     if not isinstance(flags, spaces.MultiBinary | spaces.Box) or flags.shape != (capacity,):
         raise ValueError(f"{key!r} is {flags}; expected MultiBinary({capacity}), one flag per row of its block")
 
 
-def feature_names(key: str, width: int, given: Sequence[str] | None) -> tuple[str, ...]:
-    """The names given for ``width`` features, or f0, f1, ..."""
+def _feature_names(key: str, width: int, given: Sequence[str] | None) -> tuple[str, ...]:
     if not given:
         return tuple(f"f{i}" for i in range(width))
     if len(given) != width or len(set(given)) != width:
@@ -85,7 +161,7 @@ def feature_names(key: str, width: int, given: Sequence[str] | None) -> tuple[st
 
 
 def rows_of(entity_type: EntityType, blocks: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Features (B,N,F) and presence (B,N), boolean, of a type in an observation."""
+    """Features (B,N,F) and presence (B,N), boolean, of one type in a batch of observations."""
     x = blocks[entity_type.name].float()
     if entity_type.presence_key is not None:
         return x, blocks[entity_type.presence_key] > 0.5

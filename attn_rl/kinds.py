@@ -5,36 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+Values = Mapping[str, Mapping[str, Sequence[str]]]
+"""Owner -> category -> names of its values."""
+
 Kinds = Mapping[str, Mapping[str, Any]]
 """Kind -> type (or "ego") -> feature names of one group, or a sequence of groups; and ``"compare"`` -> how."""
 COMPARE = "compare"
-COMPARISONS = ("value", "position", "category")
+COMPARISONS = ("value", "position", "equal", "category")
+OF_CATEGORIES = ("equal", "category")
+"""How categories may be compared; the first is the default."""
+EGO = "ego"
 HOW_KINDS = 'expected a mapping of mappings, such as {"colour": {"ego": ("cue_r", "cue_g"), "items": ("r", "g")}}'
 
 
-def check_kinds(types: Mapping[str, tuple[str, ...]], ego: tuple[str, ...], kinds: Kinds) -> dict[str, dict[str, Any]]:
+def check_kinds(
+    types: Mapping[str, tuple[str, ...]], ego: tuple[str, ...], kinds: Kinds, values: Values
+) -> dict[str, dict[str, Any]]:
     """Normalise to kind -> owner -> groups (and "compare" where it is given) and check every name and width.
 
     Args:
         types: feature names per entity type.
         ego: names of the ego's features.
         kinds: as declared.
+        values: of the categories among these features.
 
     Raises:
-        ValueError: another form, unknown or ambiguous names, groups of unequal width.
+        ValueError: another form, unknown or ambiguous names, groups of unequal width, or categories that cannot be
+            compared.
     """
-    if "ego" in types:
+    if EGO in types:
         raise ValueError("kinds calls the 1-D Boxes together 'ego'; rename the entity type 'ego'")
     if not isinstance(kinds, Mapping):
         raise ValueError(f"kinds is {kinds!r}; {HOW_KINDS}")
-    features = {**types, "ego": ego}
-    checked: dict[str, dict[str, object]] = {}
+    features = {**types, EGO: ego}
+    checked: dict[str, dict[str, Any]] = {}
     for kind, owners in kinds.items():
         if not isinstance(owners, Mapping):
             raise ValueError(f"kinds[{kind!r}] is {owners!r}; {HOW_KINDS}")
         if (compare := owners.get(COMPARE, COMPARISONS[0])) not in COMPARISONS:
             raise ValueError(f"kinds[{kind!r}][{COMPARE!r}] is {compare!r}; choose one of {COMPARISONS}")
-        groups = {
+        groups: dict[str, Any] = {
             owner: _check_groups(f"kinds[{kind!r}][{owner!r}]", given, features.get(owner), features)
             for owner, given in owners.items()
             if owner != COMPARE
@@ -42,8 +52,45 @@ def check_kinds(types: Mapping[str, tuple[str, ...]], ego: tuple[str, ...], kind
         widths = {len(group) for of_owner in groups.values() for group in of_owner}
         if len(widths) > 1:
             raise ValueError(f"kinds[{kind!r}] mixes groups of {sorted(widths)} features; same kind means same width")
-        checked[kind] = groups | ({COMPARE: compare} if COMPARE in owners else {})
+        found = [(owner, group) for owner, of_owner in groups.items() for group in of_owner]
+        if any(name in values.get(owner, {}) for owner, group in found for name in group):
+            shared_values(kind, found, values)
+            compare = owners.get(COMPARE, OF_CATEGORIES[0])
+            if compare not in OF_CATEGORIES:
+                raise ValueError(f"kinds[{kind!r}] holds categories; {COMPARE!r} must be one of {OF_CATEGORIES}")
+            groups[COMPARE] = compare
+        elif COMPARE in owners:
+            groups[COMPARE] = compare
+        checked[kind] = groups
     return checked
+
+
+def shared_values(kind: str, groups: Sequence[tuple[str, Sequence[str]]], values: Values) -> list[tuple[str, ...]]:
+    """The values that groups of categories have in common, place by place: what they are compared by.
+
+    Args:
+        kind: for the message.
+        groups: (owner, features), of the same kind.
+        values: of the categories.
+
+    Raises:
+        ValueError: a feature that is no category stands where others are, or no value is common to all.
+    """
+    found = []
+    for features in zip(*([(owner, name) for name in group] for owner, group in groups), strict=True):
+        known = [values.get(owner, {}).get(name) for owner, name in features]
+        if any(each is None for each in known):
+            names = [f"{owner}.{name}" for owner, name in features]
+            raise ValueError(
+                f"kinds[{kind!r}] compares {names}, of which only some are categories; declare all or none"
+            )
+        first, *others = (each for each in known if each is not None)
+        common = tuple(value for value in first if all(value in other for other in others))
+        if not common:
+            names = [f"{owner}.{name}" for owner, name in features]
+            raise ValueError(f"kinds[{kind!r}] compares {names}, which have no value in common; name them alike")
+        found.append(common)
+    return found
 
 
 def _check_groups(

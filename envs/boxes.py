@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from .core.batched import BatchedEnv
+from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.colours import check_colours, lattice
 from .core.drawing import FLOOR, INK, LINE, Canvas
 from .core.randomness import RandomStream
@@ -24,7 +24,13 @@ EGO = ("key_r", "key_g", "key_b", "time")
 ITEM = ("lock_r", "lock_g", "lock_b", "content_r", "content_g", "content_b", "is_gem")
 PRESET = {  # its form: attn_rl.training.presets.register_preset
     "total_timesteps": 300_000,
-    "settings": {"gamma": 0.95, "pointer": "items", "ego_conditioning": False, "learning_rate": 4e-3},
+    "settings": {
+        **ADVANTAGES_SCALED,
+        "gamma": 0.95,
+        "pointer": "items",
+        "ego_conditioning": False,
+        "learning_rate": 4e-3,
+    },
     "policies": {"deepsets": {"learning_rate": 5e-3}, "flat": {"learning_rate": 5e-3, "d_model": 72}},
     "transfer": ({"min_depth": 4, "max_depth": 4, "capacity": 16},),
 }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from .core.batched import BatchedEnv
+from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.drawing import INK, Canvas, blend
 from .core.randomness import RandomStream
 from .core.single import SingleEnv
@@ -21,7 +21,7 @@ LIMIT = 8.0  # no quality is beyond
 UNRIPE, RIPE = (0.93, 0.90, 0.70), (0.70, 0.13, 0.20)
 PRESET = {  # its form: attn_rl.training.presets.register_preset
     "total_timesteps": 250_000,
-    "settings": {"pointer": "cherries", "gamma": 1.0, "learning_rate": 4e-3},
+    "settings": {**ADVANTAGES_SCALED, "pointer": "cherries", "gamma": 1.0, "learning_rate": 4e-3},
 }
 
 

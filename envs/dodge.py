@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from .core.batched import BatchedEnv
+from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.drawing import FLOOR, GOOD, LINE, Canvas, blend
 from .core.geometry import COMPASS, fold, length
 from .core.randomness import RandomStream
@@ -34,7 +34,7 @@ DISC, TRACE, WALKER = (0.42, 0.48, 0.58), (0.68, 0.70, 0.74), (0.95, 0.58, 0.20)
 
 MOVES = np.concatenate([np.zeros((1, 2)), COMPASS])
 PRESET = {  # its form: attn_rl.training.presets.register_preset
-    "settings": {"gamma": 0.97, "learning_rate": 8e-3, "normalize": False},  # features come scaled
+    "settings": {**ADVANTAGES_SCALED, "gamma": 0.97, "learning_rate": 8e-3, "normalize": False},  # features come scaled
     "policies": {"attention": {"learning_rate": 5e-3, "ego_conditioning": False}, "flat": {"learning_rate": 5e-3}},
     "transfer": (12, 16),
 }

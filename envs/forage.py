@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from .core.batched import BatchedEnv
+from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
 from .core.geometry import length
 from .core.randomness import RandomStream
@@ -34,7 +34,7 @@ FEATURES = {
 VIOLET = (0.55, 0.38, 0.66)
 PRESET = {  # its form: attn_rl.training.presets.register_preset
     "total_timesteps": 300_000,
-    "settings": {"gamma": 0.97, "learning_rate": 5e-3},
+    "settings": {**ADVANTAGES_SCALED, "gamma": 0.97, "learning_rate": 5e-3},
     "policies": {"flat": {"d_model": 74}},
     "transfer": ({"min_entities": MOST, "max_entities": {name: 2 * n for name, n in MOST.items()}},),
 }

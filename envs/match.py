@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from gymnasium import spaces
 
-from .core.batched import BatchedEnv
+from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.colours import check_colours, lattice
 from .core.drawing import INK, PAPER, Canvas
 from .core.randomness import RandomStream
@@ -22,6 +22,7 @@ CUE = ("cue_r", "cue_g", "cue_b")
 ITEM = ("r", "g", "b", *(f"payload_{i}" for i in range(N_PAYLOADS)))
 PRESET = {  # its form: attn_rl.training.presets.register_preset
     "total_timesteps": 50_000,
+    "settings": {**ADVANTAGES_SCALED},
     "policies": {
         "attention": {"learning_rate": 5e-3},
         "deepsets": {"learning_rate": 8e-3},
@@ -31,7 +32,7 @@ PRESET = {  # its form: attn_rl.training.presets.register_preset
     "variants": {
         "rule=odd": {
             "total_timesteps": 100_000,
-            "settings": {"normalize_advantage": False},
+            "settings": {"normalize_advantage": False, "normalize_reward": False},
             "policies": {
                 "attention": {"learning_rate": 3e-3, "n_layers": 2},
                 "deepsets": {"learning_rate": 5e-3, "d_model": 44},

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from .core.batched import BatchedEnv
+from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.drawing import BAD, FLOOR, GOOD, INK, LINE, PAPER, Canvas
 from .core.geometry import length
 from .core.randomness import RandomStream
@@ -21,7 +21,8 @@ EGO = ("x", "y", "home_x", "home_y", "left")
 CITY = ("x", "y", "dx", "dy", "distance", "visited")
 SIDE = 2.0
 SCALE = 0.9  # the map's share of the picture
-PRESET = {"settings": {"pointer": "cities", "gamma": 1.0}, "transfer": (12,)}
+SYMMETRIES = {"square": {"ego": (EGO[:2], EGO[2:4]), "cities": (CITY[:2], CITY[2:4])}}
+PRESET = {"settings": {**ADVANTAGES_SCALED, "pointer": "cities", "gamma": 1.0}, "transfer": (12,)}
 
 
 class RouteVectorEnv(BatchedEnv):
@@ -74,11 +75,17 @@ class RouteVectorEnv(BatchedEnv):
         max_entities: most cities.
         capacity: city slots; None: ``max_entities``.
         report_gap: compare every tour with the shortest one, found exactly for up to 12 cities. More
-            need the package fast-tsp, and some hundredths of a second for each tour.
+            need the package fast-tsp, and some hundredths of a second for each tour. ``attn_rl.train`` does so when it
+            evaluates, not while it trains.
         render_mode: None or "rgb_array".
     """
 
-    metadata = {**BatchedEnv.metadata, "preset": PRESET}
+    metadata = {
+        **BatchedEnv.metadata,
+        "preset": PRESET,
+        "evaluation_only": ("report_gap",),
+        "symmetries": SYMMETRIES,
+    }
 
     def __init__(
         self,
@@ -220,6 +227,15 @@ class RouteEnv(SingleEnv):
     """One game of Route; rules and arguments: :class:`RouteVectorEnv`."""
 
     rules = RouteVectorEnv
+
+    @property
+    def report_gap(self) -> bool:
+        """Whether tours are compared with the shortest one; may be changed between steps."""
+        return bool(self.batch.get_attr("report_gap")[0])
+
+    @report_gap.setter
+    def report_gap(self, value: bool) -> None:
+        self.batch.set_attr("report_gap", value)
 
     def action_masks(self) -> BoolArray:
         """Return which actions are valid now: (capacity,) bool."""

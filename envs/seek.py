@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from .core.batched import BatchedEnv
+from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.colours import check_colours, lattice
 from .core.drawing import FLOOR, INK, LINE, Canvas
 from .core.geometry import COMPASS, length
@@ -30,7 +30,7 @@ ITEM = ("dx", "dy", "distance", "r", "g", "b")
 SCALE = 0.92  # the arena's share of the picture
 
 MOVES = STRIDE * np.concatenate([np.zeros((1, 2)), COMPASS])
-PRESET = {"settings": {"gamma": 0.95, "learning_rate": 8e-3}, "transfer": (16, 32)}
+PRESET = {"settings": {**ADVANTAGES_SCALED, "gamma": 0.95, "learning_rate": 8e-3}, "transfer": (16, 32)}
 
 
 class SeekVectorEnv(BatchedEnv):

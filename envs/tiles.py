@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from .core.batched import BatchedEnv
+from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.drawing import GOOD, INK, LINE, PAPER, Canvas
 from .core.randomness import RandomStream
 from .core.single import SingleEnv
@@ -24,7 +24,7 @@ LAVA = (0.90, 0.45, 0.25)
 PRESET = {  # its form: attn_rl.training.presets.register_preset
     "total_timesteps": 10_000,
     "n_envs": 64,
-    "settings": {"n_steps": 4, "batch_size": 64, "gamma": 0.0},
+    "settings": {**ADVANTAGES_SCALED, "n_steps": 4, "batch_size": 64, "gamma": 0.0},
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
-from .core.batched import BatchedEnv
+from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.drawing import FLOOR, INK, LINE, PAPER, Canvas
 from .core.randomness import RandomStream
 from .core.single import SingleEnv
@@ -23,7 +23,7 @@ ENEMY = ("hit_points", "damage")
 CIRCLE = 0.74  # where the enemies sit in the picture
 HARMLESS, DEADLY = np.array([0.98, 0.86, 0.62]), np.array([0.72, 0.16, 0.20])
 PRESET = {  # its form: attn_rl.training.presets.register_preset
-    "settings": {"pointer": "enemies", "learning_rate": 8e-3},
+    "settings": {**ADVANTAGES_SCALED, "pointer": "enemies", "learning_rate": 8e-3},
     "policies": {"flat": {"d_model": 88}},
     "transfer": ({"min_entities": 6, "max_entities": 12, "capacity": 12}, 16),
 }

@@ -62,7 +62,7 @@ ONLY_THERE = {  # heavy or optional package -> the only places that may import i
     "mlflow": ("attn_rl/inspection/trackers.py",),
     "huggingface_hub": ("attn_rl/training/share/hub.py",),
     **dict.fromkeys(("rl_zoo3", "optuna", "yaml"), ("attn_rl/training/rl_zoo",)),
-    "minigrid": ("attn_rl/adapters/minigrid.py", "benchmarks"),
+    "minigrid": ("attn_rl/adapters/minigrid.py", "attn_rl/adapters/minigrid_views.py", "benchmarks"),
     "onnxruntime": ("benchmarks",),  # whoever runs a model; PyTorch writes it
     "sb3_contrib": ("attn_rl/sb3/maskable.py", "attn_rl/training", "attn_rl/cli.py", "benchmarks", "train.py"),
 }

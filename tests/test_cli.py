@@ -1,6 +1,7 @@
 """The commands of ``attn-rl`` on runs whose environment is the user's own."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_no_folder_is_made_for_a_file_unasked(
     assert (tmp_path / "file").is_file()
 
 
-READERS = ["evaluate", "record", "export", "card"]
+READERS = ["evaluate", "solve", "record", "export", "card"]
 """Commands that read a trained agent."""
 
 
@@ -77,6 +78,7 @@ def options(command: str, out: Path) -> list[str]:
     """What makes a command quick, and where it writes."""
     return {
         "evaluate": ["--episodes", "3"],
+        "solve": ["--samples", "2", "--instances", "3"],
         "record": ["--n-scenes", "2", "--out", str(out)],
         "export": ["--cpp", str(out)],
         "card": ["--episodes", "3", "--out", str(out)],
@@ -119,6 +121,8 @@ def test_a_module_named_in_a_run_folder_is_imported_only_where_the_user_names_it
     said = capsys.readouterr().out
     if command == "evaluate":
         assert json.loads(said)["episodes"] == 100
+    elif command == "solve":
+        assert json.loads(said).keys() == {"greedy", "best"}
     else:
         assert f"wrote {out}" in said
         assert (out).exists()
@@ -140,9 +144,10 @@ def test_commands_take_the_addresses_that_load_takes(
         monkeypatch.setattr(sys, "argv", ["attn-rl", command, address, *options(command, tmp_path / name)])
         cli.main()
         said.append(capsys.readouterr().out)
-        assert command == "evaluate" or (tmp_path / name).exists()
-    if command == "evaluate":
-        assert said[0] == said[1] == said[2]
+        assert command in ("evaluate", "solve") or (tmp_path / name).exists()
+    if command in ("evaluate", "solve"):
+        texts = [re.sub(r'"seconds": .*', "", text) for text in said]
+        assert texts[0] == texts[1] == texts[2]
     monkeypatch.setattr(sys, "argv", ["attn-rl", command, "zoo:Tyles", *options(command, tmp_path / "none")])
     with pytest.raises(SystemExit, match="zoo:Tyles is none of the trained agents; did you mean 'Tiles'"):
         cli.main()

@@ -18,6 +18,7 @@ SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/run/{name}.py" for name in ("save
 REPLAYABLE, WORKERS = "attn_rl/vec_envs/replayable.py", "attn_rl/vec_envs/supervised.py"
 CHECKPOINT, GENERATORS = "attn_rl/training/run/checkpoint.py", "attn_rl/training/run/random_state.py"
 GUARDED_ENV, GUARDS = "attn_rl/vec_envs/guarded.py", "attn_rl/training/guarded_ppo.py"
+EXPECTED_BLOCKS = "attn_rl/vec_envs/expected_blocks.py"
 PPO, LOSSES, ROLLOUTS = "attn_rl/sb3/ppo.py", "attn_rl/sb3/losses.py", "attn_rl/sb3/collection.py"
 UPDATE_KILLER = "tests/sb3/test_ppo.py::test_one_update_gives_the_weights_and_the_log_of_stable_baselines3"
 RESUME_KILLER = "tests/training/run/test_resume.py::test_killed_and_resumed_is_bit_equal[4]"
@@ -302,10 +303,24 @@ MUTANTS = [
     # ---- observations
     Mutant(
         "absent means there",
-        "attn_rl/entities.py",
+        "attn_rl/entity_types.py",
         "return x, blocks[entity_type.presence_key] > 0.5",
         "return x, blocks[entity_type.presence_key] >= 0",
         "tests/test_entities.py::TestSplit::test_blocks_by_name_whatever_the_order_in_the_observation",
+    ),
+    Mutant(
+        "categories are scaled",
+        NORMALIZER,
+        "if self.unscaled:",
+        "if False:",
+        "tests/test_categories.py::test_columns_of_categories_are_never_scaled",
+    ),
+    Mutant(
+        "categories of absent rows are refused",
+        "attn_rl/categories.py",
+        "wrong = ~known if present is None else ~known & present.unsqueeze(-1)",
+        "wrong = ~known",
+        "tests/test_categories.py::test_observations_are_expanded_and_absent_rows_say_nothing",
     ),
     # ---- checkpoints
     Mutant(
@@ -436,14 +451,14 @@ MUTANTS = [
     ),
     Mutant(
         "presence may be anything",
-        GUARDED_ENV,
+        EXPECTED_BLOCKS,
         "wrong = (block != 0) & (block != 1)",
         "return None",
         "tests/training/test_guarded_ppo.py::test_an_impossible_observation_stops_training_before_it_is_learned_from[presence-1]",
     ),
     Mutant(
         "garbage in absent rows stops the run",
-        GUARDED_ENV,
+        EXPECTED_BLOCKS,
         "wrong &= (obs[self.presence_key] > 0.5)[..., None]",
         "pass",
         "tests/training/test_guarded_ppo.py::test_absent_rows_may_hold_anything",

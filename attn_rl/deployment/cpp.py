@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from attn_rl.deployment.exportable import ExportablePolicy
@@ -52,8 +53,14 @@ def _readme(exportable: ExportablePolicy) -> str:
     for name in exportable.inputs:
         if name in widths:
             numbers = f"{len(widths[name])} numbers{'' if name in ego else ' a row'}: {', '.join(widths[name])}"
-            lines.append(f"- `{name}`: {numbers}")
+            values = exportable.spec.categories.get(name, {})
+            named = "".join(f"; {one}: {_numbered(each)}" for one, each in values.items())
+            lines.append(f"- `{name}`: {numbers}{named}")
         else:
             lines.append(f"- `{name}`: 1 or 0 each")
     figures = " and ".join(f"`answer.{name}`" for name in exportable.outputs[1 : exportable.outputs.index("value")])
     return TEXT.format(weights=WEIGHTS, header=HEADER, example=EXAMPLE, inputs="\n".join(lines), figures=figures)
+
+
+def _numbered(values: Sequence[str]) -> str:
+    return ", ".join(f"{i} = {value}" for i, value in enumerate(values))

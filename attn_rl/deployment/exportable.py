@@ -140,9 +140,17 @@ class ExportablePolicy(nn.Module):
             if key in flags or key == ACTION_MASK:
                 made = rng.random((batch, *shape)) < 0.6
             else:
-                made = _within(part, rng.normal(0.0, 1.0, (batch, *shape)))
+                made = self._with_categories(key, _within(part, rng.normal(0.0, 1.0, (batch, *shape))), rng)
             found[key] = made.astype(part.dtype)
         return found
+
+    def _with_categories(self, key: str, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Values of their own in the columns of categories."""
+        names = self.spec.names.get(key, ())
+        for name, values in self.spec.categories.get(key, {}).items():
+            column = x[..., names.index(name)]
+            column[...] = rng.integers(len(values), size=column.shape)
+        return x
 
     def _parts(self) -> list[spaces.Space[Any]]:
         return [self.space] if self.spec.plain else list(self.space.spaces.values())

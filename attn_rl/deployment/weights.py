@@ -97,7 +97,8 @@ class Tensors:
         }
 
     def _inputs(self, exportable: ExportablePolicy) -> Json:
-        """Where an observation has the ego's features, and the rows of every type."""
+        """Where an observation has the ego's features, and the rows of every type; which of them are categories."""
+        spec = exportable.spec
         types = [
             {
                 "name": t.name,
@@ -105,10 +106,14 @@ class Tensors:
                 "presence": t.presence_key,
                 "presence_column": t.presence_column,
             }
-            for t in exportable.spec.types
+            | _categories(t.features, spec.categories.get(t.name, {}))
+            for t in spec.types
         ]
-        ego = [{"name": name, "width": len(features)} for name, features in exportable.spec.ego]
-        return {"ego": ego, "types": types, "masked": exportable.spec.action_mask}
+        ego = [
+            {"name": name, "width": len(features)} | _categories(features, spec.categories.get(name, {}))
+            for name, features in spec.ego
+        ]
+        return {"ego": ego, "types": types, "masked": spec.action_mask}
 
     def _actions(self, exportable: ExportablePolicy) -> Json:
         space = exportable.actions
@@ -253,3 +258,8 @@ class Tensors:
             return None
         factor = torch.rsqrt(stage.variance + stage.epsilon)
         return {"mean": self.add(stage.mean), "factor": self.add(factor), "clip": stage.clip}
+
+
+def _categories(features: Sequence[str], values: Mapping[str, Sequence[str]]) -> Json:
+    """How many values each feature has, 0 = it is a number; nothing where all are."""
+    return {"categories": [len(values.get(name, ())) for name in features]} if values else {}

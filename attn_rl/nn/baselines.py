@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -40,7 +40,8 @@ class DeepSetsNetwork(SetNetwork):
     as the attention network; pooling is mean and max together. Without any of these it would be a straw man.
 
     Args:
-        widths, ego_width, d_model, ego_conditioning, normalize: as for :class:`attn_rl.nn.network.AttentionNetwork`.
+        widths, ego_width, d_model, ego_conditioning, normalize, unscaled: as for
+            :class:`attn_rl.nn.network.AttentionNetwork`.
         n_layers: further hidden layers of phi after the embedding.
         entity_rows: also return the entities' tokens (a pointer head reads them).
     """
@@ -54,10 +55,11 @@ class DeepSetsNetwork(SetNetwork):
         n_layers: int = 1,
         ego_conditioning: bool = True,
         normalize: bool = True,
+        unscaled: Mapping[str, Sequence[int]] | None = None,
         entity_rows: bool = False,
     ) -> None:
         super().__init__()
-        self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize)
+        self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize, unscaled=unscaled)
         self.tokenizer = Tokenizer(widths, ego_width, d_model, ego_conditioning=ego_conditioning)
         phi: list[nn.Module] = [nn.LayerNorm(d_model), nn.ReLU()]
         for _ in range(n_layers):
@@ -91,7 +93,7 @@ class FlatNetwork(SetNetwork):
     """Forget that the observation is a set: concatenate everything, slot by slot, with presence flags.
 
     Args:
-        widths, ego_width, d_model, normalize: as for :class:`attn_rl.nn.network.AttentionNetwork`.
+        widths, ego_width, d_model, normalize, unscaled: as for :class:`attn_rl.nn.network.AttentionNetwork`.
         capacities: slots of each entity type.
         sort_by: per type, the column whose ascending order the slots are put in (absent last); None = as they come.
     """
@@ -106,11 +108,12 @@ class FlatNetwork(SetNetwork):
         capacities: Mapping[str, int],
         d_model: int = 64,
         normalize: bool = True,
+        unscaled: Mapping[str, Sequence[int]] | None = None,
         sort_by: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
         self.sort_by = dict(sort_by or {})
-        self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize)
+        self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize, unscaled=unscaled)
         width = ego_width + sum((widths[name] + 1) * n for name, n in capacities.items())
         self.hidden = Embedding(width, d_model)
         self.d_out = d_model

@@ -111,6 +111,7 @@ class AttentionNetwork(SetNetwork):
         log_count: scale scores with the log of the number of present tokens.
         ego_conditioning: let every entity's embedding see the ego's features.
         normalize: keep running feature statistics inside the network.
+        unscaled: per owner, an entity type or ``"ego"``, the columns that stay as they are (those of categories).
         entity_rows: also compute the entities' rows in the last block (a pointer head reads them).
         relations: scores that compare like with like (``docs/relations.md``): ``"declared"`` compares ``groups``,
             ``"auto"`` also every feature with itself where entities attend to entities and nothing is declared between
@@ -138,6 +139,7 @@ class AttentionNetwork(SetNetwork):
         log_count: bool = True,
         ego_conditioning: bool = True,
         normalize: bool = True,
+        unscaled: Mapping[str, Sequence[int]] | None = None,
         entity_rows: bool = False,
         relations: str = "off",
         groups: Sequence[Group] = (),
@@ -151,7 +153,7 @@ class AttentionNetwork(SetNetwork):
         super().__init__()
         check_heads(d_model, n_heads)
         read = _find_readout(readout, ego_width)
-        self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize)
+        self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize, unscaled=unscaled)
         asked = read.needs == QUERY
         self.tokenizer = Tokenizer(
             widths, ego_width, d_model, ego_conditioning=ego_conditioning, query=asked, embedding=embedding

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from attn_rl.nn.stages import Described, ScalingStage, stage_of
+from attn_rl.nn.token_order import EGO
 
 Entities = Mapping[str, tuple[Tensor, Tensor]]
 """Per entity type, in slot order: features (B,N,F) and presence (B,N), boolean."""
@@ -37,6 +38,7 @@ class RunningNormalizer(Described):
         n_features: width F.
         clip: bound c of the output, in standard deviations; keeps a huge feature from overflowing later.
         epsilon: added to the variance; a constant feature is not blown up.
+        unscaled: columns that stay as they are: those of a category, 1 for its value and 0 for the others.
     """
 
     running_mean: Tensor
@@ -46,9 +48,11 @@ class RunningNormalizer(Described):
     pending_square: Tensor
     pending_count: Tensor
 
-    def __init__(self, n_features: int, *, clip: float = 10.0, epsilon: float = 1e-4) -> None:
+    def __init__(
+        self, n_features: int, *, clip: float = 10.0, epsilon: float = 1e-4, unscaled: Sequence[int] = ()
+    ) -> None:
         super().__init__()
-        self.clip, self.epsilon = clip, epsilon
+        self.clip, self.epsilon, self.unscaled = clip, epsilon, list(unscaled)
         self.collecting = True
         self.register_buffer("running_mean", torch.zeros(n_features))
         self.register_buffer("running_var", torch.ones(n_features))
@@ -56,6 +60,7 @@ class RunningNormalizer(Described):
         self.register_buffer("pending_sum", torch.zeros(n_features, dtype=torch.float64))
         self.register_buffer("pending_square", torch.zeros(n_features, dtype=torch.float64))
         self.register_buffer("pending_count", torch.zeros((), dtype=torch.float64))
+        self._leave_unscaled()
 
     def forward(self, x: Tensor, present: Tensor | None = None) -> Tensor:
         """Normalise ``x`` (..., F). Absent rows must be zero; they are not counted.
@@ -109,8 +114,14 @@ class RunningNormalizer(Described):
         self.running_mean += (weight * shift).to(self.running_mean.dtype)
         self.running_var.copy_(var.clamp(min=0.0, max=torch.finfo(self.running_var.dtype).max))
         self.running_count.copy_(total)
+        self._leave_unscaled()
         for pending in (self.pending_sum, self.pending_square, self.pending_count):
             pending.zero_()
+
+    def _leave_unscaled(self) -> None:
+        """(x - 0) / sqrt(1) for these columns, whatever was seen: exact in float32."""
+        if self.unscaled:
+            self.running_mean[self.unscaled], self.running_var[self.unscaled] = 0.0, 1.0 - self.epsilon
 
 
 @contextmanager
@@ -150,13 +161,25 @@ class EntityNormalizer(Described):
         widths: number of features F of each entity type.
         ego_width: number of ego features E; 0 = no ego.
         normalize: keep running statistics (:class:`RunningNormalizer`) of every type and of the ego.
+        unscaled: per owner, an entity type or ``"ego"``, the columns that stay as they are.
     """
 
-    def __init__(self, widths: Mapping[str, int], ego_width: int, *, normalize: bool = True) -> None:
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        ego_width: int,
+        *,
+        normalize: bool = True,
+        unscaled: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         super().__init__()
+        kept = unscaled or {}
         # Lists in slot order: a ModuleDict refuses names such as "items".
-        self.types = nn.ModuleList(RunningNormalizer(width) if normalize else Unchanged() for width in widths.values())
-        self.ego = RunningNormalizer(ego_width) if ego_width and normalize else None
+        self.types = nn.ModuleList(
+            RunningNormalizer(width, unscaled=kept.get(name, ())) if normalize else Unchanged()
+            for name, width in widths.items()
+        )
+        self.ego = RunningNormalizer(ego_width, unscaled=kept.get(EGO, ())) if ego_width and normalize else None
 
     def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor | None, Entities]:
         """Return the ego's features (B,E) and, per type, features (B,N,F) with their presence, cleaned."""

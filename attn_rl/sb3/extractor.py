@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from attn_rl.backends.choose import encode
+from attn_rl.categories import Categories, value_names
 from attn_rl.edges import Ends
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.kinds import COMPARE, Kinds
@@ -75,6 +76,7 @@ class EntityExtractor(BaseFeaturesExtractor):
         names: feature names per key (``EntitySpec.from_env`` reads them off the environment).
         kinds: features of the same kind, per kind and type; see ``docs/relations.md``.
         presence: for a plain Box, the column that says which rows exist.
+        categories: features whose numbers are names, per key; see ``docs/observations.md``.
         edges: which entity types each edge type joins; see ``docs/relations.md``.
         ignore: keys of the observation that nobody shall look at.
         pointer: entity type whose tokens the action head of :class:`EntityAttentionPolicy` chooses from; the policy
@@ -93,13 +95,14 @@ class EntityExtractor(BaseFeaturesExtractor):
         names: Mapping[str, Sequence[str]] | None = None,
         kinds: Kinds | None = None,
         presence: str | int | None = None,
+        categories: Categories | None = None,
         edges: Ends | None = None,
         ignore: Sequence[str] = (),
         pointer: str | None = None,
         masked: bool = False,
         **network: Any,
     ) -> None:
-        spec = EntitySpec.from_space(observation_space, names, kinds, presence, edges, ignore)
+        spec = EntitySpec.from_space(observation_space, names, kinds, presence, categories, edges, ignore)
         built = self.make_network(spec, pointer, network)
         width = features_dim or built.d_out
         layout = FeatureLayout(width)
@@ -117,7 +120,8 @@ class EntityExtractor(BaseFeaturesExtractor):
         """Build the network; the one method that a subclass defines.
 
         Args:
-            spec: what the observation holds.
+            spec: what the observation holds; ``spec.expanded`` says what the network gets, with a column for each value
+                of a category.
             pointer: entity type whose tokens are needed; None = tokens are not.
             network: keywords of the network.
         """
@@ -174,12 +178,10 @@ class EntityAttentionExtractor(EntityExtractor):
                 "kinds are given, but relations are off by default: pass relations='declared' to compare them",
                 stacklevel=3,
             )
-        groups = comparable_groups(spec) + [own_features(t.name, t.features) for t in spec.types]
+        groups = comparable_groups(spec) + [own_features(*each) for each in spec.expanded.features.items()]
         joined = {found.name: Joined(found.source, found.target, found.features) for found in spec.edges}
-        rows = pointer is not None
-        return AttentionNetwork(
-            spec.widths, _ego_width(spec), entity_rows=rows, groups=groups, joined=joined, **network
-        )
+        given = {"entity_rows": pointer is not None, "groups": groups, "unscaled": spec.one_hot, "joined": joined}
+        return AttentionNetwork(spec.expanded.widths, _ego_width(spec), **{**given, **network})
 
 
 class DeepSetsExtractor(EntityExtractor):
@@ -190,7 +192,8 @@ class DeepSetsExtractor(EntityExtractor):
     """
 
     def make_network(self, spec: EntitySpec, pointer: str | None, network: dict[str, Any]) -> SetNetwork:
-        return DeepSetsNetwork(spec.widths, _ego_width(spec), entity_rows=pointer is not None, **network)
+        network = {"entity_rows": pointer is not None, "unscaled": spec.one_hot, **network}
+        return DeepSetsNetwork(spec.expanded.widths, _ego_width(spec), **network)
 
 
 class FlatExtractor(EntityExtractor):
@@ -210,12 +213,12 @@ class FlatExtractor(EntityExtractor):
                 f"pointer={pointer!r}: a flat extractor has no entity tokens to point at; use another policy"
             )
         sort_by = {name: _column(spec, name, feature) for name, feature in (network.pop("sort_by", None) or {}).items()}
-        return FlatNetwork(spec.widths, _ego_width(spec), capacities=spec.capacities, sort_by=sort_by, **network)
+        network = {"capacities": spec.capacities, "sort_by": sort_by, "unscaled": spec.one_hot, **network}
+        return FlatNetwork(spec.expanded.widths, _ego_width(spec), **network)
 
 
 def comparable_groups(spec: EntitySpec) -> list[Group]:
     """The groups of features that the spec's kinds declare comparable, by column."""
-    features = {t.name: t.features for t in spec.types} | {EGO: spec.ego_features}
     found = [
         (kind, owner, names)
         for kind, owners in spec.kinds.items()
@@ -227,9 +230,17 @@ def comparable_groups(spec: EntitySpec) -> list[Group]:
     for (kind, owner, names), label in zip(found, short, strict=True):
         if short.count(label) > 1:  # two groups of one name: told apart by kind and features
             label = f"{owner}.{kind}({'+'.join(names)})"
-        columns = tuple(features[owner].index(name) for name in names)
+        columns = _columns_of(spec, kind, owner, names)
         groups.append(Group(kind, spec.kinds[kind].get(COMPARE, "value"), owner, label, columns))
     return groups
+
+
+def _columns_of(spec: EntitySpec, kind: str, owner: str, names: Sequence[str]) -> tuple[int, ...]:
+    """Where a group's features stand; of a category, the columns of the values that all groups of its kind have."""
+    features = spec.expanded.features | {EGO: spec.expanded.ego_features}
+    common = spec.common_values(kind)
+    columns = (value_names(name, common[place]) for place, name in enumerate(names)) if common else [names]
+    return tuple(features[owner].index(column) for found in columns for column in found)
 
 
 def _shared_prefix(names: Sequence[str]) -> str:
@@ -239,7 +250,7 @@ def _shared_prefix(names: Sequence[str]) -> str:
 
 
 def _ego_width(spec: EntitySpec) -> int:
-    return len(spec.ego_features)
+    return len(spec.expanded.ego_features)
 
 
 def _capacity(spec: EntitySpec, pointer: str) -> int:
@@ -256,7 +267,7 @@ def _mask_length(space: gym.Space[object]) -> int:
 
 
 def _column(spec: EntitySpec, name: str, feature: str) -> int:
-    features = {entity_type.name: entity_type.features for entity_type in spec.types}.get(name, ())
+    features = spec.expanded.features.get(name, ())
     if feature not in features:
         raise ValueError(f"sort_by={{{name!r}: {feature!r}}}: expected a type and one of its features {features}")
     return features.index(feature)

@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import CategoricalDistribution
@@ -18,21 +17,20 @@ from torch import Tensor, nn
 from attn_rl.backends.choose import why_not_now
 from attn_rl.backends.heads import ActingParts, acting_at_once, actor_and_critic
 from attn_rl.backends.kernels import build
-from attn_rl.backends.kernels.acting import Block, draw
+from attn_rl.backends.kernels.acting import draw
 from attn_rl.backends.kernels.mlp import MlpProgram, run_all
-from attn_rl.entities import ACTION_MASK, EntitySpec
+from attn_rl.entities import ACTION_MASK
 from attn_rl.nn.changes import is_plain, why_changed
 from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.readout import FirstRow, LearnedQuery
 from attn_rl.nn.stages import Opaque
+from attn_rl.sb3.acting_blocks import by_key, read_blocks
 from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
 from attn_rl.type_names import with_article
 
 DEFAULT_NET_ARCH = [64]
-PLAIN = ""
-"""Stands for the key where the observation is a plain Box."""
 
 
 class EntityHeads:
@@ -157,7 +155,8 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
         if self._may_act_at_once and not torch.is_grad_enabled():
             program = acting_at_once(self, self._acting_parts)
             if not isinstance(program, str):
-                drawn = program.run(obs if isinstance(obs, dict) else {PLAIN: obs}, deterministic)
+                spec: Any = self.features_extractor.spec
+                drawn = program.run(by_key(spec, obs), deterministic)
                 if drawn is not None:
                     return drawn
         if self.why_no_logits("_get_action_dist_from_latent") is not None:
@@ -208,13 +207,7 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
         ):
             if (reason := why_changed(part, expected)) is not None:
                 raise Opaque(name, reason)
-        blocks = _blocks(extractor.spec)
-        for key in (key for block in blocks for key in block.keys):
-            space: gym.Space[Any] = self.observation_space
-            space = space.spaces[key] if isinstance(space, spaces.Dict) else space
-            if space.dtype != np.float32:
-                where = f"holds {key!r} as" if key != PLAIN else "is"
-                raise Opaque("observation_space", f"{where} {space.dtype}, where one call reads float32")
+        blocks = read_blocks(extractor.spec, self.observation_space)
         return ActingParts(network, *self._layers(), blocks)
 
     def logits_and_values(self, obs: Any) -> tuple[Tensor, Tensor]:
@@ -278,23 +271,3 @@ def _definer(policy: nn.Module, method: str) -> type:
 
 def _named(path: str, layers: nn.Sequential) -> dict[str, nn.Module]:
     return {f"{path}.{i}": layer for i, layer in enumerate(layers)}
-
-
-def _blocks(spec: EntitySpec) -> list[Block]:
-    """Where an observation holds the ego, if there is one, and the entity types.
-
-    Raises:
-        Opaque: somebody put something else in the place of ``spec``.
-    """
-    if type(spec) is not EntitySpec:
-        raise Opaque("features_extractor.spec", f"is {with_article(type(spec))}")
-    ego = [Block(tuple(key for key, _ in spec.ego), (len(spec.ego_features),))] if spec.ego else []
-    return ego + [
-        Block(
-            (PLAIN if spec.plain else t.name,),
-            (t.capacity, t.width + (t.presence_column is not None)),
-            t.presence_key,
-            t.presence_column,
-        )
-        for t in spec.types
-    ]

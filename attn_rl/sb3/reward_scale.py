@@ -35,24 +35,29 @@ class RewardScale:
     @property
     def scale(self) -> float:
         """What rewards are divided by."""
-        _, mean, variance = (self.statistics[name] for name in FIELDS)
-        return sqrt(max(variance, (0.1 * mean) ** 2)) or 1.0
+        return sqrt(max(self.statistics["variance"], (0.1 * self.statistics["mean"]) ** 2)) or 1.0
 
     def __call__(self, rewards: np.ndarray, dones: np.ndarray) -> np.ndarray:
         """Count a step's rewards (n_envs,), and whether it ended episodes; return them scaled, float32."""
-        self.returns = self.gamma * self.returns + rewards
+        rewards = rewards.astype(np.float32)  # as SB3's buffers hold them, whatever the environments return
+        self.returns *= self.gamma
+        self.returns += rewards
         self._count(self.returns)
         self.returns[dones] = 0.0
-        scaled: np.ndarray = np.clip(rewards / self.scale, -LIMIT, LIMIT).astype(np.float32)
+        scaled: np.ndarray = np.minimum(np.maximum(rewards / self.scale, -LIMIT), LIMIT)
         return scaled
 
     def _count(self, values: np.ndarray) -> None:
         """Merge mean and variance with those of ``values`` (Chan et al. 1979)."""
-        count, mean, variance = (self.statistics[name] for name in FIELDS)
-        total, apart = count + len(values), float(values.mean()) - mean
-        share = len(values) / total
-        variance += share * (float(values.var()) - variance + (1 - share) * apart**2)
-        self.statistics.update(zip(FIELDS, (total, mean + share * apart, variance), strict=True))
+        statistics, n = self.statistics, len(values)
+        their_mean = float(np.add.reduce(values)) / n
+        centred = values - their_mean
+        apart = their_mean - statistics["mean"]
+        statistics["count"] += n
+        share = n / statistics["count"]
+        statistics["mean"] += share * apart
+        their_variance = float(centred @ centred) / n
+        statistics["variance"] += share * (their_variance - statistics["variance"] + (1 - share) * apart**2)
 
 
 def no_statistics() -> dict[str, float]:

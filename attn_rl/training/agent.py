@@ -142,6 +142,8 @@ def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str
     extractor = {name: getattr(settings, name) for name in NETWORK_SETTINGS if name not in named.without}
     kinds = None if settings.relations == "features" else spec.kinds or None
     extractor |= {"names": spec.names, "kinds": kinds, "presence": settings.presence}
+    if spec.categories:  # not said where there are none: a registered extractor need not know of them
+        extractor["categories"] = spec.categories
     if spec.edges:
         extractor["edges"] = spec.ends
         chosen = {name: getattr(settings, name) for name in EDGE_SETTINGS if name not in named.without}

@@ -34,6 +34,8 @@ class Row:
         success_rate: share of episodes with ``info["is_success"]``; None where nothing says.
         mean_return: undiscounted.
         std_return: standard deviation over the episodes.
+        gap: mean of ``info["gap"]`` at the end of the episodes: by how much the solution is worse than the best one or
+            a bound of it, as a share; None where nothing says.
         top1_relevant: share of steps at which the most-attended entity is the relevant one (weights averaged over
             heads, last layer, the ego's own weight aside); None where nothing is known to be relevant.
     """
@@ -45,6 +47,7 @@ class Row:
     mean_return: float | None = None
     top1_relevant: float | None = None
     std_return: float | None = None
+    gap: float | None = None
 
 
 def evaluate(
@@ -84,18 +87,19 @@ def evaluate(
     try:
         row = Row(_attribute(env, "min_entities"), _attribute(env, "max_entities"))
         agent = adapt(model, env)
-        returns, successes, hits = _play(agent, env, -(-episodes // n_envs))
+        returns, successes, hits, gaps = _play(agent, env, -(-episodes // n_envs))
     finally:
         env.close()
     row.episodes, row.mean_return = len(returns), float(np.mean(returns))
     row.std_return = float(np.std(returns))
     row.success_rate = float(np.mean(successes)) if successes else None
+    row.gap = float(np.mean(gaps)) if gaps else None
     row.top1_relevant = float(np.mean(hits)) if hits else None
     return row
 
 
-def _play(agent: BaseAlgorithm, env: VecEnv, per_env: int) -> tuple[list[float], list[bool], list[float]]:
-    returns, successes, hits = [], [], []
+def _play(agent: BaseAlgorithm, env: VecEnv, per_env: int) -> tuple[list[float], list[bool], list[float], list[float]]:
+    returns, successes, hits, gaps = [], [], [], []
     left = np.full(env.num_envs, per_env)
     watch = _TopEntity(agent)
     obs, state, starts = env.reset(), None, np.ones(env.num_envs, bool)
@@ -114,9 +118,11 @@ def _play(agent: BaseAlgorithm, env: VecEnv, per_env: int) -> tuple[list[float],
                 returns.append(float(running[i]))
                 if "is_success" in infos[i]:
                     successes.append(bool(infos[i]["is_success"]))
+                if "gap" in infos[i]:
+                    gaps.append(float(infos[i]["gap"]))
             running[i] = 0.0
     watch.close()
-    return returns, successes, hits
+    return returns, successes, hits, gaps
 
 
 class _TopEntity:

@@ -61,11 +61,13 @@ def print_table(rows: list[Row], config: Mapping[str, object]) -> None:
     """The table that a run ends with."""
     episodes = max((row.episodes for row in rows), default=0)
     table = Table(title=f"{config['policy']} on {config['env']}, {episodes} episodes a row, deterministic")
-    for heading in ("entities", "success", "mean return", "looks at the right one"):
+    gaps = any(row.gap is not None for row in rows)
+    for heading in ("entities", "success", "mean return", *["gap"] * gaps, "looks at the right one"):
         table.add_column(heading, justify="right")
     for i, row in enumerate(rows):
         name = name_row(row.min_entities, row.max_entities, i)
-        table.add_row(name, *map(show, (row.success_rate, row.mean_return, row.top1_relevant)))
+        figures = (row.success_rate, row.mean_return, *[row.gap] * gaps, row.top1_relevant)
+        table.add_row(name, *map(show, figures))
     Console().print(table)
 
 

@@ -8,13 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.vec_env import SubprocVecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from attn_rl.adapters import make_env
 from attn_rl.backends.explain import explain
 from attn_rl.console import one_line_errors
+from attn_rl.entities import env_metadata
 from attn_rl.inspection.tensorboard.callback import AttentionCallback
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
@@ -35,7 +37,7 @@ from attn_rl.training.run.save_callback import SaveCallback, explaining_disk_tro
 from attn_rl.training.seeds import train_seeds
 from attn_rl.training.share.sources import local_path
 from attn_rl.type_names import with_article
-from attn_rl.vec_envs.adapter import make_vec_env
+from attn_rl.vec_envs.adapter import VectorEnvAdapter, make_vec_env
 
 
 def train(
@@ -95,6 +97,7 @@ def run(args: Args) -> Path:
     workers: dict[str, Any] = {"worker_timeout": args.worker_timeout, "worker_restarts": args.worker_restarts}
     in_processes = SubprocVecEnv if args.processes else None
     with closing(make_vec_env(args.env, args.n_envs, args.seed, args.env_kwargs, in_processes, **workers)) as env:
+        switch_off_what_only_evaluation_needs(env)
         limits: dict[str, Any] = {"max_abs_reward": args.max_abs_reward}
         settings = asdict(args.settings)
         if args.resume is not None:
@@ -104,6 +107,17 @@ def run(args: Args) -> Path:
             with local_path(args.load) as source:
                 restore_weights(agent, find_checkpoint(source, needed_bytes(agent)))
         return run_agent(agent, args)
+
+
+def switch_off_what_only_evaluation_needs(env: VecEnv | gym.Env[Any, Any]) -> None:
+    """Set to False what ``metadata["evaluation_only"]`` names: costly reports that training has no use for."""
+    for name in env_metadata(env).get("evaluation_only", ()):
+        if isinstance(env, gym.Env):
+            env.set_wrapper_attr(name, False)
+        elif isinstance(env.unwrapped, VectorEnvAdapter):
+            env.set_attr(name, False)
+        else:  # SB3's own set_attr stops at the outermost wrapper
+            env.env_method("set_wrapper_attr", name, False)
 
 
 def run_agent(agent: EntityPPO, args: Args) -> Path:
@@ -131,6 +145,7 @@ def learn(agent: EntityPPO, args: Args, folder: Path, config: dict[str, Any], re
     progress = ProgressCallback()
     with InterruptRequest() as request, closing(progress), keeping_what_is_refused(folder):
         probe_env = make_env(args.env, render_mode="rgb_array", **args.env_kwargs)
+        switch_off_what_only_evaluation_needs(probe_env)
         attention = AttentionCallback(probe_env, folder, args.record_every, settings=asdict(args.settings))
         saving = SaveCallback(folder, config, args.save_every, args.keep, [attention], resumed, request)
         left = args.total_timesteps - agent.num_timesteps

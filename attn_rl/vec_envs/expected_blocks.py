@@ -1,9 +1,9 @@
-"""What each key of an observation must be like: shapes, dtypes, bounds, and what excuses a row."""
+"""What each key of an observation must be like, as its space and the entities in it say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from attn_rl.edges import EdgeType
 from attn_rl.entities import ACTION_MASK, EntitySpec
-from attn_rl.vec_envs.policy_input import MAX_ABS_OBSERVATION
+from attn_rl.vec_envs.policy_input import MAX_ABS_OBSERVATION, is_category
 
 ROUNDING = 1e-4
 """How far beyond a bound b is taken for rounding, as a multiple of max(1, |b|)."""
@@ -30,6 +30,7 @@ class Block:
         presence_axis: where the flags lack an axis of the block.
         binary: only 0 and 1 are allowed.
         anything: nobody looks at it.
+        categories: per column of a category, the names of its values.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +42,7 @@ class Block:
     presence_axis: int = -1
     binary: bool = False
     anything: bool = False
+    categories: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     def broken(self, block: np.ndarray, obs: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """Where the block's values are impossible, a boolean of its shape; None = nowhere. NaN fails every bound."""
@@ -48,10 +50,12 @@ class Block:
             return None
         if self.binary:
             wrong = (block != 0) & (block != 1)
-        elif np.ndim(self.low) == 0 and block.min() >= self.low and block.max() <= self.high:
+        elif not self.categories and np.ndim(self.low) == 0 and block.min() >= self.low and block.max() <= self.high:
             return None
         else:
             wrong = ~((block >= self.low) & (block <= self.high))
+        for column, values in self.categories.items():
+            wrong[..., column] |= ~is_category(block[..., column], len(values))
         if self.presence_key is not None:
             wrong &= np.expand_dims(obs[self.presence_key] > 0.5, self.presence_axis)
         elif self.presence_column is not None:
@@ -65,6 +69,9 @@ def expected_blocks(space: spaces.Space[object], spec: EntitySpec) -> dict[str, 
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
     flags = {t.presence_key for t in spec.types} | {t.mask_key for t in spec.edges} | {ACTION_MASK}
     blocks = {key: _block(part, key in flags) for key, part in parts.items()}
+    for key, values in spec.categories.items():
+        columns = spec.names[key]
+        blocks["" if spec.plain else key].categories = {columns.index(name): names for name, names in values.items()}
     for entity_type in spec.types:
         block = blocks["" if spec.plain else entity_type.name]
         block.presence_key, block.presence_column = entity_type.presence_key, entity_type.presence_column

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from attn_rl.categories import describe_values
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.sb3.action_head import MaskWatch, nothing_allowed
 from attn_rl.vec_envs.expected_blocks import Block, expected_blocks
@@ -227,4 +228,6 @@ def _describe(name: str, block: np.ndarray, wrong: np.ndarray, expected: Block, 
     value = block[place]
     low, high = (np.broadcast_to(bound, block.shape)[place] for bound in (expected.low, expected.high))
     why = "not in {0, 1}" if expected.binary else f"outside [{low:g}, {high:g}]" if np.isfinite(value) else "not finite"
+    if np.isfinite(value) and place[-1] in expected.categories:
+        why = f"expected {describe_values(expected.categories[place[-1]])}"
     return f"environment {rows[place[0]]}, {when}: {name}{list(place[1:])} is {value}, {why}"

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from attn_rl.categories import describe_values
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.vec_envs.observation_form import GuardError, as_array, blocks_of, dtype_of, fits, naming, parts_of
 
@@ -15,6 +16,7 @@ MAX_ABS_OBSERVATION = 1e9
 """Bound where an observation space has none: squares of such features still fit float32."""
 
 WHERE = "predict"
+FINITE = f"a finite number of at most {MAX_ABS_OBSERVATION:g} in the ego and in every entity that is present"
 
 
 def check_policy_input(obs: object, space: spaces.Space[object], spec: EntitySpec) -> None:
@@ -41,6 +43,7 @@ def check_policy_input(obs: object, space: spaces.Space[object], spec: EntitySpe
             raise GuardError(f"{WHERE}: {first!r} is {sizes[first]}, {key!r} {size}; expected all alike", {})
     _check_flags({key: array for key, (array, _) in arrays.items()}, spec)
     _check_features({key: array for key, (array, _) in arrays.items()}, spec)
+    _check_categories({key: array for key, (array, _) in arrays.items()}, spec)
     _check_edges({key: array for key, (array, _) in arrays.items()}, spec)
 
 
@@ -68,23 +71,26 @@ def _check_flags(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
 
 
 def _check_features(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
-    for key, names in spec.ego:
-        if (wrong := ~(np.abs(arrays[key]) <= MAX_ABS_OBSERVATION)).any():
-            row, column = np.argwhere(wrong)[0].tolist()
-            _refuse(arrays, row, names[column], key, arrays[key][row, column])
-    for entity_type in spec.types:
-        block = arrays["" if spec.plain else entity_type.name]
-        wrong = ~(np.abs(block) <= MAX_ABS_OBSERVATION)
-        if not wrong.any():
+    rows = {t.name for t in spec.types} | {key for key, _ in spec.ego}
+    for key, names in spec.names.items():
+        if key not in rows:  # features of edges
             continue
-        if entity_type.presence_key is not None:
-            wrong &= (arrays[entity_type.presence_key] > 0.5)[..., None]
-        elif entity_type.presence_column is not None:
-            wrong &= ~(block[..., entity_type.presence_column] <= 0.5)[..., None]  # NaN excuses nothing
-        if wrong.any():
-            row, slot, column = np.argwhere(wrong)[0].tolist()
-            name = spec.names[entity_type.name][column]
-            _refuse(arrays, row, name, f"{entity_type.name} {slot}", block[row, slot, column])
+        block = arrays["" if spec.plain else key]
+        wrong = ~(np.abs(block) <= MAX_ABS_OBSERVATION)
+        if wrong.any() and (place := _first(wrong, arrays, spec, key)) is not None:
+            _refuse(arrays, key, place, f"feature {names[place[-1]]!r}", FINITE)
+
+
+def _check_categories(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
+    for key, categories in spec.categories.items():
+        block, names = arrays["" if spec.plain else key], spec.names[key]
+        wrong = np.zeros(block.shape, bool)
+        for name, values in categories.items():
+            column = names.index(name)
+            wrong[..., column] = ~is_category(block[..., column], len(values))
+        if wrong.any() and (place := _first(wrong, arrays, spec, key)) is not None:
+            name = names[place[-1]]
+            _refuse(arrays, key, place, f"category {name!r}", describe_values(categories[name]))
 
 
 def _check_edges(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
@@ -103,15 +109,32 @@ def _check_edges(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
                 )
         if (wrong := ~(np.abs(x) <= MAX_ABS_OBSERVATION) & exists[..., None]).any():
             row, edge, column = np.argwhere(wrong)[0].tolist()
-            _refuse(arrays, row, edge_type.features[column], f"{edge_type.name} {edge}", x[row, edge, column])
+            what = f"feature {edge_type.features[column]!r} of {edge_type.name} {edge} is {x[row, edge, column]}"
+            raise GuardError(f"{WHERE}: {_of(arrays, row)}{what}; expected {FINITE}", dict(arrays))
 
 
-def _refuse(arrays: Mapping[str, np.ndarray], row: int, feature: str, owner: str, value: object) -> None:
-    raise GuardError(
-        f"{WHERE}: {_of(arrays, row)}feature {feature!r} of {owner} is {value}; expected a finite number of at most "
-        f"{MAX_ABS_OBSERVATION:g} in the ego and in every entity that is present",
-        dict(arrays),
-    )
+def is_category(x: np.ndarray, n: int) -> np.ndarray:
+    """Where ``x`` is one of the whole numbers below ``n``; a boolean of its shape."""
+    known: np.ndarray = (x >= 0) & (x < n) & (x == np.floor(x))
+    return known
+
+
+def _first(wrong: np.ndarray, arrays: Mapping[str, np.ndarray], spec: EntitySpec, key: str) -> tuple[int, ...] | None:
+    """The first place that is wrong in the ego or in a row that is there."""
+    for t in spec.types:
+        if t.name == key and t.presence_key is not None:
+            wrong = wrong & (arrays[t.presence_key] > 0.5)[..., None]
+        elif t.name == key and t.presence_column is not None:
+            flags = arrays["" if spec.plain else key][..., t.presence_column]
+            wrong = wrong & ~(flags <= 0.5)[..., None]  # NaN excuses nothing
+    return tuple(np.argwhere(wrong)[0].tolist()) if wrong.any() else None
+
+
+def _refuse(arrays: Mapping[str, np.ndarray], key: str, place: tuple[int, ...], what: str, expected: str) -> None:
+    value = arrays[key if key in arrays else ""][place]
+    owner = f"{key} {place[1]}" if len(place) > 2 else key
+    message = f"{WHERE}: {_of(arrays, place[0])}{what} of {owner} is {value}; expected {expected}"
+    raise GuardError(message, dict(arrays))
 
 
 def _of(arrays: Mapping[str, np.ndarray], row: int) -> str:

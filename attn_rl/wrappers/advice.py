@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import spaces
 
 from attn_rl.edge_keys import is_edge_key
@@ -45,12 +46,20 @@ def find_wrapper(space: gym.Space[object], key: str | None = None) -> str:
     elif isinstance(space, spaces.Graph):
         found = f"attn_rl.wrappers.GraphToEntities(env, {name}, capacity=...)"
     elif isinstance(space, spaces.Dict | spaces.Tuple):
-        found = f"{IN_PLACE} with a function that gives each part a key of its own at the top level"
+        found = "attn_rl.wrappers.FlattenDict(env), which gives each part a key of its own at the top level"
+    elif isinstance(space, spaces.Text):
+        found = f"attn_rl.wrappers.TextToEntities(env, {name}, vocabulary=...)"
     elif not space.shape and not isinstance(space, spaces.Box | spaces.Discrete):
         found = f"{IN_PLACE} with a function that turns it into a Box"
     else:
         return ""
     return f"Wrap the environment: {found}."
+
+
+def find_categories(part: gym.Space[object]) -> str:
+    """Say in a sentence how whole numbers that are names become categories; empty: ``part`` is no such numbers."""
+    is_discrete = isinstance(part, spaces.Discrete | spaces.MultiDiscrete)
+    return "Wrap the environment: attn_rl.wrappers.DiscreteToBox(env)." if is_discrete else ""
 
 
 def find_rows(space: gym.Space[object], ignore: Sequence[str] = ()) -> list[tuple[str, str]]:
@@ -97,7 +106,11 @@ def _find_rows_of_part(part: gym.Space[object], key: str | None) -> tuple[str, s
     numbers = " x ".join(map(str, shape))
     if isinstance(part, spaces.Box) and len(shape) >= 2:
         what = f"a picture or grid of {numbers} numbers"
-        rows = f"{IN_PLACE} with a function that lists the things in it, one row (N,F) each"
+        named = repr(key or "items")
+        rows = f"attn_rl.wrappers.ImageToEntities(env, {named}, patch=...)"
+        if np.issubdtype(part.dtype, np.integer):
+            rows = f"attn_rl.wrappers.GridToEntities(env, {named}) where its numbers say what is in a cell, else {rows}"
+        rows += f", or {IN_PLACE} with a function that lists the things in it, one row (N,F) each"
         return what, rows if key else f"{rows}; for the picture itself, CnnPolicy of Stable-Baselines3 fits"
     if isinstance(part, spaces.Box) and shape:
         rows = "gymnasium.wrappers.ReshapeObservation(env, (N, F))"
@@ -106,5 +119,7 @@ def _find_rows_of_part(part: gym.Space[object], key: str | None) -> tuple[str, s
             f"one vector of {numbers} numbers",
             f"where it lists several things one after the other, use {rows}{bare}",
         )
+    if find_categories(part):
+        return f"{part}, whole numbers that are names", "use attn_rl.wrappers.DiscreteToBox(env)"
     numbers_or_rows = "turns it into numbers (one-hot)" if key else "returns one row (N,F) for each thing it tells of"
     return f"{part}, which is no set of things", f"use {IN_PLACE} with a function that {numbers_or_rows}"

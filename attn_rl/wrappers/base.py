@@ -20,16 +20,24 @@ Info: TypeAlias = dict[str, Any]
 class ToEntities(gym.Wrapper, ABC):
     """Replace some keys of the observation by blocks of entities; leave the other keys as they are.
 
-    Feature names go into ``metadata["entities"]``, where ``EntitySpec.from_env`` finds them. What does not fit is
+    Feature names go into ``metadata["entities"]``, the values of categories into ``metadata["categories"]``, where
+    ``EntitySpec.from_env`` finds them. What does not fit is
     counted in ``info["entities_dropped"][name]`` at every reset and step, if dropping was declared.
 
     Args:
         env: the environment.
         sources: keys of the observation to replace; None: the observation is not a Dict, and all of it is replaced.
         blocks: what replaces them.
+        categories: per block, features whose numbers are names, and these.
     """
 
-    def __init__(self, env: gym.Env, sources: Iterable[str] | None, blocks: Sequence[EntityBlock]) -> None:
+    def __init__(
+        self,
+        env: gym.Env,
+        sources: Iterable[str] | None,
+        blocks: Sequence[EntityBlock],
+        categories: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+    ) -> None:
         super().__init__(env)
         self._bare = sources is None
         self._sources = frozenset(sources or ())
@@ -42,6 +50,8 @@ class ToEntities(gym.Wrapper, ABC):
         self.observation_space = spaces.Dict({**kept, **made})
         names = {**(env.metadata.get("entities") or {}), **{block.name: block.features for block in blocks}}
         self.metadata = {**env.metadata, "entities": names}
+        if categories:
+            self.metadata["categories"] = {**(env.metadata.get("categories") or {}), **categories}
 
     @abstractmethod
     def rows(self, observation: Any) -> Mapping[str, np.ndarray]:
@@ -63,6 +73,10 @@ class ToEntities(gym.Wrapper, ABC):
         observation, info = self._convert(observation, info)
         return observation, reward, terminated, truncated, info
 
+    def count(self, observation: Any) -> Info:
+        """Further figures for info; none here."""
+        return {}
+
     def _convert(self, observation: Any, info: Info) -> tuple[dict[str, object], Info]:
         result = {} if self._bare else {k: v for k, v in observation.items() if k not in self._sources}
         counted = {}
@@ -72,6 +86,7 @@ class ToEntities(gym.Wrapper, ABC):
             if self.blocks[name].counts:
                 counted[name] = block.dropped
         result |= self.pairs(observation, padded)
+        info = {**info, **self.count(observation)}
         return result, {**info, DROPPED: {**info.get(DROPPED, {}), **counted}} if counted else info
 
 

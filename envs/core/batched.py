@@ -22,6 +22,9 @@ from .slots import MOST_BYTES
 from .state import Outcome, State
 from .types import BoolArray, FloatArray, Info, IntArray, Observation
 
+ADVANTAGES_SCALED: Mapping[str, bool] = {"normalize_advantage": True, "normalize_reward": False}
+"""PPO's usual scaling, for presets that were tuned and measured with it (``docs/results.md``)."""
+
 
 class BatchedEnv(Rules, VectorEnv):
     """Rules over arrays, played by ``num_envs`` sub-environments at once. Autoreset: same step.
@@ -46,7 +49,7 @@ class BatchedEnv(Rules, VectorEnv):
         "render_fps": 6,
     }
     batched_methods: ClassVar[frozenset[str]] = frozenset(
-        {"relevant", "entity_positions", "ego_positions", "render", "action_masks"}
+        {"relevant", "entity_positions", "ego_positions", "render", "action_masks", "oracle"}
     )
     """Methods whose result has one row per sub-environment: ``call`` hands each its own."""
 
@@ -91,7 +94,7 @@ class BatchedEnv(Rules, VectorEnv):
 
         Args:
             seed: s: sub-environment i is seeded s+i; a sequence: one each; None: continue with the next episode.
-            options: unused.
+            options: of environments that have some; others have no use for them.
 
         Returns:
             Batched observation, infos (``relevant``, ``is_success``).

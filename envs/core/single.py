@@ -29,9 +29,12 @@ class SingleEnv(gym.Env[Observation, Any]):
         self.metadata = {k: v for k, v in self.batch.metadata.items() if k != "autoreset_mode"}
 
     def reset(self, *, seed: int | None = None, options: dict[str, object] | None = None) -> tuple[Observation, Info]:
-        """Begin a new episode: seeded, or the next one of the stream. Returns observation, info."""
+        """Begin a new episode: seeded, or the next one of the stream. Returns observation, info.
+
+        Options are those of the rules, each with one row, as for one sub-environment.
+        """
         super().reset(seed=seed)
-        obs, infos = self.batch.reset(seed=seed)
+        obs, infos = self.batch.reset(seed=seed, options=options)
         return {key: block[0] for key, block in obs.items()}, self._info(infos["is_success"])
 
     def step(self, action: object) -> tuple[Observation, float, bool, bool, Info]:

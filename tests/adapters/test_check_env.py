@@ -20,7 +20,17 @@ import attn_rl.wrappers
 from attn_rl import EntitySpec
 from attn_rl.adapters import make_env
 from attn_rl.vec_envs.replayable import ReplayableEnv
-from attn_rl.wrappers import ArraysToEntities, BoxToEntities, GraphToEntities, SequenceToEntities
+from attn_rl.wrappers import (
+    ArraysToEntities,
+    BoxToEntities,
+    DiscreteToBox,
+    FlattenDict,
+    GraphToEntities,
+    GridToEntities,
+    ImageToEntities,
+    SequenceToEntities,
+    TextToEntities,
+)
 from attn_rl.wrappers.base import ToEntities
 
 POINT = spaces.Box(-1, 1, (2,), np.float32)
@@ -72,11 +82,19 @@ WRAPPED: dict[type, Callable[[], gym.Env]] = {
     ),
     BoxToEntities: lambda: BoxToEntities(sampler(TABLE), "ships", presence="there", features=("x", "y", "there")),
     ArraysToEntities: lambda: ArraysToEntities(sampler(ARRAYS), "ships", keys=["dx"], presence="here"),
+    DiscreteToBox: lambda: DiscreteToBox(sampler(spaces.MultiDiscrete([[3, 2], [3, 2]])), "ships"),
+    FlattenDict: lambda: FlattenDict(sampler(spaces.Dict(a=spaces.Dict(b=POINT), c=spaces.Box(0, 1, (3, 2))))),
+    GridToEntities: lambda: GridToEntities(sampler(spaces.Box(0, 4, (3, 5), np.int8)), "cells", absent=[0]),
+    ImageToEntities: lambda: ImageToEntities(sampler(spaces.Box(0, 255, (6, 4, 3), np.uint8)), "patches", patch=2),
+    TextToEntities: lambda: TextToEntities(
+        sampler(spaces.Text(12, charset="ab ")), "words", vocabulary=("a", "b"), capacity=6
+    ),
     ReplayableEnv: lambda: ReplayableEnv(gym.make("AttnRL/Seek-v0", render_mode="rgb_array")),
 }
 FAMILIES = {
     "minatar": ("minatar:MinAtar/Asterix-v1", {"capacity": 20}),
-    "minigrid": ("minigrid:MiniGrid-Fetch-8x8-N3-v0", {"capacity": 5}),
+    "minigrid": ("minigrid:MiniGrid-Fetch-8x8-N3-v0", {"view": "whole", "capacity": 5}),
+    "minigrid.wrappers": ("minigrid:MiniGrid-GoToDoor-5x5-v0", {"empty": True}),
     "highway_env": ("highway_env:highway-fast-v0", {"capacity": 9, "order": "sorted"}),
 }
 

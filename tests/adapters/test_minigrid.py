@@ -1,4 +1,4 @@
-"""MiniGrid as entities: what the rows say is what lies in the grid, and the mission's object is known."""
+"""MiniGrid's whole grid as entities: what the rows say is what lies there, and the mission's object is known."""
 
 import numpy as np
 import pytest
@@ -10,15 +10,18 @@ from stable_baselines3.common.env_checker import check_env
 
 from attn_rl import EntitySpec
 from attn_rl.adapters import make_env
-from attn_rl.adapters.minigrid import EGO, FEATURES
+from attn_rl.adapters.minigrid_views import EGO
+from attn_rl.adapters.minigrid_views import OBJECT as FEATURES
 
 FETCH = "minigrid:MiniGrid-Fetch-8x8-N3-v0"
 FORWARD, PICK_UP = 2, 3
 
 
-def arranged(mission: str, things: dict, facing: int = 0, **kwargs):
+def arranged(mission: str, things: dict, facing: int = 0, view: str = "whole", **kwargs):
     """A room of 8 x 8 with the agent at (2, 3), the given things at the given cells, and a mission."""
-    env = make_env(FETCH, render_mode="rgb_array", disable_env_checker=True, **kwargs)  # its mission is not Fetch's
+    env = make_env(
+        FETCH, render_mode="rgb_array", disable_env_checker=True, view=view, **kwargs
+    )  # its mission is not Fetch's
     env.reset(seed=0)
     base = env.unwrapped
     for x in range(1, 7):
@@ -96,7 +99,7 @@ def test_positions_hit_the_objects_in_the_picture():
 def test_more_objects_than_slots():
     things = {(6, 6): Ball("blue"), (3, 3): Key("red"), (2, 5): Box("grey")}
     with pytest.raises(ValueError, match="'objects': 3 entities do not fit into capacity=2"):
-        make_env(FETCH, capacity=2).reset(seed=0)
+        make_env(FETCH, view="whole", capacity=2).reset(seed=0)
     env = arranged("get a grey box", things, capacity=2, overflow="nearest")
     obs, info = look(env)
     assert info["entities_dropped"] == {"objects": 1}
@@ -105,7 +108,7 @@ def test_more_objects_than_slots():
 
 
 def test_names_kinds_and_checkers():
-    env = make_env(FETCH)
+    env = make_env(FETCH, view="whole")
     check_env(env, warn=False)
     spec = EntitySpec.from_env(env)
     assert spec.types[0].features == FEATURES

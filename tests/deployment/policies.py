@@ -17,6 +17,8 @@ COLOURS = {"colour": {"ego": ("f0", "f1"), "items": ("f1", "f2")}}
 PLACES = {"place": {"compare": "position", "items": ("f0", "f1")}}
 FAR_PLACES = {"place": {"compare": "position", "items": ("f0", "f1"), "far": ("f3", "f4")}}
 SORTS = {"sort": {"compare": "category", "ego": ("f0", "f1"), "items": (("f0", "f1"), ("f1", "f2"))}}
+CATEGORIES = {"ego": {"f1": 4}, "items": {"f0": ("red", "green", "blue"), "f2": ("0", "1", "2", "3")}}
+SAME = {"same": {"ego": ("f1",), "items": ("f2",)}}
 BOX = spaces.Box(np.float32([[-0.5, -2.0]]), np.float32([[0.5, 0.3]]), dtype=np.float32)
 
 
@@ -65,6 +67,8 @@ CASES = {
         {"far": True},
         pointer="items",
     ),
+    "categories": Case(spaces.Discrete(5), {"relations": "auto", "categories": CATEGORIES, "n_layers": 2}),
+    "same-categories": Case(spaces.Discrete(5), {"relations": "declared", "categories": CATEGORIES, "kinds": SAME}),
     "sorts": Case(spaces.Discrete(5), {"relations": "declared", "kinds": SORTS}),
     "features": Case(spaces.Discrete(5), {"relations": "auto", "readout": "mean"}),
     "learned-query": Case(spaces.Discrete(5), {"readout": "learned"}),

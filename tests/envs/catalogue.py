@@ -30,6 +30,12 @@ FEW = {
     "max_entities": {"food": 5},
     "capacity": {"food": 7, "hunters": 3, "poison": 5, "walls": 4},
 }
+MIXED_SHOPS = {
+    "min_entities": {"jobs": 2, "machines": 3},
+    "max_entities": {"jobs": 7, "machines": 5},
+    "capacity": {"jobs": 11, "machines": 5},
+    "schedule": "insertion",
+}
 VARIANTS = [
     Variant("Boxes", {}, 1.0, (0.07, 0.13)),
     Variant("Boxes", {"min_depth": 4, "max_depth": 4, "branch_length": 2, "capacity": 23}, 1.0, (0, 0.02)),
@@ -39,6 +45,10 @@ VARIANTS = [
     Variant("Dodge", {"continuous": True, "capacity": 11}, 0.985, (0, 0.005)),
     Variant("Forage", {}, 0.96, (0, 0.01)),
     Variant("Forage", FEW, 0.95, (0.005, 0.04)),
+    Variant("JobShop", {}, 0.985, (0.06, 0.12)),
+    Variant("JobShop", {"max_entities": 7, "min_entities": 2, "schedule": "non-delay"}, 0.985, (0, 1)),
+    Variant("JobShop", MIXED_SHOPS, 0.985, (0, 1)),
+    Variant("JobShop", {"features": "operations", "min_entities": 3, "max_entities": 5}, 0.985, (0, 1)),
     Variant("Match", {}, 1.0, (0.22, 0.28)),
     Variant("Match", {"rule": "odd"}, 1.0, (0.22, 0.28)),
     Variant("Match", {"rule": "odd", "levels": 7, "max_entities": 31, "capacity": 37}, 1.0, (0.22, 0.28)),

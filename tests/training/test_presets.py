@@ -29,6 +29,11 @@ CHANGES = {  # environment, variant -> steps, environments, settings of all poli
             }
         ],
     ),
+    ("JobShop", ()): (
+        *(500_000, 512),
+        {"pointer": "jobs", "gamma": 1.0, "gae_lambda": 1.0, "n_steps": 36, "batch_size": 4608},
+        *({}, [10, 15]),
+    ),
     ("Match", ()): (
         *(50_000, 128, {}),
         {
@@ -66,7 +71,8 @@ def test_the_presets_are_what_the_published_figures_were_made_with(name: str, va
     assert list(preset.transfer) == [dict.fromkeys(counts, n) if isinstance(n, int) else n for n in transfer]
     for policy in ("attention", "deepsets", "flat"):
         sized = {"d_model": 64} if policy == "flat" else {}
-        assert preset.settings(policy) == Settings(**{**sized, **shared, **policies.get(policy, {})})
+        measured_with = {"normalize_advantage": True, "normalize_reward": False}
+        assert preset.settings(policy) == Settings(**{**measured_with, **sized, **shared, **policies.get(policy, {})})
 
 
 def test_every_environment_of_the_project_is_in_the_table():
@@ -74,8 +80,7 @@ def test_every_environment_of_the_project_is_in_the_table():
 
 
 def register(env_id: str, monkeypatch: pytest.MonkeyPatch, table: type[gym.Env]) -> str:
-    monkeypatch.setattr(gym.envs.registration, "registry", dict(gym.registry))
-    gym.register(env_id, table)
+    monkeypatch.setitem(gym.registry, env_id, gym.envs.registration.EnvSpec(env_id, entry_point=table))
     return env_id
 
 
@@ -210,8 +215,10 @@ def test_a_wrong_name_of_relations_is_refused_in_the_words_of_the_setting():
 
 
 @pytest.mark.parametrize(("old", "new"), [("on", "auto"), ("learned", "features"), ("off", "off")])
-def test_the_relations_of_a_run_of_before_are_read_by_their_names_of_today(old: str, new: str):
-    assert settings_of({"settings": {"relations": old, "net_arch": [8, 8]}}) == Settings(relations=new, net_arch=(8, 8))
+def test_the_settings_of_a_run_of_before_are_read_as_they_were_meant(old: str, new: str):
+    expected = Settings(relations=new, net_arch=(8, 8), normalize_reward=False)  # which nothing scaled then
+    assert settings_of({"settings": {"relations": old, "net_arch": [8, 8]}}) == expected
+    assert settings_of({"settings": {"normalize_reward": True}}).normalize_reward
 
 
 def test_a_name_of_before_is_refused_with_the_one_of_today():

@@ -1,17 +1,23 @@
 """``attn_rl.train``: in Python what ``attn-rl train`` does."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
 import torch
+from attn_rl.envs.route import RouteVectorEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 import attn_rl
+from attn_rl import make_vec_env
+from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.arguments import parse, to_json
 from attn_rl.training.run.checkpoint import list_checkpoints
 from attn_rl.training.run.save_callback import resume_command
+from attn_rl.training.train import switch_off_what_only_evaluation_needs
 from tests.toys import Toy
 
 SHORT: dict[str, Any] = {"n_envs": 4, "n_steps": 8, "batch_size": 32, "eval_episodes": 0}
@@ -39,6 +45,37 @@ def test_keywords_are_the_command_line(tmp_path: Path):
     typed = parse([*argv.split(), "--eval-episodes", "0", "--runs-dir", str(tmp_path)])
     assert stored(folder).items() >= to_json(typed).items()
     assert not {"seeds", "jobs"} & set(stored(folder))
+
+
+def test_tours_are_solved_for_the_table_and_not_while_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """In training nothing asks for the gap, and exact solutions would cost far more than the steps."""
+    counts = []
+    solved, learn = RouteVectorEnv._shortest, EntityPPO.learn
+
+    def learning(*args: Any, **kwargs: Any) -> EntityPPO:
+        counts.clear()
+        agent = learn(*args, **kwargs)
+        counts.append("learned")
+        return agent
+
+    monkeypatch.setattr(RouteVectorEnv, "_shortest", lambda *args: (counts.append("solved"), solved(*args))[1])
+    monkeypatch.setattr(EntityPPO, "learn", learning)
+    settings = SHORT | {"eval_episodes": 8}
+    kwargs = {"report_gap": True, "min_entities": 3, "max_entities": 4}
+    folder = attn_rl.train("AttnRL/Route-v0", runs_dir=tmp_path, env_kwargs=kwargs, total_timesteps=64, **settings)
+    assert counts[0] == "learned"
+    assert "solved" in counts
+    rows = json.loads((folder / "evaluation.json").read_text())["results"]
+    assert [row["gap"] >= 0 for row in rows] == [True, True]
+
+
+@pytest.mark.parametrize("make", [make_vec_env, partial(make_vec_env, vec_env_cls=DummyVecEnv), gym.make])
+def test_what_only_evaluation_needs_is_switched_off_through_all_wrappers(make):
+    kwargs = {"report_gap": True}
+    env = make("AttnRL/Route-v0", **kwargs) if make is gym.make else make("AttnRL/Route-v0", 2, env_kwargs=kwargs)
+    switch_off_what_only_evaluation_needs(env)
+    rules = env.envs[0].unwrapped if isinstance(env, DummyVecEnv) else getattr(env, "env", env).unwrapped
+    assert getattr(rules, "batch", rules).report_gap is False
 
 
 def test_torch_keeps_its_threads(tmp_path: Path):

@@ -378,31 +378,57 @@ inline const std::vector<float>& block(const Observation& observation, const std
     return found->second;
 }
 
-struct TypeInput {
-    std::string name, presence;  // presence empty: all rows are there, or a column says it
-    size_t width = 0;
+struct Features {  // as an observation has them: numbers, and categories, which become one column per value
+    std::string name;
+    size_t n = 0, width = 0;    // before and after
+    std::vector<size_t> sizes;  // number of values of each; 0: a number
+
+    explicit Features(const Json& json)
+        : name(json["name"].word()), n(size_t(json["width"].whole(1, 1 << 20))), sizes(n) {
+        auto given = json.table.find("categories");
+        if (given != json.table.end()) {
+            require(given->second.items().size() == n, "'" + name + "' has categories for other features");
+            for (size_t c = 0; c < n; c++) sizes[c] = size_t(given->second.items()[c].whole(0, 1 << 16));
+        }
+        for (size_t size : sizes) width += size ? size : 1;
+    }
+    // Of a row that is not there, whatever a category says becomes zeros.
+    float* expand(size_t c, float value, bool there, float* to) const {
+        if (!sizes[c]) return *to = value, to + 1;
+        bool known = value >= 0 && value < float(sizes[c]) && value == std::floor(value);
+        require(known || !there, "'" + name + "' holds a category that is none of its values");
+        if (known) to[size_t(value)] = 1;
+        return to + sizes[c];
+    }
+};
+
+struct TypeInput : Features {
+    std::string presence;  // empty: all rows are there, or a column says it
     int64_t column = -1;
 
     explicit TypeInput(const Json& json)
-        : name(json["name"].word()), presence(json["presence"].empty() ? "" : json["presence"].word()),
-          width(size_t(json["width"].whole(1, 1 << 20))),
-          column(json["presence_column"].empty() ? -1 : json["presence_column"].whole(0, int64_t(width))) {}
+        : Features(json), presence(json["presence"].empty() ? "" : json["presence"].word()),
+          column(json["presence_column"].empty() ? -1 : json["presence_column"].whole(0, int64_t(n))) {}
 
     Rows operator()(const Observation& observation) const {
         const std::vector<float>& all = block(observation, name);
-        size_t wide = width + (column >= 0), n = all.size() / wide;
-        require(n * wide == all.size(), "'" + name + "' is not made of whole rows");
-        Rows rows{Matrix(n, width), std::vector<bool>(n, true)};
-        for (size_t i = 0; i < n; i++)
-            for (size_t c = 0, to = 0; c < wide; c++) {
-                float value = all[i * wide + c];
-                if (int64_t(c) == column) rows.present[i] = value > 0.5f;
-                else rows.x[i][to++] = value;
+        size_t wide = n + (column >= 0), n_rows = all.size() / wide;
+        require(n_rows * wide == all.size(), "'" + name + "' is not made of whole rows");
+        Rows rows{Matrix(n_rows, width), std::vector<bool>(n_rows, true)};
+        if (column >= 0)
+            for (size_t i = 0; i < n_rows; i++) rows.present[i] = all[i * wide + size_t(column)] > 0.5f;
+        if (!presence.empty()) {
+            const std::vector<float>& flags = block(observation, presence);
+            require(flags.size() == n_rows, "'" + presence + "' and '" + name + "' have different numbers of rows");
+            for (size_t i = 0; i < n_rows; i++) rows.present[i] = flags[i] > 0.5f;
+        }
+        for (size_t i = 0; i < n_rows; i++) {
+            float* to = rows.x[i];
+            for (size_t c = 0, from = 0; c < n; c++, from++) {
+                if (int64_t(from) == column) from++;
+                to = expand(c, all[i * wide + from], rows.present[i], to);
             }
-        if (presence.empty()) return rows;
-        const std::vector<float>& flags = block(observation, presence);
-        require(flags.size() == n, "'" + presence + "' and '" + name + "' have different numbers of rows");
-        for (size_t i = 0; i < n; i++) rows.present[i] = flags[i] > 0.5f;
+        }
         return rows;
     }
 };
@@ -903,8 +929,7 @@ public:
         Safetensors file(bytes, size);
         const Json &json = file.program, &inputs = json["inputs"], &heads = json["heads"];
         for (const Json& one : inputs["types"].items()) types_.emplace_back(one);
-        for (const Json& one : inputs["ego"].items())
-            ego_.emplace_back(one["name"].word(), size_t(one["width"].whole(1, 1 << 20))), n_ego_ += ego_.back().second;
+        for (const Json& one : inputs["ego"].items()) ego_.emplace_back(one), n_ego_ += ego_.back().width;
         masked_ = inputs["masked"].yes();
         for (const Json& one : json["networks"].items()) networks_.emplace_back(file, one, types_, n_ego_);
         require(networks_.size() == 1 || networks_.size() == 2, "a policy has one network or two");
@@ -933,7 +958,7 @@ public:
 private:
     enum Kind { CHOICES, SWITCHES, BOX } kind_ = CHOICES;
     std::vector<TypeInput> types_;
-    std::vector<std::pair<std::string, size_t>> ego_;
+    std::vector<Features> ego_;
     size_t n_ego_ = 0, pointer_type_ = 0, pointer_dimension_ = 0;
     bool masked_ = false, forbids_ = false, points_ = false;
     std::vector<Network> networks_;
@@ -975,10 +1000,12 @@ private:
 
     Scene take_apart(const Observation& observation) const {
         Scene scene;
-        for (const auto& [name, width] : ego_) {
-            const std::vector<float>& part = block(observation, name);
-            require(part.size() == width, "'" + name + "' has not its number of features");
-            scene.ego.insert(scene.ego.end(), part.begin(), part.end());
+        scene.ego.resize(n_ego_);
+        float* to = scene.ego.data();
+        for (const Features& features : ego_) {
+            const std::vector<float>& part = block(observation, features.name);
+            require(part.size() == features.n, "'" + features.name + "' has not its number of features");
+            for (size_t c = 0; c < features.n; c++) to = features.expand(c, part[c], true, to);
         }
         for (const TypeInput& type : types_) scene.types.push_back(type(observation));
         if (masked_) scene.mask = block(observation, "action_mask");

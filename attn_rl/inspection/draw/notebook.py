@@ -34,7 +34,8 @@ def record_html(record: AttentionRecord) -> str:
 
 
 def _table(record: AttentionRecord, state: int) -> str:
-    head = "".join(f'<th style="{CELL}">{html.escape(label)}</th>' for label in record.labels)
+    words = ("",) * record.lead + record.words(state)
+    head = "".join(f'<th style="{CELL}">{_name(*each)}</th>' for each in zip(record.labels, words, strict=True))
     rows = [
         f"<tr>{NAME}layer {depth + 1}, head {h + 1}</th>{_cells(weights, record.present[state])}</tr>"
         for depth in range(len(record.layers))
@@ -47,6 +48,11 @@ def _table(record: AttentionRecord, state: int) -> str:
         f'<table style="border-collapse:collapse;margin:0 0 12px"><caption style="text-align:left">'
         f"{_decision(record, state)}</caption><tr><td></td>{head}</tr>{''.join(rows)}</table>"
     )
+
+
+def _name(label: str, words: str) -> str:
+    """What a column is called, and what stands there: ``"items 3: red key"``."""
+    return html.escape(f"{label}: {words}" if words else label)
 
 
 def _cells(weights: np.ndarray, present: np.ndarray) -> str:

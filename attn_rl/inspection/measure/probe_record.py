@@ -16,10 +16,11 @@ key                 shape              meaning
 ``meta``            () str             JSON: ``step`` (environment steps when recorded), ``env`` (id), ``labels`` (K
                                        column names, e.g. ``"ego"``, ``"items 0"``), ``lead`` (columns before the first
                                        slot), ``n_layers``, ``sizes`` (choices per action dimension; [] = continuous),
-                                       ``feature_names`` (per observation key), ``strengths`` (layer, head, name and
-                                       value), ``effects`` (names of the arrays that are effects; older files
-                                       name none: those below), ``scene_names``, ``scalars`` (tag -> number, as in
-                                       TensorBoard), ``verdicts`` (sentences about what to believe)
+                                       ``feature_names`` (per observation key), ``categories`` (names of values per
+                                       key and feature), ``strengths`` (layer, head, name and value), ``effects``
+                                       (names of the arrays that are effects; older files name none: those below),
+                                       ``scene_names``, ``scalars`` (tag -> number, as in TensorBoard), ``verdicts``
+                                       (sentences about what to believe)
 ``obs.<key>``       (S, ...)           observation as the policy got it, raw features; ``obs.`` alone: a bare array
 ``present``         (S,K) bool         which columns exist
 ``readout_rows``    (S,K)              how much of each row the readout reads: times ``pattern``, the map; rows sum to 1
@@ -82,7 +83,7 @@ from attn_rl.inspection.record.scenes import Scenes
 from attn_rl.nn.relations.named import Strength
 from attn_rl.regular_files import refuse_to_replace
 
-RECORD_META = ("labels", "lead", "sizes", "feature_names", "strengths", "edge_types")
+RECORD_META = ("labels", "lead", "sizes", "feature_names", "categories", "strengths", "edge_types")
 CURVE_AXES = (1, 2, 0, 3)
 OPTIONAL = ("pointer", "lstm_states", "followed", "reachable")
 
@@ -185,11 +186,16 @@ def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Attent
         lead=meta["lead"],
         sizes=tuple(meta["sizes"]),
         feature_names={key: tuple(names) for key, names in meta["feature_names"].items()},
+        categories=_categories(meta.get("categories", {})),
         strengths=tuple(Strength(*each) for each in meta.get("strengths", ())),  # older records hold none
         readout_rows=readout_rows(arrays, meta),
         edge_types=tuple(meta.get("edge_types", ())),
         **{name: arrays[name] for name in named},
     )
+
+
+def _categories(told: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, dict[str, tuple[str, ...]]]:
+    return {key: {name: tuple(values) for name, values in features.items()} for key, features in told.items()}
 
 
 def _effects(arrays: Mapping[str, np.ndarray], meta: Mapping[str, object]) -> Effects:

@@ -166,6 +166,7 @@ def _check_meta(meta: object, *, names_reader: bool) -> None:
         "scene_names": _texts(meta.get("scene_names")),
         "verdicts": _texts(meta.get("verdicts")),
         "feature_names": isinstance(names, dict) and all(_texts(each) for each in names.values()),
+        "categories": _named_values(meta.get("categories", {})),
         "scalars": isinstance(found, dict) and all(_number(value) for value in found.values()),
         "strengths": isinstance(strengths, list) and all(_strength(each) for each in strengths),
     }
@@ -176,6 +177,13 @@ def _check_meta(meta: object, *, names_reader: bool) -> None:
 
 def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _named_values(value: object) -> bool:
+    """Lists of texts in dictionaries in a dictionary."""
+    if not isinstance(value, dict) or not all(isinstance(each, dict) for each in value.values()):
+        return False
+    return all(_texts(names) for each in value.values() for names in each.values())
 
 
 def _between(value: object, low: int, high: int) -> bool:

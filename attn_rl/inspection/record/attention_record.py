@@ -6,13 +6,23 @@ slots), N slots, D d_model, d = D / H.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from attn_rl.nn.relations.named import Strength
+
+Categories = Mapping[str, Mapping[str, Sequence[str]]]
+NOTHING = "none"
+"""Name of a value that says nothing."""
+
+
+def _named(row: np.ndarray, features: Sequence[str], values: Mapping[str, Sequence[str]]) -> list[str]:
+    """Names of the values that the categories in one row (F,) have, in the order of the features."""
+    numbers = {name: float(x) for name, x in zip(features, row, strict=False) if name in values}
+    return [values[name][int(x)] if 0 <= x < len(values[name]) else f"{x:g}" for name, x in numbers.items()]
 
 
 @dataclass
@@ -72,6 +82,7 @@ class AttentionRecord:
         value: (S,), NaN where the model has none.
         pointer: (S,N) probability of pointing at each slot; None without a pointer head.
         feature_names: names of the features per observation key.
+        categories: per observation key and feature, the names of the values that its numbers stand for.
         strengths: of every named relation, per layer and head, when the pass was made; empty without relations.
         lstm_states: of a recurrent policy, the states that the pass began with (S,4,layers,width): hidden and cell
             state of the actor's LSTM, hidden and cell state of the critic's; else None.
@@ -94,6 +105,7 @@ class AttentionRecord:
     value: np.ndarray
     pointer: np.ndarray | None = None
     feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    categories: Categories = field(default_factory=dict)
     strengths: tuple[Strength, ...] = ()
     lstm_states: np.ndarray | None = None
     next_lstm_states: np.ndarray | None = None
@@ -143,6 +155,21 @@ class AttentionRecord:
         """
         lengths: np.ndarray = self.readout(layer) * self.layers[layer].value_norm
         return lengths
+
+    def words(self, state: int) -> tuple[str, ...]:
+        """What the categories of each slot say in one state, e.g. ``"red key"``; empty without any, or nobody there.
+
+        Values come in the order of the features; those called ``"none"`` are left out.
+        """
+        found = []
+        for label, there in zip(self.slot_labels, self.slot_present[state], strict=True):
+            key, _, row = label.rpartition(" ")
+            block = self.obs.get(key, self.obs.get(""))
+            said: list[str] = []
+            if block is not None and there:
+                said = _named(block[state, int(row)], self.feature_names.get(key, ()), self.categories.get(key, {}))
+            found.append(" ".join(word for word in said if word != NOTHING))
+        return tuple(found)
 
     def compared(self) -> dict[tuple[int, int], Strength]:
         """What each head compares most: (layer, head), both from 0 -> the relation of the greatest strength."""

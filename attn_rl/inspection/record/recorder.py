@@ -114,6 +114,7 @@ def make_record(
         value=to_array(outputs.value),
         pointer=_pointer(actor, outputs),
         feature_names=actor.spec.names,
+        categories=actor.spec.categories,
         strengths=_strengths(network) if actor.attention else (),
         next_lstm_states=None if outputs.lstm_states is None else to_array(outputs.lstm_states),
         **_along_edges(actor, obs, captured.patterns),

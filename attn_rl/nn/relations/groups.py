@@ -28,7 +28,7 @@ class Group(NamedTuple):
 
     Attributes:
         kind: groups of the same kind may be compared.
-        compare: how: ``"value"``, ``"position"``, ``"category"`` or ``"feature"``: each feature on its own.
+        compare: how: ``"value"``, ``"position"``, ``"equal"``, ``"category"`` or ``"feature"``: each on its own.
         owner: an entity type, or ``"ego"``.
         name: what a relation calls it, e.g. ``"items.colour"``.
         columns: where its w features stand among the owner's.
@@ -46,7 +46,11 @@ class Group(NamedTuple):
     def n_shown(self) -> int:
         """Columns Z that a token shows of it."""
         width = len(self.columns)
-        return {"category": width, "feature": 2 * width + 1}.get(self.compare, width + 2)
+        return {"equal": width, "category": width, "feature": 2 * width + 1}.get(self.compare, width + 2)
+
+
+ONE_HOT = ("equal", "category")
+"""Comparisons of columns that are 1 for one value and 0 for the others: tokens show them as they are, unscaled."""
 
 
 def own_features(owner: str, features: Sequence[str]) -> Group:
@@ -56,7 +60,7 @@ def own_features(owner: str, features: Sequence[str]) -> Group:
 
 def show(compare: str, u: Tensor, one: Tensor) -> Tensor:
     """What tokens show of features u (B,N,w) that are compared in that way; ``one`` (B,N,1) where they are carried."""
-    if compare == "category":
+    if compare in ONE_HOT:
         return u
     squares = u.square()
     return torch.cat([u, squares if compare == "feature" else squares.sum(-1, keepdim=True), one], -1)
@@ -79,7 +83,7 @@ def channel_names(a: Group, b: Group) -> list[str]:
 
 
 def are_distances(a: Group, b: Group) -> list[bool]:
-    """Which of the C channels are distances, whose weight is never negative: not offsets, nor pairs of categories."""
+    """Which of the C channels have a weight that is never negative: distances and equality, not offsets or pairs."""
     n = len(channel_names(a, b))
     return [a.compare != "category" and (i == 0 or a.compare == "feature") for i in range(n)]
 
@@ -88,10 +92,13 @@ def channel_forms(a: Group, b: Group) -> Tensor:
     """The matrices (C,Z_a,Z_b) between what two tokens show.
 
     Value: minus half the mean squared difference; features of unit variance are 1 apart on average. Position: that and
-    the offset v - u, feature by feature. Category: one entry for each pair of categories. Feature: minus half the
-    squared difference, feature by feature.
+    the offset v - u, feature by feature. Equal: 1 for the same value, 0 otherwise or where
+    there is none. Category: one entry for each pair of categories. Feature: minus half the squared difference, feature
+    by feature.
     """
     w = len(a.columns)
+    if a.compare == "equal":
+        return torch.eye(w).unsqueeze(0)
     if a.compare == "category":
         return torch.eye(w * w).reshape(w * w, w, w)
     if a.compare == "feature":

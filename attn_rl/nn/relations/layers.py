@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attn_rl.nn.normalizer import Entities
-from attn_rl.nn.relations.groups import Group, KindScale, comparable, show
+from attn_rl.nn.relations.groups import ONE_HOT, Group, KindScale, comparable, show
 from attn_rl.nn.relations.named import LayerShape, NamedScores
 from attn_rl.nn.relations.terms import CarriedPositions, Pair, RelationScores, ScoreTerms
 from attn_rl.nn.stages import Described, GroupStage, KindStage, RelationStage, ScalingStage, stage_of
@@ -122,7 +122,7 @@ class Relations(NamedScores, Described):
         )
         kinds = dict.fromkeys(group.kind for group in self.columns)
         self.kinds = [[group for group in self.columns if group.kind == kind] for kind in kinds]
-        scaled = [kind[0] for kind in self.kinds if kind[0].compare != "category"]
+        scaled = [kind[0] for kind in self.kinds if kind[0].compare not in ONE_HOT]
         self.scales = nn.ModuleList(KindScale(len(group.features) or 1) for group in scaled)
 
     @property
@@ -157,7 +157,9 @@ class Relations(NamedScores, Described):
         kinds = []
         for groups in self.kinds:
             compare, scaling = groups[0].compare, None
-            if compare != "category":
+            if compare in ONE_HOT:
+                compare = "category"  # what tokens show is the same; what it counts for is in the forms
+            else:
                 i, scale = next(scales)
                 scaling = stage_of(scale, f"scales.{i}", ScalingStage)
             members = (GroupStage(self.order.part_of(g.owner), g.columns, self.columns[g].start) for g in groups)
@@ -180,7 +182,7 @@ class Relations(NamedScores, Described):
         for groups in self.kinds:
             u = torch.cat([_select(tokens[group.owner][0], group.columns) for group in groups], 1)
             present = torch.cat([tokens[group.owner][1] for group in groups], 1)
-            if groups[0].compare != "category":
+            if groups[0].compare not in ONE_HOT:
                 u = next(scales)(u, present)
             rows = show(groups[0].compare, u, present)
             used = 0

@@ -81,7 +81,7 @@ class RelationScores(Described):
         for a, b in pairs:
             self.names += channel_names(a, b)
             distances += are_distances(a, b)
-            start = {"value": STRONG, "feature": UNDECLARED / len(a.columns)}.get(a.compare, WEAK)
+            start = {"value": STRONG, "equal": STRONG, "feature": UNDECLARED / len(a.columns)}.get(a.compare, WEAK)
             for form in channel_forms(a, b):
                 forms.append(torch.zeros(n_shown, n_shown))
                 forms[-1][columns[a], columns[b]] = form

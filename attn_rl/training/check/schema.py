@@ -27,6 +27,9 @@ def describe_spaces(env: gym.Env, spec: EntitySpec) -> dict[str, str]:
         column = None if t.presence_column is None else f"column {t.presence_name!r}"
         lines[t.name] += f"; presence: {t.presence_key or column or 'none, all rows exist'}"
     lines |= {key: _features(names) for key, names in spec.ego}
+    if spec.categories:
+        named = (f"{key}.{name} ({len(values)})" for key, of in spec.categories.items() for name, values in of.items())
+        lines["categories"] = f"names for numbers, and how many: {', '.join(named)}"
     lines |= {t.name: _edges(t) for t in spec.edges}
     if spec.kinds:
         lines["kinds"] = "; ".join(_kind(kind, owners) for kind, owners in spec.kinds.items())

@@ -81,7 +81,7 @@ def find_spec(
 
 def check_spaces(env: gym.Env, spec: EntitySpec) -> list[Finding]:
     """Names, pictures, actions, masks and wrappers."""
-    findings = [*_unnamed(env, spec), *_pictures(env, spec)]
+    findings = [*_unnamed(env, spec), *_pictures(env, spec), *_whole_numbers(env, spec)]
     if without := _family_wrapper(env):
         findings.append(Finding("note", "adapter", "there is a wrapper for environments of this package", without))
     findings += _refused("actions", lambda: check_actions(env.action_space), "choose another action space")
@@ -147,6 +147,19 @@ def _pictures(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:
         if np.issubdtype(block.dtype, np.integer) and min(rows, columns) >= PICTURE:
             what = f"{key or 'the observation'} is {rows} x {columns} integers, which looks like a picture"
             yield Finding("warning", "picture", f"{what}: its lines would be taken for entities", PICTURE_ADVICE)
+
+
+def _whole_numbers(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:
+    """Integers that nobody calls categories: they may be counts, and they may be names."""
+    space, found = env.observation_space, []
+    for key in spec.names:
+        block = space[key] if isinstance(space, spaces.Dict) else space
+        if np.issubdtype(block.dtype, np.integer) and key not in spec.categories:
+            found.append(key)
+    if found:
+        what = f"{', '.join(found)}: whole numbers, taken as measurements, of which 4 is twice 2"
+        example = {found[0]: {spec.names[found[0]][0]: None}}
+        yield Finding("note", "categories", what, f"where they stand for names, say so: {{'categories': {example}}}")
 
 
 def _mask_size(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:

@@ -101,11 +101,12 @@ def restore_figures(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
 
 
 def declared(agent: OnPolicyAlgorithm) -> str:
-    """Names of the features, in their order, the kinds that are compared and, if any, what edges join, as JSON."""
+    """Names of the features, in their order, the kinds that are compared and, if any, categories and edges, as JSON."""
     extractor: Any = agent.policy.features_extractor
-    related = getattr(extractor.network, "relations", None) is not None
-    joined = [extractor.spec.ends] if getattr(extractor.network, "joined", None) else []
-    return json.dumps([extractor.spec.names, extractor.spec.kinds if related else {}, *joined])
+    network, spec = extractor.network, extractor.spec
+    related = getattr(network, "relations", None) is not None
+    joined = spec.ends if getattr(network, "joined", None) else {}
+    return json.dumps([spec.names, spec.kinds if related else {}, *filter(None, (spec.categories, joined))])
 
 
 def restore_weights(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:

@@ -93,7 +93,8 @@ def settings_of(config: dict[str, object]) -> Settings:
         ValueError: a name that does not exist, or a value of another type or too large.
     """
     stored = from_json(config.get("settings"), dict[str, Any], "settings")
-    translated = stored | {"relations": presets.from_json(stored).relations}  # names, ranges, words of before
+    complete = presets.from_json(stored)  # names, ranges, words of before
+    translated = stored | {name: getattr(complete, name) for name in ("relations", "normalize_reward")}
     settings = override(Settings(), fields_from_json(Settings, translated, "settings"))
     check_products({**config, **vars(settings)})
     return settings

@@ -135,6 +135,27 @@ def test_killed_twice_and_resumed_is_bit_equal(uninterrupted: Path, tmp_path: Pa
     assert_same_run(tmp_path / "killed", uninterrupted)
 
 
+def test_words_and_cells_resume_too(tmp_path: Path):
+    """Categories, an environment of others, and an observation of several types of entities."""
+    pytest.importorskip("minigrid")
+    small = [
+        "--env",
+        "minigrid:MiniGrid-GoToDoor-5x5-v0",
+        "--n-envs",
+        "2",
+        "--n-layers",
+        "2",
+        "--total-timesteps",
+        "60",
+    ]
+    whole = run(tmp_path, "whole", *small)
+    killed(2, lambda: run(tmp_path, "killed", *small))
+    resume(tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", whole)
+    agent = load(whole)
+    assert agent.policy.features_extractor.spec.categories["cells"]["colour"][:2] == ("none", "red")
+
+
 def test_inspection_resumes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(train, "AttentionCallback", partial(AttentionCallback, n_scenes=5, n_pictures=1))
     killed(5, lambda: run(tmp_path, "killed"))

@@ -168,12 +168,25 @@ def _limit(file: RecordFile, names: list[str]) -> None:
 
 def _features(meta: dict[str, Any], observed: dict[str, np.ndarray]) -> dict[str, object]:
     """Names and values per observation key, for the tooltips: blocks (S,N,F) of entity types, vectors (S,E)."""
-    names = meta["feature_names"]
+    names, categories = meta["feature_names"], meta.get("categories", {})
     return {
-        key: {"names": names.get(key, []), "values": _plain(block)}
+        key: {"names": names.get(key, []), "values": _named(_plain(block), names.get(key, []), categories.get(key, {}))}
         for key, block in observed.items()
         if block.ndim in (2, 3) and not key.endswith("_present")
     }
+
+
+def _named(values: Any, features: list[str], categories: dict[str, list[str]]) -> object:
+    """The nested lists with names in the place of the numbers of categories."""
+    if not categories:
+        return values
+    if values and isinstance(values[0], list):
+        return [_named(inside, features, categories) for inside in values]
+    return [_name(value, categories.get(name, [])) for name, value in zip(features, values, strict=False)]
+
+
+def _name(value: Any, names: list[str]) -> object:
+    return names[int(value)] if names and value is not None and 0 <= value < len(names) else value
 
 
 def _plain(array: np.ndarray) -> object:

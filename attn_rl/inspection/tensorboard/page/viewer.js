@@ -350,6 +350,8 @@ function describe(view, state, slot) {
   const lines = [slotName(record, slot)];
   const [key, row] = ownerOf(record, slot);
   const block = record.features[key];
+  const said = block ? block.values[state][row]?.filter((value) => typeof value === "string" && value !== "none") : [];
+  if (said?.length) lines[0] += `: ${said.join(" ")}`;  // "items 3: red key"
   if (block) block.names.forEach((name, i) => lines.push(`${name.padEnd(12)} ${show(block.values[state][row]?.[i])}`));
   const layer = Number(view.layerSelect.value || 0);
   if (record.layers.length) {
@@ -372,7 +374,10 @@ function ownerOf(record, slot) {
   return [key in record.features ? key : "", Number(row)];
 }
 
-function show(value) { return value === null || value === undefined ? "-" : value.toFixed(3); }
+function show(value) {
+  if (typeof value === "string") return value;
+  return value === null || value === undefined ? "-" : value.toFixed(3);
+}
 
 function place(position, otherwise) {
   if (!position || position[0] === null) return [otherwise[0] * SIZE, otherwise[1] * SIZE];
