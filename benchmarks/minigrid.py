@@ -76,7 +76,7 @@ def train_ours(env_id: str, policy: str, seed: int, steps: int, curve: Curve) ->
     agent.learn(steps, callback=curve)
 
     def score() -> Score:
-        row = evaluate(agent, env_id, None, EPISODES)
+        row = evaluate(agent, env_id, episodes=EPISODES)
         return float(row.success_rate or 0.0), row.mean_return
 
     return agent, score

@@ -8,7 +8,19 @@ An installed package, and a checkout too, has this folder as ``attn_rl.envs``.
 
 from gymnasium.envs.registration import register, registry
 
-NAMES = ("Boxes", "CherryPick", "Dodge", "Forage", "JobShop", "Match", "Route", "Seek", "Tiles", "Triage")
+NAMES = (
+    "Boxes",
+    "CherryPick",
+    "Dodge",
+    "Forage",
+    "Intersection",
+    "JobShop",
+    "Match",
+    "Route",
+    "Seek",
+    "Tiles",
+    "Triage",
+)
 """The environments' names; the id of ``Seek`` is ``AttnRL/Seek-v0``."""
 
 for _name in NAMES:

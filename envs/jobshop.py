@@ -36,14 +36,8 @@ LONGEST = 98  # duration of an operation
 PRESET = {  # its form: attn_rl.training.presets.register_preset
     "total_timesteps": 500_000,
     "n_envs": 512,
-    "settings": {
-        **ADVANTAGES_SCALED,
-        "pointer": "jobs",
-        "gamma": 1.0,
-        "gae_lambda": 1.0,
-        "n_steps": 36,
-        "batch_size": 4608,
-    },
+    "settings": {**ADVANTAGES_SCALED, "pointer": "jobs", "gamma": 1.0, "gae_lambda": 1.0}
+    | {"n_steps": 36, "batch_size": 4608},
     "transfer": (10, 15),
 }
 
@@ -299,9 +293,6 @@ def _ending(state: State) -> tuple[BoolArray, BoolArray, dict[str, np.ndarray]]:
     """Return which games have ended, which of them well, and their scores."""
     ended = ~state.work.any(axis=-1)
     rule = state.rule_ready.max(axis=-1)
-    scores = {
-        "makespan": state.bound.astype(np.float64),
-        "rule_makespan": rule.astype(np.float64),
-        "gap": state.bound / state.lowest - 1,
-    }
+    scores = {"makespan": state.bound.astype(np.float64), "rule_makespan": rule.astype(np.float64)}
+    scores["gap"] = state.bound / state.lowest - 1
     return ended, ended & (state.bound <= rule), scores

@@ -245,7 +245,7 @@ class BatchedEnv(Rules, VectorEnv):
     def _begin(self, rows: IntArray) -> Observation:
         """Begin the next episode of the given sub-environments; return their first observations."""
         random = self._streams.next_episode(rows)
-        fresh = self.begin(random)
+        fresh = self._fresh(rows, random)
         fresh.steps = np.zeros(len(rows), np.int64)
         self.shuffle(fresh, random)
         self._streams.store(rows, random)
@@ -255,6 +255,10 @@ class BatchedEnv(Rules, VectorEnv):
             for name, value in fresh.arrays():
                 getattr(self._state, name)[rows] = value
         return self.observe(fresh)
+
+    def _fresh(self, rows: IntArray, random: RandomStream) -> State:
+        """Return the new games of some sub-environments; where ``begin`` is dear, more can be begun than are needed."""
+        return self.begin(random)
 
     def _infos(self, success: BoolArray) -> Info:
         everywhere = np.ones(self.num_envs, bool)

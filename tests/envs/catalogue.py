@@ -30,6 +30,7 @@ FEW = {
     "max_entities": {"food": 5},
     "capacity": {"food": 7, "hunters": 3, "poison": 5, "walls": 4},
 }
+DENSE = {"spawn_probability": 1.0, "initial_vehicle_count": 13, "destination": "o3", "duration": 11, "capacity": 7}
 MIXED_SHOPS = {
     "min_entities": {"jobs": 2, "machines": 3},
     "max_entities": {"jobs": 7, "machines": 5},
@@ -45,6 +46,8 @@ VARIANTS = [
     Variant("Dodge", {"continuous": True, "capacity": 11}, 0.985, (0, 0.005)),
     Variant("Forage", {}, 0.96, (0, 0.01)),
     Variant("Forage", FEW, 0.95, (0.005, 0.04)),
+    Variant("Intersection", {}, 0.42, (0.14, 0.23)),
+    Variant("Intersection", DENSE, 0.25, (0.1, 0.45)),
     Variant("JobShop", {}, 0.985, (0.06, 0.12)),
     Variant("JobShop", {"max_entities": 7, "min_entities": 2, "schedule": "non-delay"}, 0.985, (0, 1)),
     Variant("JobShop", MIXED_SHOPS, 0.985, (0, 1)),

@@ -15,7 +15,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from attn_rl.envs import NAMES
 from tests.envs.catalogue import VARIANTS, Variant, play
 
-DERIVED = {"Boxes"}  # their counts follow from other arguments
+DERIVED = {"Boxes", "Intersection"}  # their counts follow from other arguments
 EACH = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 
 

@@ -29,6 +29,13 @@ CHANGES = {  # environment, variant -> steps, environments, settings of all poli
             }
         ],
     ),
+    ("Intersection", ()): (
+        *(500_000, 64, {"gamma": 0.95, "normalize_advantage": False}, {}),
+        [
+            {"spawn_probability": 0.9, "initial_vehicle_count": 15, "capacity": 21},
+            {"spawn_probability": 1.0, "initial_vehicle_count": 20, "capacity": 28},
+        ],
+    ),
     ("JobShop", ()): (
         *(500_000, 512),
         {"pointer": "jobs", "gamma": 1.0, "gae_lambda": 1.0, "n_steps": 36, "batch_size": 4608},

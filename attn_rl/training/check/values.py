@@ -81,7 +81,7 @@ def _padding(sample: Sample, spec: EntitySpec) -> Iterator[Finding]:
     """Rows that repeat one number and are nevertheless said to be there."""
     for entity_type in spec.types:
         x, present = rows_of(spec, sample.blocks)[entity_type.name]
-        if entity_type.width < 2:
+        if entity_type.width - len(spec.categories.get(entity_type.name, ())) < 2:  # names that repeat are no padding
             continue
         flat = (x == x[..., :1]).all(-1) & present
         values, counts = np.unique(x[..., 0][flat], return_counts=True)

@@ -154,7 +154,10 @@ def test_what_is_no_environment_is_refused(given, error, message):
 POINTS = spaces.Box(-1, 1, (6,), np.float32)
 WITHOUT_ENTITIES = {
     "a vector": (POINTS, r"one vector of 6 numbers.*ReshapeObservation\(env, \(N, F\)\).*MlpPolicy"),
-    "a number": (spaces.Discrete(3), r"Discrete\(3\).*TransformObservation.*one row \(N,F\)"),
+    "a number": (
+        spaces.Discrete(3),
+        r"Discrete\(3\), whole numbers that are names; use attn_rl.wrappers.DiscreteToBox\(env\)",
+    ),
     "a sequence": (spaces.Sequence(POINTS), r"SequenceToEntities\(env, 'items', capacity=\.\.\.\)"),
     "vectors": (
         spaces.Dict(dx=POINTS, dy=POINTS),
@@ -166,7 +169,7 @@ WITHOUT_ENTITIES = {
     ),
     "rows and a choice": (
         spaces.Dict(ships=spaces.Box(-1, 1, (5, 3)), level=spaces.Discrete(4)),
-        r"observation 'level' is Discrete\(4\).*one-hot.*leave the key out",
+        r"observation 'level' is Discrete\(4\).*DiscreteToBox\(env\), or leave the key out",
     ),
 }
 

@@ -1,0 +1,64 @@
+"""What the ego sees: HighwayEnv's Kinematics features of the vehicles that it would show, and which one matters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..core.state import State
+from ..core.types import BoolArray, FloatArray, IntArray
+from . import lanes
+from .priorities import TIMES, forecast, meetings
+
+FEATURES = ("x", "y", "vx", "vy", "cos_h", "sin_h")
+RANGE, SPEED_RANGE = 100.0, 20.0  # what is shown as 1: metres and metres a second
+SIGHT = 200.0
+BEHIND = -10.0  # metres along the ego's lane beyond which nobody is seen
+TOP_SPEED = 9.0
+
+
+def in_sight(state: State, capacity: int) -> tuple[BoolArray, IntArray]:
+    """Return which vehicles are shown, (n, V), the nearest along the ego's lane, and how many more are seen, (n,)."""
+    rows = np.arange(len(state.x))
+    s, _ = lanes.coordinates(np.broadcast_to(state.lane[rows, state.ego, None], state.x.shape), state.x, state.y)
+    away = s - s[rows, state.ego, None]
+    dx, dy = state.x - state.x[rows, state.ego, None], state.y - state.y[rows, state.ego, None]
+    seen = state.present & (away > BEHIND) & (np.sqrt(dx * dx + dy * dy) < SIGHT)
+    seen[rows, state.ego] = False
+    more = seen.sum(axis=1) - capacity
+    if (more <= 0).all():
+        return seen, np.zeros(len(rows), np.int64)
+    order = np.argsort(np.where(seen, np.abs(away), np.inf), axis=1, kind="stable")
+    rank = np.argsort(order, axis=1)
+    return seen & (rank < capacity), np.maximum(more, 0)
+
+
+def kinematics(state: State, rows: IntArray, places: IntArray) -> FloatArray:
+    """Return the features of vehicles as HighwayEnv normalises and clips them: (..., 6) float32."""
+    x, y, heading, speed = (getattr(state, name)[rows, places] for name in ("x", "y", "heading", "speed"))
+    told = np.empty((*x.shape, len(FEATURES)))
+    cos, sin = np.cos(heading), np.sin(heading)
+    for i, (value, most) in enumerate([(x, RANGE), (y, RANGE), (speed * cos, SPEED_RANGE), (speed * sin, SPEED_RANGE)]):
+        told[..., i] = np.clip(-1 + (value + most) * 2 / (2 * most), -1, 1)
+    told[..., 4], told[..., 5] = cos, sin
+    return told.astype(np.float32)
+
+
+def first_met(state: State) -> IntArray:
+    """Return the slot of the vehicle that the ego would meet first at its top speed, within three seconds: (n,), or -1.
+
+    All others keep to their routes and speeds, whatever their priority.
+    """
+    n = len(state.x)
+    rows, places = np.arange(n)[:, None], np.concatenate([state.ego[:, None], np.maximum(state.slots, 0)], axis=1)
+    routes = lanes.ROUTES[state.origin[rows, places], state.goal[rows, places]].reshape(-1, 3).T
+    index = np.arange(routes.shape[1])
+    stage, speed = state.stage[rows, places].ravel(), state.speed[rows, places]
+    speed[:, 0] = TOP_SPEED
+    s, _ = lanes.coordinates(routes[stage, index], state.x[rows, places].ravel(), state.y[rows, places].ravel())
+    place = index.reshape(n, -1)
+    row, slot = np.nonzero(state.slots >= 0)
+    met = meetings(forecast(routes, stage, s, speed.ravel()), place[row, 0], place[row, slot + 1])
+    when = np.full(state.slots.shape, len(TIMES))
+    when[row, slot] = np.where(met.any(axis=0), np.argmax(met, axis=0), len(TIMES))
+    first: IntArray = np.argmin(when, axis=1)
+    return np.where(when.min(axis=1) < len(TIMES), first, -1)
