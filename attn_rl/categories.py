@@ -123,7 +123,28 @@ def expand(x: Tensor, sizes: Sequence[int]) -> Tensor:
     return torch.cat(parts, -1)
 
 
-def find_unknown(x: Tensor, sizes: Sequence[int], present: Tensor | None) -> tuple[int, ...] | None:
+def refuse_unknown(
+    key: str, x: Tensor, columns: Sequence[str], values: Mapping[str, Sequence[str]], present: Tensor | None
+) -> None:
+    """Raise where a category in a row that is there has a value that it cannot have.
+
+    Args:
+        key: of the observation.
+        x: (B,F) or (B,N,F).
+        columns: names of its F columns.
+        values: of its categories.
+        present: (B,N) boolean; None = all.
+    """
+    if (place := _find_unknown(x, [len(values.get(name, ())) for name in columns], present)) is not None:
+        name = columns[place[-1]]
+        owner = f"{key} {place[1]}" if len(place) > 2 else key
+        raise ValueError(
+            f"category {name!r} of {owner} is {x[place].item():g} in observation {place[0]}; "
+            f"expected {describe_values(values[name])}"
+        )
+
+
+def _find_unknown(x: Tensor, sizes: Sequence[int], present: Tensor | None) -> tuple[int, ...] | None:
     """The place of a category in x (...,F) that is none of its values, in a row that is there; None = there is none.
 
     Args:

@@ -84,6 +84,8 @@ class Check:
     """Arguments of the environment, as pairs."""
     presence: str | None = None
     """For a plain Box (N,F) observation: the column (name or index) that says which rows exist."""
+    ignore: tuple[str, ...] = ()
+    """Keys of the observation that are neither entities nor ego, and that nobody shall look at."""
     steps: int = 1000
     """Steps to play; at most ten seconds."""
     strict: bool = False
@@ -227,7 +229,7 @@ def check(command: Check) -> None:
 
     env_kwargs = {name: literal(value) for name, value in command.env_kwargs.items()}
     presence = None if command.presence is None else literal(command.presence)
-    report = check(command.env, env_kwargs, presence=presence, steps=command.steps)
+    report = check(command.env, env_kwargs, presence=presence, ignore=command.ignore, steps=command.steps)
     print(report)
     if not report.fits(command.strict):
         sys.exit(1)

@@ -16,12 +16,12 @@ from attn_rl.categories import (
     Categories,
     Checked,
     check_categories,
-    describe_values,
     expand,
     expanded_names,
-    find_unknown,
     one_hot_places,
+    refuse_unknown,
 )
+from attn_rl.edges import EdgeRows, EdgeType, Ends, told
 from attn_rl.entity_types import ACTION_MASK, ALLOWED, PRESENT, EntityType, read_dict, read_plain, rows_of
 from attn_rl.kinds import COMPARE, EGO, Kinds, check_kinds, shared_values
 from attn_rl.wrappers.advice import find_wrapper
@@ -36,11 +36,13 @@ class SplitObservation(NamedTuple):
         ego: all 1-D Boxes concatenated in the space's order, (B,E); None where there are none.
         entities: per type, features (B,N,F) and presence (B,N), boolean.
         action_mask: (B,A) boolean, True = valid; None where there is none.
+        edges: per edge type, both ends' slots (B,2,E), features (B,E,F) and which exist (B,E), boolean.
     """
 
     ego: Tensor | None
     entities: dict[str, tuple[Tensor, Tensor]]
     action_mask: Tensor | None
+    edges: EdgeRows
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class EntitySpec:
         kinds: features of the same kind, which relations may compare; see ``docs/relations.md``.
         categories: per key and feature, the names of the values that its numbers stand for.
         plain: the observation is a bare Box, not a Dict.
+        edges: the edge types, which join entities in pairs; see ``docs/relations.md``.
+        ignored: keys of the observation that nobody looks at.
     """
 
     types: tuple[EntityType, ...]
@@ -65,6 +69,8 @@ class EntitySpec:
     kinds: dict[str, dict[str, Any]] = field(default_factory=dict)
     plain: bool = False
     categories: Checked = field(default_factory=dict)
+    edges: tuple[EdgeType, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def from_space(
@@ -74,6 +80,8 @@ class EntitySpec:
         kinds: Kinds | None = None,
         presence: str | int | None = None,
         categories: Categories | None = None,
+        edges: Ends | None = None,
+        ignore: Sequence[str] = (),
     ) -> EntitySpec:
         """Read the entity types off an observation space.
 
@@ -86,6 +94,8 @@ class EntitySpec:
             presence: for a plain Box, the column (name or index) that says which rows exist.
             categories: features whose numbers are names, per key: the names of their values, how many there are, or
                 None: as many as an integer Box has. E.g. ``{"cells": {"colour": ("red", "green"), "state": 3}}``.
+            edges: which entity types each edge type joins, e.g. ``{"precedes": ("operations", "operations")}``.
+            ignore: keys of a Dict that are neither entities nor ego, and that nobody shall look at.
 
         Raises:
             ValueError: the space holds something else, or names, kinds and categories do not fit it.
@@ -98,13 +108,15 @@ class EntitySpec:
                 raise ValueError(
                     f"presence={presence!r} names a column of a plain Box; in a Dict add '<type>{PRESENT}' keys instead"
                 )
-            spec = cls(*read_dict(space, names))
+            spec = cls(**read_dict(space, names, edges, ignore)._asdict())
         else:
             allowed = f"{ALLOWED} A plain 2-D Box (N,F) works too. {find_wrapper(space)}"
-            raise ValueError(f"cannot find entities in {space}. {allowed.strip()}")
-        known = {entity_type.name for entity_type in spec.types} | {key for key, _ in spec.ego}
-        if unknown := sorted(set(names) - known - {ACTION_MASK}):
-            raise ValueError(f"names given for {unknown}, but the space holds {sorted(known)}; rename or remove them")
+            raise ValueError(f"cannot find entities in {told(space)}. {allowed.strip()}")
+        if spec.plain and (edges or ignore):
+            raise ValueError(f"edges={edges} and ignore={tuple(ignore)} name keys of a Dict; the observation is a Box")
+        if unknown := sorted(set(names) - set(spec.names) - {ACTION_MASK, *spec.ignored}):
+            held = sorted(spec.names)
+            raise ValueError(f"names given for {unknown}, but the space holds {held}; rename or remove them")
         if categories:
             boxes = dict(space.spaces) if isinstance(space, spaces.Dict) else {spec.types[0].name: space}
             features = spec.features | dict(spec.ego)
@@ -113,17 +125,17 @@ class EntitySpec:
         return replace(spec, kinds=checked)
 
     @classmethod
-    def from_env(cls, env: Any, presence: str | int | None = None) -> EntitySpec:
-        """Read the space, and the names, kinds and categories that the environment declares in its metadata.
+    def from_env(cls, env: Any, presence: str | int | None = None, ignore: Sequence[str] = ()) -> EntitySpec:
+        """Read the space, and the names, kinds, categories and edges that the environment declares in its metadata.
 
         Args:
             env: a Gymnasium environment, a Gymnasium vector environment, or an SB3 VecEnv of either.
-            presence: as for :meth:`from_space`.
+            presence, ignore: as for :meth:`from_space`.
         """
         metadata = env_metadata(env)
         space = getattr(env, "single_observation_space", None) or env.observation_space
-        names, kinds, categories = (metadata.get(name) for name in ("entities", "kinds", "categories"))
-        return cls.from_space(space, names, kinds, presence, categories)
+        names, kinds, categories, edges = (metadata.get(name) for name in ("entities", "kinds", "categories", "edges"))
+        return cls.from_space(space, names, kinds, presence, categories, edges, ignore)
 
     def split(self, observation: Mapping[str, Tensor] | Tensor) -> SplitObservation:
         """Take a batch of observations apart; presence becomes boolean, categories one column per value.
@@ -140,11 +152,12 @@ class EntitySpec:
             ego = [blocks[key].float().flatten(1) for key, _ in self.ego]
             entities = {entity_type.name: rows_of(entity_type, blocks) for entity_type in spec.types}
             action_mask = blocks[ACTION_MASK] > 0.5 if self.action_mask else None
+            edges = {edge_type.name: edge_type.split(blocks) for edge_type in self.edges}
         except KeyError as error:
             got = f"it has {sorted(observation)}" if isinstance(observation, Mapping) else "it is a bare array"
             raise ValueError(f"the observation has no key {error}; {got}, expected {self.keys}") from error
         return SplitObservation(
-            None if not ego else ego[0] if len(ego) == 1 else torch.cat(ego, -1), entities, action_mask
+            None if not ego else ego[0] if len(ego) == 1 else torch.cat(ego, -1), entities, action_mask, edges
         )
 
     # ---- categories ----
@@ -173,7 +186,8 @@ class EntitySpec:
         for key, sizes in self._sizes.items():
             if key in blocks:  # where one is missing, whoever takes the observation apart says so
                 if not torch.compiler.is_compiling():  # an exported program cannot ask
-                    self._refuse_unknown(key, sizes, blocks)
+                    present = next((t.present(blocks) for t in self.types if t.name == key), None)
+                    refuse_unknown(key, blocks[key], self.names[key], self.categories[key], present)
                 expanded[key] = expand(blocks[key], sizes)
         return {**blocks, **expanded} if expanded else blocks
 
@@ -214,26 +228,19 @@ class EntitySpec:
             column = len(expanded_names(t.features[:column], values))
         return replace(t, features=expanded_names(t.features, values), presence_column=column)
 
-    def _refuse_unknown(self, key: str, sizes: tuple[int, ...], blocks: Mapping[str, Tensor]) -> None:
-        x, present = blocks[key], None
-        t = next((t for t in self.types if t.name == key), None)
-        if t is not None and t.presence_key is not None:
-            present = blocks[t.presence_key] > 0.5
-        elif t is not None and t.presence_column is not None:
-            present = x[..., t.presence_column] > 0.5
-        if (place := find_unknown(x, sizes, present)) is not None:
-            name = self.names[key][place[-1]]
-            owner = key if t is None else f"{key} {place[1]}"
-            raise ValueError(
-                f"category {name!r} of {owner} is {x[place].item():g} in observation {place[0]}; "
-                f"expected {describe_values(self.categories[key][name])}"
-            )
-
     @property
     def keys(self) -> list[str]:
         """The keys of an observation, sorted; of a plain Box, the name of its one type."""
         flags = [t.presence_key for t in self.types if t.presence_key is not None]
-        return sorted([*self.capacities, *flags, *(key for key, _ in self.ego), *[ACTION_MASK] * self.action_mask])
+        joined = [key for edge_type in self.edges for key in edge_type.keys]
+        return sorted(
+            [*self.capacities, *flags, *joined, *(key for key, _ in self.ego), *[ACTION_MASK] * self.action_mask]
+        )
+
+    @property
+    def ends(self) -> dict[str, tuple[str, str]]:
+        """Per edge type, the entity types that it joins, as ``from_space(edges=...)`` takes them."""
+        return {edge_type.name: (edge_type.source, edge_type.target) for edge_type in self.edges}
 
     @property
     def features(self) -> dict[str, tuple[str, ...]]:
@@ -264,6 +271,7 @@ class EntitySpec:
     def names(self) -> dict[str, tuple[str, ...]]:
         """Feature names per key, as ``from_space(names=...)`` takes them."""
         found = {t.name: t.features for t in self.types} | dict(self.ego)
+        found |= {t.attr_key: t.features for t in self.edges if t.attr_key is not None}
         for t in self.types:
             if t.presence_column is not None:
                 features = list(t.features)

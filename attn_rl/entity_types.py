@@ -11,14 +11,17 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from attn_rl.edge_keys import is_edge_key
+from attn_rl.edges import EdgeType, Ends, find_edges, told
+from attn_rl.kinds import EGO
 from attn_rl.wrappers.advice import find_categories, find_wrapper
 
 PRESENT = "_present"
 ACTION_MASK = "action_mask"
 ALLOWED = (
     "Allowed in a Dict observation: a 2-D float Box (N,F) per entity type, '<type>_present' as MultiBinary(N), "
-    "1-D Boxes (global or ego features) and 'action_mask'. "
-    "Wrap other observations (attn_rl.wrappers) or leave the key out."
+    "1-D Boxes (global or ego features), 'edge_index' and its like (docs/relations.md) and 'action_mask'. "
+    "Wrap other observations (attn_rl.wrappers), or leave the key out: ignore=(key,)."
 )
 
 
@@ -55,6 +58,12 @@ class EntityType:
         """Number of features F."""
         return len(self.features)
 
+    def present(self, blocks: Mapping[str, Tensor]) -> Tensor | None:
+        """Which rows of its block in an observation exist (B,N), boolean; None = all do."""
+        if self.presence_key is not None:
+            return blocks[self.presence_key] > 0.5
+        return None if self.presence_column is None else blocks[self.name][..., self.presence_column] > 0.5
+
 
 class Layout(NamedTuple):
     """What an observation space holds.
@@ -63,11 +72,15 @@ class Layout(NamedTuple):
         types: the entity types, in slot order.
         ego: ``(key, feature names)`` of every 1-D Box, in the space's order.
         action_mask: whether the observation carries an ``action_mask``.
+        edges: the edge types, which join entities in pairs.
+        ignored: keys that nobody looks at.
     """
 
     types: tuple[EntityType, ...]
     ego: tuple[tuple[str, tuple[str, ...]], ...] = ()
     action_mask: bool = False
+    edges: tuple[EdgeType, ...] = ()
+    ignored: tuple[str, ...] = ()
 
 
 def read_plain(space: spaces.Box, names: Mapping[str, Sequence[str]], presence: str | int | None) -> EntityType:
@@ -91,15 +104,23 @@ def read_plain(space: spaces.Box, names: Mapping[str, Sequence[str]], presence: 
     return EntityType(name, space.shape[0], features, presence_column=column, presence_name=columns[column])
 
 
-def read_dict(space: spaces.Dict, names: Mapping[str, Sequence[str]]) -> Layout:
-    """What a Dict holds, key by key.
+def read_dict(
+    space: spaces.Dict, names: Mapping[str, Sequence[str]], edges: Ends | None = None, ignore: Sequence[str] = ()
+) -> Layout:
+    """What a Dict holds, key by key; ``edges`` says what edge types join, and nobody looks at the keys in ``ignore``.
 
     Raises:
-        ValueError: a key that is neither entities nor ego, no entities, names or flags that do not fit.
+        ValueError: a key that is neither entities nor ego, no entities, names, flags, edges or ignored keys that do not
+            fit.
     """
+    if isinstance(ignore, str) or not set(ignore) <= set(space.spaces):
+        raise ValueError(f"ignore={ignore!r}; expected a sequence of keys of the observation, {list(space.spaces)}")
     types, ego, action_mask = [], [], False
+    joined = {key: block for key, block in space.spaces.items() if is_edge_key(key) and key not in ignore}
     for key, block in space.spaces.items():
         owner = key.removesuffix(PRESENT)
+        if key in joined or key in ignore:
+            continue
         if key == ACTION_MASK:
             action_mask = True
         elif key.endswith(PRESENT) and _is_matrix(rows := space.spaces.get(owner)):
@@ -113,10 +134,12 @@ def read_dict(space: spaces.Dict, names: Mapping[str, Sequence[str]]) -> Layout:
             ego.append((key, _feature_names(key, block.shape[0], names.get(key))))
         else:
             allowed = f"{ALLOWED} {find_wrapper(block, key) or find_categories(block)}".strip()
-            raise ValueError(f"observation key {key!r} is {block}, which is neither entities nor ego. {allowed}")
+            raise ValueError(f"observation key {key!r} is {told(block)}, which is neither entities nor ego. {allowed}")
     if not types:
         raise ValueError(f"no entity type in {list(space.spaces)}: there is no 2-D Box (N,F). {ALLOWED}")
-    return Layout(tuple(types), tuple(ego), action_mask)
+    capacities = {t.name: t.capacity for t in types} | ({EGO: 1} if ego else {})
+    found = find_edges(joined, capacities, names, edges)
+    return Layout(tuple(types), tuple(ego), action_mask, found, tuple(ignore))
 
 
 def _is_matrix(block: gym.Space[object] | None) -> TypeGuard[spaces.Box]:

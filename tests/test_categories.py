@@ -118,7 +118,7 @@ def test_observations_are_expanded_and_absent_rows_say_nothing():
         "things": torch.tensor([[[2, 0.25, 1], [torch.nan, torch.inf, 77], [0, -1, 0], [9, 9, 9], [-1, 0, 0.5]]]),
         "things_present": torch.tensor([[1, 0, 1, 0, 0]]),
     }
-    ego, entities, _ = spec().split(blocks)
+    ego, entities, *_ = spec().split(blocks)
     assert ego.tolist() == [[0, 0, 0, 1, 0, 0, 0.5]]
     x, present = entities["things"]
     assert x[0, 0].tolist() == [0, 0, 1, 0.25, 0, 1]
@@ -216,7 +216,7 @@ def test_columns_of_categories_are_never_scaled(make):
     found = spec()
     more = {"capacities": found.capacities} if make is FlatNetwork else {}
     network = make(found.expanded.widths, len(found.expanded.ego_features), unscaled=found.one_hot, **more)
-    ego, entities, _ = found.split(batch(64))
+    ego, entities, *_ = found.split(batch(64))
     network.train()
     for _ in range(3):
         network(ego, entities)
@@ -258,7 +258,7 @@ def test_equal_scores_the_same_value_alone():
         groups=comparable_groups(found),
     ).relations
     assert isinstance(relations, Relations)
-    ego, entities, _ = found.split(batch(64))
+    ego, entities, *_ = found.split(batch(64))
     (terms,) = relations(ego, entities)
     strength = relations.strengths()[0].value
     assert strength == pytest.approx(10.0, rel=1e-4)

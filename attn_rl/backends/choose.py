@@ -24,8 +24,9 @@ from attn_rl.backends.kernels.program import Program, make_program
 from attn_rl.backends.snapshot import Snapshot
 from attn_rl.backends.trimmed import encode_trimmed
 from attn_rl.compat import waits_for_gradient, why_not_torch
-from attn_rl.nn.network import AttentionNetwork, SetNetwork
+from attn_rl.nn.network import AttentionNetwork, SetNetwork, run
 from attn_rl.nn.normalizer import Entities
+from attn_rl.nn.relations.edges import EdgeRows
 from attn_rl.nn.stages import Opaque
 
 BACKENDS = ("kernels", "trimmed", "plain")
@@ -98,42 +99,50 @@ NOTHING = Mode()
 # ---- running a network -----------------------------------------------------------------------------------------
 
 
-def encode(network: SetNetwork, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
-    """What ``network(ego, entities)`` returns, by the backend that serves.
+def encode(
+    network: SetNetwork, ego: Tensor | None, entities: Entities, edges: EdgeRows | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """What the network returns, by the backend that serves.
 
     Args:
         network: an attention network, or another.
         ego: (B,E), None without an ego.
         entities: per type, features (B,N_t,F_t) and presence (B,N_t).
+        edges: per edge type, slots of both ends (B,2,E), features (B,E,F) and which exist (B,E); for a network that
+            takes them.
     """
     learns = torch.is_grad_enabled()
-    if isinstance(network, AttentionNetwork) and why_not_kernels(network, learns, ego, entities) is None:
-        return _by_kernels(network, learns, ego, entities)
+    if isinstance(network, AttentionNetwork) and why_not_kernels(network, learns, ego, entities, edges) is None:
+        return _by_kernels(network, learns, ego, entities, edges)
     if learns and network.training and why_not_trimmed(network) is None:
-        return encode_trimmed(network, ego, entities)
-    return network(ego, entities)  # type: ignore[no-any-return]
+        return encode_trimmed(network, ego, entities, None if network.joined is None else edges)
+    return run(network, ego, entities, edges)
 
 
 def _by_kernels(
-    network: AttentionNetwork, learns: bool, ego: Tensor | None, entities: Entities
+    network: AttentionNetwork, learns: bool, ego: Tensor | None, entities: Entities, edges: EdgeRows | None
 ) -> tuple[Tensor, Tensor | None]:
     program: Program = choices_of(network).compiled.program  # type: ignore[union-attr]
     present = network.order.presence(entities)
     if not learns:
-        return network.read(program.act(ego, entities, present), present)
-    network.collect(ego, entities)
-    return network.read(program.learn(ego, entities), present)
+        return network.read(program.act(ego, entities, present, edges), present)
+    network.collect(ego, entities)  # the edges' statistics see the batch in ``learn``
+    return network.read(program.learn(ego, entities, edges), present)
 
 
 def why_not_kernels(
-    network: nn.Module, learns: bool, ego: Tensor | None = None, entities: Entities | None = None
+    network: nn.Module,
+    learns: bool,
+    ego: Tensor | None = None,
+    entities: Entities | None = None,
+    edges: EdgeRows | None = None,
 ) -> str | None:
     """Why C++ does not run ``network``, None where it does.
 
     Args:
         network: any network.
         learns: whether gradients are wanted.
-        ego, entities: the observations, if there are some.
+        ego, entities, edges: the observations, if there are some.
     """
     if (reason := why_not_now(network, learns)) is not None:
         return reason
@@ -144,7 +153,7 @@ def why_not_kernels(
         return reason
     if learns and compiled.program.observed:
         return "somebody follows it slot by slot"
-    return None if entities is None else _why_not_observations(compiled.program, ego, entities, learns)
+    return None if entities is None else _why_not_observations(compiled.program, ego, entities, edges, learns)
 
 
 def why_not_now(module: nn.Module, learns: bool) -> str | None:
@@ -206,9 +215,11 @@ def why_not_gradients(module: nn.Module, snapshot: Snapshot) -> str | None:
     return None
 
 
-def _why_not_observations(program: Program, ego: Tensor | None, entities: Entities, learns: bool) -> str | None:
+def _why_not_observations(
+    program: Program, ego: Tensor | None, entities: Entities, edges: EdgeRows | None, learns: bool
+) -> str | None:
     blocks = [x for x, _ in entities.values()] if ego is None else [ego, *(x for x, _ in entities.values())]
-    for x in blocks:
+    for x in [*blocks, *(x for _, x, _ in (edges or {}).values())]:
         if x.dtype != torch.float32 or x.device.type != "cpu" or type(x) is not Tensor:
             return f"observations are {x.dtype} on {x.device}"
         if learns and x.requires_grad:

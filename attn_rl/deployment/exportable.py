@@ -19,7 +19,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import Tensor, nn
 
 from attn_rl.entities import ACTION_MASK
-from attn_rl.nn.network import AttentionNetwork
+from attn_rl.nn.network import AttentionNetwork, run
 from attn_rl.sb3.action_head import EntityActionHead, HeadInputs
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.extractor import EntityExtractor
@@ -94,7 +94,7 @@ class ExportablePolicy(nn.Module):
     def _encode(self, extractor: EntityExtractor, observation: Mapping[str, Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
         """The readout (B,D), and what an action head needs besides: tokens, presence and mask."""
         split = self.spec.split(observation)
-        readout, tokens = extractor.network(split.ego, split.entities)
+        readout, tokens = run(extractor.network, split.ego, split.entities, split.edges)
         nothing = readout[:, :0]
         pointed = (nothing, nothing) if extractor.pointer is None else extractor.pointed_at(tokens, split.entities)
         return extractor.project(readout), (*pointed, nothing if split.action_mask is None else split.action_mask)

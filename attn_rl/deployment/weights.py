@@ -175,6 +175,8 @@ class Tensors:
         return found | {"project": self.stack(stages_of(layers, f"{path}.project"))}
 
     def _attention(self, stage: NetworkStage) -> Json:
+        if stage.edges is not None:
+            raise Opaque("edges", "join entities in pairs, which is none of these")
         blocks = zip(stage.encoder.blocks, stage.relations, strict=True)
         return {
             "blocks": [self._block(*pair) for pair in blocks],

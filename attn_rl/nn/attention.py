@@ -67,13 +67,15 @@ def attention_pattern(
     *,
     scale: Tensor | float | None = None,
     bias: Tensor | None = None,
+    allowed: Tensor | None = None,
     never_empty: bool = False,
 ) -> Tensor:
     """Return the weights that :func:`attend` mixes values with.
 
     The modules call this half alone, so that the pattern can be tapped before it is used. Arguments as for
-    :func:`attend`, with one duty moved to the caller: absent rows of ``k`` must be finite; and ``never_empty``
-    promises that something is present everywhere, which spares the answer for where nothing is.
+    :func:`attend`, with one duty moved to the caller: absent rows of ``k`` must be finite. ``allowed``, boolean and
+    broadcastable to ``(..., Q, N)``, says which of the present rows each query may look at; ``never_empty`` promises
+    that there is one for every query, which spares the answer for where there is none.
     """
     if similarity == "cosine":
         q, k = nn.functional.normalize(q, dim=-1), nn.functional.normalize(k, dim=-1)
@@ -86,7 +88,7 @@ def attention_pattern(
         scores = scores + bias
     if present is None:
         return scores.softmax(dim=-1)
-    present = present.unsqueeze(-2)
+    present = present.unsqueeze(-2) if allowed is None else present.unsqueeze(-2) & allowed
     if never_empty:
         return torch.where(present, scores, -torch.inf).softmax(dim=-1)
     return _masked_softmax(scores, present)
@@ -174,6 +176,7 @@ class MultiHeadAttention(Described):
         present: Tensor,
         bias: Tensor | None = None,
         carry: Callable[[Tensor], Tensor] | None = None,
+        allowed: Tensor | None = None,
     ) -> Tensor:
         """Attend from ``queries`` (B,Q,D) to ``tokens`` (B,N,D) that are ``present`` (B,N).
 
@@ -184,6 +187,7 @@ class MultiHeadAttention(Described):
             bias: added to the similarities before log-count scaling, broadcastable to (B,H,Q,N).
             carry: turns the pattern (B,H,Q,N) into something to add to the output (B,Q,D): what is attended to may
                 tell where it lies as seen from the query.
+            allowed: which of the present rows each query may look at, boolean (B,Q,N); None = all.
 
         Returns:
             (B,Q,D)
@@ -195,11 +199,15 @@ class MultiHeadAttention(Described):
                 scale = count_scale * scale
             bias = None if bias is None else bias * count_scale
         if queries.shape[1] == 1 and self.similarity == "dot":
-            mixed, pattern = self._single_query(self.w_q(queries), tokens, present, scale, bias)
+            mixed, pattern = self._single_query(self.w_q(queries), tokens, present, scale, bias, allowed)
         else:
             q, k, v = self._split(self.w_q(queries)), self._split(self.w_k(tokens)), self._split(self.w_v(tokens))
             pattern = attention_pattern(
-                q, k, present.unsqueeze(1), self.similarity, scale=scale, bias=bias, never_empty=self.never_empty
+                *(q, k, present.unsqueeze(1), self.similarity),
+                scale=scale,
+                bias=bias,
+                allowed=None if allowed is None else allowed.unsqueeze(1),
+                never_empty=self.never_empty,
             )
             pattern = self.tap(pattern, tokens, present)
             mixed = (pattern @ v).transpose(1, 2).flatten(2)  # (B,Q,D)
@@ -222,7 +230,13 @@ class MultiHeadAttention(Described):
         )
 
     def _single_query(
-        self, q: Tensor, tokens: Tensor, present: Tensor, scale: Tensor | float, bias: Tensor | None
+        self,
+        q: Tensor,
+        tokens: Tensor,
+        present: Tensor,
+        scale: Tensor | float,
+        bias: Tensor | None,
+        allowed: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Every head is a query of its own against the same unprojected tokens.
 
@@ -235,6 +249,7 @@ class MultiHeadAttention(Described):
             present,
             scale=scale if isinstance(scale, float) else scale.squeeze(-1),
             bias=None if bias is None else bias.squeeze(-2),
+            allowed=allowed,
             never_empty=self.never_empty,
         )  # (B,H,N)
         pattern = self.tap(pattern.unsqueeze(2), tokens, present)

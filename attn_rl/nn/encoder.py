@@ -77,7 +77,9 @@ class Block(Described):
         """
         normed = self.norm_attention(x)
         queries = normed if rows is None else self.norm_attention(rows)
-        mixed = (x if rows is None else rows) + self.attention(queries, normed, present, *terms)
+        allowed = {} if terms.allowed is None else {"allowed": terms.allowed}  # layers of your own need not know it
+        attended = self.attention(queries, normed, present, terms.bias, terms.carry, **allowed)
+        mixed = (x if rows is None else rows) + attended
         out: Tensor = mixed + self.feedforward(self.norm_feedforward(mixed))
         return out
 

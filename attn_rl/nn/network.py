@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,9 +14,12 @@ from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
 from attn_rl.nn.readout import READOUTS, Readout
 from attn_rl.nn.registry import look_up
+from attn_rl.nn.relations.edges import EdgeRows, Joined, make_edges
 from attn_rl.nn.relations.groups import Group
-from attn_rl.nn.relations.layers import MODES, Relations
-from attn_rl.nn.stages import Described, EncoderStage, NetworkStage, TokenStage, stage_of
+from attn_rl.nn.relations.layers import make_relations
+from attn_rl.nn.relations.named import LayerShape, Strength
+from attn_rl.nn.relations.terms import ScoreTerms
+from attn_rl.nn.stages import Described, EdgesStage, EncoderStage, NetworkStage, TokenStage, stage_of
 from attn_rl.nn.tap import Tap
 from attn_rl.nn.token_order import EGO, QUERY, TokenOrder
 from attn_rl.nn.tokenizer import Tokenizer
@@ -32,11 +34,13 @@ class SetNetwork(Described):
         d_out: width of the readout.
         d_model: width of the entity tokens.
         ignores_slots: the order of the rows of a type does not matter, and absent ones may be left out.
+        joined: per edge type, what it joins, for a network whose ``forward(ego, entities, edges)`` looks at edges, too.
     """
 
     d_out: int
     d_model: int
     ignores_slots = True
+    joined: Mapping[str, Joined] | None = None
 
     def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
         """Encode one observation batch.
@@ -83,6 +87,13 @@ class SetNetwork(Described):
                     nn.init.zeros_(module.bias)
 
 
+def run(
+    network: SetNetwork, ego: Tensor | None, entities: Entities, edges: EdgeRows | None
+) -> tuple[Tensor, Tensor | None]:
+    """``network(ego, entities, edges)``, without the edges where it takes none."""
+    return network(ego, entities, *([] if network.joined is None else [edges]))  # type: ignore[no-any-return]
+
+
 class AttentionNetwork(SetNetwork):
     """Self-attention over the ego and the entities, read out where the ego stands.
 
@@ -106,6 +117,10 @@ class AttentionNetwork(SetNetwork):
             ``"auto"`` also every feature with itself where entities attend to entities and nothing is declared between
             them; ``"off"``: neither.
         groups: the features that are declared comparable; for ``"auto"`` also :func:`own_features` of every type.
+        edge_attention: what edges do (``docs/relations.md``): ``"biased"`` adds to the scores of the pairs that they
+            join, ``"only"`` also lets entities look along edges alone, ``"off"``: nothing.
+        edge_values: also tell every layer's output along which edges its heads look.
+        joined: per edge type, which entity types it joins.
         attention, block, embedding: parts by name: keys of :data:`attn_rl.nn.attention.ATTENTION`,
             :data:`attn_rl.nn.encoder.BLOCKS` and :data:`attn_rl.nn.tokenizer.EMBEDDINGS`.
     """
@@ -128,6 +143,9 @@ class AttentionNetwork(SetNetwork):
         entity_rows: bool = False,
         relations: str = "off",
         groups: Sequence[Group] = (),
+        edge_attention: str = "biased",
+        edge_values: bool = False,
+        joined: Mapping[str, Joined] | None = None,
         attention: str = "multihead",
         block: str = "pre_norm",
         embedding: str = "mlp",
@@ -136,20 +154,13 @@ class AttentionNetwork(SetNetwork):
         check_heads(d_model, n_heads)
         read = _find_readout(readout, ego_width)
         self.normalizer = EntityNormalizer(widths, ego_width, normalize=normalize, unscaled=unscaled)
+        asked = read.needs == QUERY
         self.tokenizer = Tokenizer(
-            widths,
-            ego_width,
-            d_model,
-            ego_conditioning=ego_conditioning,
-            query=read.needs == QUERY,
-            embedding=embedding,
+            widths, ego_width, d_model, ego_conditioning=ego_conditioning, query=asked, embedding=embedding
         )
-        self.query = nn.Parameter(torch.zeros(d_model)) if read.needs == QUERY else None
+        self.query = nn.Parameter(torch.zeros(d_model)) if asked else None
         self.encoder = Encoder(
-            d_model,
-            n_heads,
-            n_layers,
-            d_feedforward or 2 * d_model,
+            *(d_model, n_heads, n_layers, d_feedforward or 2 * d_model),
             similarity=similarity,
             count_reference=8.0 if log_count else None,
             never_empty=self.n_lead > 0,
@@ -159,38 +170,11 @@ class AttentionNetwork(SetNetwork):
         self.readout = read(d_model)
         self.entity_rows = entity_rows
         self.d_model = self.d_out = d_model
-        self.relations = self._make_relations(relations, widths, groups, n_heads, n_layers)
+        shape = LayerShape(d_model, n_heads, n_layers, self.order, not self.reads_first)
+        self.relations = make_relations(relations, widths, groups, shape, ego_reads=self.readout.needs == EGO)
+        self.edges = make_edges(edge_attention, joined or {}, shape, normalize=normalize, values=edge_values)
+        self.joined = None if self.edges is None else self.edges.joined
         self.reset_parameters()
-
-    def _make_relations(
-        self, mode: str, widths: Mapping[str, int], groups: Sequence[Group], n_heads: int, n_layers: int
-    ) -> Relations | None:
-        if mode not in MODES:
-            raise ValueError(f"relations={mode!r} is unknown; choose one of {', '.join(map(repr, MODES))}")
-        if mode == "off":
-            return None
-        if mode == "features":
-            groups = [group for group in groups if group.compare == "feature"]
-        made = Relations(
-            widths,
-            groups,
-            self.d_model,
-            n_heads,
-            n_layers,
-            order=self.order,
-            ego_reads=self.readout.needs == EGO,
-            entities_read=not self.reads_first,
-            auto=mode in ("auto", "features"),
-        )
-        compared = {group.kind for group in made.columns}
-        idle = dict.fromkeys(g.kind for g in groups if g.compare != "feature" and g.kind not in compared)
-        for kind in idle if mode == "declared" else ():  # "auto" takes what serves
-            warnings.warn(
-                f"no layer compares kind {kind!r}: a relation needs two groups of that kind, or entities that look at "
-                "entities (n_layers of 2 and more, readout='mean' or 'max', a pointer)",
-                stacklevel=2,
-            )
-        return made if made.compares else None
 
     def reset_parameters(self) -> None:
         """Draw all weights anew, as the constructor does: queries and keys with a smaller gain than the rest.
@@ -204,13 +188,19 @@ class AttentionNetwork(SetNetwork):
                 nn.init.orthogonal_(module.weight, QUERY_KEY_GAIN)
         if self.query is not None:
             nn.init.normal_(self.query)
-        if self.relations is not None:
-            self.relations.reset_parameters()
+        for part in (self.relations, self.edges):
+            if part is not None:
+                part.reset_parameters()
 
-    def forward(self, ego: Tensor | None, entities: Entities) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, ego: Tensor | None, entities: Entities, edges: EdgeRows | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Encode one observation batch; see :meth:`SetNetwork.forward`."""
         tokens = self.tokenizer(*self.normalizer(ego, entities), self.query)
-        terms = None if self.relations is None else self.relations(ego, entities)
+        terms: list[ScoreTerms] | None = None if self.relations is None else self.relations(ego, entities)
+        if self.edges is not None:
+            added: list[ScoreTerms] = self.edges(entities, edges)
+            terms = added if terms is None else [a.plus(b) for a, b in zip(terms, added, strict=True)]
         rows = self.encoder(tokens.x, tokens.present, tokens.first if self.reads_first else None, terms)
         return self.read(rows, tokens.present)
 
@@ -227,11 +217,17 @@ class AttentionNetwork(SetNetwork):
         """How much of every row is read out, (B,N), where ``present`` (B,N) are there: weighs a pattern's rows."""
         return self.readout.rows(present, self.n_lead)
 
-    def collect(self, ego: Tensor | None, entities: Entities) -> None:
+    def collect(self, ego: Tensor | None, entities: Entities, edges: EdgeRows | None = None) -> None:
         """Let the normalisers see a batch, as :meth:`forward` does in training, and nothing else."""
         self.normalizer.collect(ego, entities)
         if self.relations is not None:
             self.relations.collect(ego, entities)
+        if self.edges is not None and edges is not None:
+            self.edges.collect(entities, edges)
+
+    def strengths(self) -> list[Strength]:
+        """How much each head of each layer relies on each named relation and each edge type."""
+        return [found for part in (self.relations, self.edges) if part is not None for found in part.strengths()]
 
     def stage(self) -> NetworkStage:
         """Describe the network up to the rows that are read; reading them is :meth:`read`'s."""
@@ -240,7 +236,8 @@ class AttentionNetwork(SetNetwork):
         kinds, relations = ((), (None,) * len(encoder.blocks))
         if self.relations is not None:
             kinds, relations = stage_of(self.relations, "relations", tuple)
-        return NetworkStage(tokens, encoder, kinds, relations, self.reads_first)
+        edges = None if self.edges is None else stage_of(self.edges, "edges", EdgesStage)
+        return NetworkStage(tokens, encoder, kinds, relations, self.reads_first, edges)
 
     @property
     def order(self) -> TokenOrder:

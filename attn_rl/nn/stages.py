@@ -174,6 +174,20 @@ class RelationStage(NamedTuple):
     carried: tuple[CarriedStage, ...] = ()
 
 
+class EdgesStage(NamedTuple):
+    """What edges add.
+
+    Attributes:
+        pairs: entities and edges -> which tokens they join (``attn_rl.nn.relations.edge_terms.Pairs``).
+        scores: per block, pairs -> what each adds (B,P,H), differentiable; None = nothing.
+        only: entities look along edges alone.
+    """
+
+    pairs: Callable[..., Any]
+    scores: tuple[Callable[..., Tensor] | None, ...]
+    only: bool
+
+
 class NetworkStage(NamedTuple):
     """A whole attention network.
 
@@ -183,6 +197,7 @@ class NetworkStage(NamedTuple):
         kinds: what tokens show for relations.
         relations: per block; None = nothing is added.
         reads_first: only the first row is read.
+        edges: what they add; None = there are none.
     """
 
     tokens: tuple[TokenStage, ...]
@@ -190,15 +205,11 @@ class NetworkStage(NamedTuple):
     kinds: tuple[KindStage, ...]
     relations: tuple[RelationStage | None, ...]
     reads_first: bool
+    edges: EdgesStage | None = None
 
 
 class Opaque(Exception):
-    """A part that can only run itself.
-
-    Attributes:
-        path: dotted name of the part, as ``named_modules`` has it.
-        why: what is in the way.
-    """
+    """A part that can only run itself: its dotted ``path``, as ``named_modules`` has it, and ``why``."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"{path} {why}" if path else why)

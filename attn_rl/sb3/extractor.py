@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from attn_rl.backends.choose import encode
 from attn_rl.categories import Categories, value_names
+from attn_rl.edges import Ends
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.kinds import COMPARE, Kinds
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
 from attn_rl.nn.normalizer import Entities
+from attn_rl.nn.relations.edges import Joined
 from attn_rl.nn.relations.groups import Group, own_features
 from attn_rl.nn.token_order import EGO
 
@@ -31,6 +33,10 @@ RelationsMode = Literal["auto", "declared", "features", "off"]
 """What relations compare: ``declared`` the kinds that the environment declares, ``features`` every feature with itself
 whatever is declared, ``auto`` the kinds and, where none serves, the features; ``off`` nothing. See
 ``docs/relations.md``."""
+
+
+EdgeMode = Literal["biased", "only", "off"]
+"""What the edges in an observation do; see ``docs/relations.md``."""
 
 
 class FeatureLayout(NamedTuple):
@@ -71,6 +77,8 @@ class EntityExtractor(BaseFeaturesExtractor):
         kinds: features of the same kind, per kind and type; see ``docs/relations.md``.
         presence: for a plain Box, the column that says which rows exist.
         categories: features whose numbers are names, per key; see ``docs/observations.md``.
+        edges: which entity types each edge type joins; see ``docs/relations.md``.
+        ignore: keys of the observation that nobody shall look at.
         pointer: entity type whose tokens the action head of :class:`EntityAttentionPolicy` chooses from; the policy
             sets it.
         masked: append the observation's ``action_mask`` for that head; the policy sets it.
@@ -88,11 +96,13 @@ class EntityExtractor(BaseFeaturesExtractor):
         kinds: Kinds | None = None,
         presence: str | int | None = None,
         categories: Categories | None = None,
+        edges: Ends | None = None,
+        ignore: Sequence[str] = (),
         pointer: str | None = None,
         masked: bool = False,
         **network: Any,
     ) -> None:
-        spec = EntitySpec.from_space(observation_space, names, kinds, presence, categories)
+        spec = EntitySpec.from_space(observation_space, names, kinds, presence, categories, edges, ignore)
         built = self.make_network(spec, pointer, network)
         width = features_dim or built.d_out
         layout = FeatureLayout(width)
@@ -124,7 +134,7 @@ class EntityExtractor(BaseFeaturesExtractor):
     def forward(self, observations: Mapping[str, Tensor] | Tensor) -> Tensor:
         """Turn observations, batched tensors as Stable-Baselines3 hands them over, into features (B, features_dim)."""
         split = self.spec.split(observations)
-        readout, tokens = encode(self.network, split.ego, split.entities)
+        readout, tokens = encode(self.network, split.ego, split.entities, split.edges)
         columns = [self.project(readout)]
         if self.pointer is not None:
             pointed, present = self.pointed_at(tokens, split.entities)
@@ -169,8 +179,9 @@ class EntityAttentionExtractor(EntityExtractor):
                 stacklevel=3,
             )
         groups = comparable_groups(spec) + [own_features(*each) for each in spec.expanded.features.items()]
-        network = {"entity_rows": pointer is not None, "groups": groups, "unscaled": spec.one_hot, **network}
-        return AttentionNetwork(spec.expanded.widths, _ego_width(spec), **network)
+        joined = {found.name: Joined(found.source, found.target, found.features) for found in spec.edges}
+        given = {"entity_rows": pointer is not None, "groups": groups, "unscaled": spec.one_hot, "joined": joined}
+        return AttentionNetwork(spec.expanded.widths, _ego_width(spec), **{**given, **network})
 
 
 class DeepSetsExtractor(EntityExtractor):

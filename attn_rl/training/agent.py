@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from attn_rl.entities import EntitySpec, env_metadata
 from attn_rl.observation_size import check_rollout
 from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.training.guarded_ppo import GuardedPPO
-from attn_rl.training.policies import NETWORK_SETTINGS, find_policy, refuse_unused
+from attn_rl.training.policies import EDGE_SETTINGS, NETWORK_SETTINGS, find_policy, refuse_unused
 from attn_rl.training.presets import PPO_SETTINGS, Preset, Settings, find_preset, override, preset_of, read_preset
 from attn_rl.training.ranges import check_products, check_schedule, check_value
 from attn_rl.type_names import with_article
@@ -67,7 +67,7 @@ def make_agent(
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
     check_rollout(env.observation_space, env.num_envs, chosen.n_steps)
-    env, spec = guard(env, chosen.presence, max_abs_reward)
+    env, spec = guard(env, chosen.presence, max_abs_reward, chosen.ignore)
     return GuardedPPO(
         EntityAttentionPolicy,
         env,
@@ -102,7 +102,9 @@ def choose_settings(default: Settings, policy: str, changes: Mapping[str, object
     return chosen
 
 
-def guard(env: VecEnv, presence: int | str | None, max_abs_reward: float) -> tuple[VecEnv, EntitySpec]:
+def guard(
+    env: VecEnv, presence: int | str | None, max_abs_reward: float, ignore: Sequence[str] = ()
+) -> tuple[VecEnv, EntitySpec]:
     """The environment under guard, where it is not yet, and what its observation holds.
 
     Raises:
@@ -112,7 +114,7 @@ def guard(env: VecEnv, presence: int | str | None, max_abs_reward: float) -> tup
     check_value("max_abs_reward", max_abs_reward)
     check_actions(env.action_space)
     check_wrappers(env, presence)
-    spec = EntitySpec.from_env(env, presence)
+    spec = EntitySpec.from_env(env, presence, ignore)
     guarded = env if is_vecenv_wrapped(env, GuardedVecEnv) else GuardedVecEnv(env, spec, max_abs_reward=max_abs_reward)
     return guarded, spec
 
@@ -142,6 +144,12 @@ def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str
     extractor |= {"names": spec.names, "kinds": kinds, "presence": settings.presence}
     if spec.categories:  # not said where there are none: a registered extractor need not know of them
         extractor["categories"] = spec.categories
+    if spec.edges:
+        extractor["edges"] = spec.ends
+        chosen = {name: getattr(settings, name) for name in EDGE_SETTINGS if name not in named.without}
+        extractor |= {name: value for name, value in chosen.items() if value != getattr(Settings, name)}
+    if spec.ignored:
+        extractor["ignore"] = spec.ignored
     if "sort_by" not in named.without and settings.sort_by is not None:
         extractor["sort_by"] = _sorted_types(spec, settings.sort_by)
     arch = settings.net_arch

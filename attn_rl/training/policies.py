@@ -25,7 +25,12 @@ NETWORK_SETTINGS = (
     "embedding",
 )
 """Settings that go to the extractor by their own names, unless its policy is registered without them."""
-ATTENTION_SETTINGS = ("n_heads", "readout", "similarity", "log_count", "relations", "attention", "block", "embedding")
+EDGE_SETTINGS = ("edge_attention", "edge_values")
+"""The same, of those that go there only where the observation has edges and they are not the defaults."""
+ATTENTION_SETTINGS = (
+    *("n_heads", "readout", "similarity", "log_count", "relations", "attention", "block", "embedding"),
+    *EDGE_SETTINGS,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class NamedPolicy:
 
     Attributes:
         extractor: the features extractor; takes the settings, and ``names``, ``kinds`` and ``presence`` (see
-            :class:`EntityExtractor`).
+            :class:`EntityExtractor`); ``edges`` and ``ignore`` where there are some.
         without: settings that it does not take.
         defaults: settings over the general defaults; an environment's preset comes over these.
     """
@@ -68,7 +73,8 @@ def register_policy(
     Args:
         name: letters, digits, ``-`` and ``_``; it becomes part of the names of run folders.
         extractor: a subclass of :class:`EntityExtractor`.
-        without: settings that it does not take, of :data:`NETWORK_SETTINGS`, ``"sort_by"`` and ``"pointer"``.
+        without: settings that it does not take, of :data:`NETWORK_SETTINGS`, :data:`EDGE_SETTINGS`, ``"sort_by"`` and
+            ``"pointer"``.
         defaults: settings over the general defaults.
 
     Raises:
@@ -82,7 +88,7 @@ def register_policy(
     taken = POLICIES[name].extractor if name in POLICIES else extractor
     if (taken.__module__, taken.__qualname__) != (extractor.__module__, extractor.__qualname__):  # a cell may run twice
         raise ValueError(f"policy {name!r} is taken by {taken.__module__}.{taken.__qualname__}; choose another name")
-    known = (*NETWORK_SETTINGS, "sort_by", "pointer")
+    known = (*NETWORK_SETTINGS, *EDGE_SETTINGS, "sort_by", "pointer")
     for setting in without:
         if setting not in known:
             raise ValueError(f"without={setting!r} is no setting of a network; {did_you_mean(setting, known)}")

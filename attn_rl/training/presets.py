@@ -9,7 +9,7 @@ from typing import Any, Literal
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from attn_rl.adapters import find_spec
-from attn_rl.sb3.extractor import RelationsMode
+from attn_rl.sb3.extractor import EdgeMode, RelationsMode
 from attn_rl.training.policies import find_policy
 from attn_rl.training.ranges import OLD_RELATIONS, check_fields, check_value, did_you_mean
 
@@ -48,12 +48,19 @@ class Settings:
     """Scores that compare like with like: the kinds that the environment declares (declared), every feature with
     itself (features), or both: features where entities attend to entities and nothing is declared between them (auto).
     See docs/relations.md."""
+    edge_attention: EdgeMode = "biased"
+    """What the edges in an observation do: add to the scores of the pairs that they join (biased), also let entities
+    look along them alone (only), or nothing (off). See docs/relations.md."""
+    edge_values: bool = False
+    """Also tell every layer's output along which edges its heads look."""
     sort_by: str | None = None
     """For flat: the feature whose ascending order the slots are put in, in every type that has it."""
     pointer: str | None = None
     """Entity type that the action chooses from (action i = slot i)."""
     presence: int | str | None = None
     """For a plain Box (N,F) observation: the column (name or index) that says which rows exist."""
+    ignore: tuple[str, ...] = ()
+    """Keys of the observation that are neither entities nor ego, and that nobody shall look at."""
 
     # --- PPO ---
     learning_rate: float = 3e-3

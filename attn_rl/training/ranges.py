@@ -9,7 +9,7 @@ from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, NamedTuple, get_args
 
-from attn_rl.sb3.extractor import RelationsMode
+from attn_rl.sb3.extractor import EdgeMode, RelationsMode
 
 MAX_WIDTH, MAX_HIDDEN_LAYERS = 8192, 16
 """Of ``d_model`` and ``net_arch``; like all upper bounds far beyond what helps, and below what fills the memory before
@@ -87,9 +87,11 @@ RANGES = {
 }
 CHOICES: dict[str, tuple[object, ...]] = {
     "relations": get_args(RelationsMode),
+    "edge_attention": get_args(EdgeMode),
     "similarity": ("dot", "cosine"),
     **dict.fromkeys(
-        ("log_count", "ego_conditioning", "normalize", "normalize_advantage", "normalize_reward"), (True, False)
+        ("edge_values", "log_count", "ego_conditioning", "normalize", "normalize_advantage", "normalize_reward"),
+        (True, False),
     ),
 }
 OLD_RELATIONS = {"on": "auto", "learned": "features"}

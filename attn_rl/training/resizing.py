@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
+from attn_rl.edges import EdgeType
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.observation_size import check_slots
 from attn_rl.sb3.action_head import ActionLayout
@@ -67,7 +68,7 @@ def with_capacity(model: BaseAlgorithm, capacity: Capacity) -> SpacesOnly:
 
     Args:
         model: an SB3 algorithm with one of our extractors.
-        capacity: slots of every entity type, or by type; types not named keep theirs.
+        capacity: slots of every entity type, or by type; types not named keep theirs, and so do edge types.
 
     Raises:
         ValueError: no such type, no slots, or a policy that knows no entities.
@@ -79,8 +80,9 @@ def with_capacity(model: BaseAlgorithm, capacity: Capacity) -> SpacesOnly:
             f"the policy looks through {type(extractor).__name__}, which knows no entities: leave capacity= out"
         )
     spec, slots = extractor.spec, _slots(extractor.spec, capacity)
+    widths = spec.widths | {t.name: len(t.features) + 2 for t in spec.edges}
     for name, n in slots.items():
-        check_slots(name, n, spec.widths[name] + 1)
+        check_slots(name, n, widths[name] + 1)
     pointer = getattr(policy, "pointer", None)
     actions: spaces.Space[object] = model.action_space
     if pointer is not None:
@@ -90,14 +92,16 @@ def with_capacity(model: BaseAlgorithm, capacity: Capacity) -> SpacesOnly:
 
 def _slots(spec: EntitySpec, capacity: Capacity) -> dict[str, int]:
     wanted = capacity if isinstance(capacity, Mapping) else dict.fromkeys(spec.capacities, capacity)
+    known = spec.capacities | {t.name: t.shape[0] for t in spec.edges if t.index_key is not None}
     for name, n in wanted.items():
-        if name not in spec.capacities:
-            raise ValueError(f"capacity names {name!r}; the entity types are {sorted(spec.capacities)}")
+        if name not in known:
+            types = "entity and edge types" if len(known) > len(spec.types) else "entity types"
+            raise ValueError(f"capacity names {name!r}; the {types} are {sorted(known)}")
         if not isinstance(n, int | np.integer):
             raise ValueError(f"capacity={n!r}; expected a whole number of slots")
         if n < 1:
             raise ValueError(f"capacity={n}; expected 1 or more slots")
-    return spec.capacities | {name: int(n) for name, n in wanted.items()}
+    return known | {name: int(n) for name, n in wanted.items()}
 
 
 def _actions(space: spaces.Space[object], old: int, new: int) -> spaces.Space[object]:
@@ -117,9 +121,37 @@ def _observations(
         parts[entity_type.name] = _rows(parts[entity_type.name], slots[entity_type.name])
         if entity_type.presence_key is not None:
             parts[entity_type.presence_key] = _flags(parts[entity_type.presence_key], slots[entity_type.name])
+    for edge_type in spec.edges:
+        parts |= _edges(edge_type, parts, slots)
     if spec.action_mask:
         parts[ACTION_MASK] = _flags(parts[ACTION_MASK], sum(ActionLayout.from_space(actions, 0).sizes))
     return spaces.Dict(parts)
+
+
+def _edges(
+    edge_type: EdgeType, parts: Mapping[str, spaces.Space[object]], slots: Mapping[str, int]
+) -> dict[str, spaces.Space[object]]:
+    """The parts of an edge type, with as many edges as are asked for, between as many slots."""
+    rows, columns = (slots.get(end, 1) for end in (edge_type.source, edge_type.target))  # the ego is one
+    shape = (rows, columns) if edge_type.index_key is None else (slots[edge_type.name],)
+    found: dict[str, spaces.Space[object]] = {}
+    if edge_type.index_key is not None:
+        ends = (2, *shape) if edge_type.ends_first else (*shape, 2)
+        found[edge_type.index_key] = spaces.Box(-1, max(rows, columns) - 1, ends, parts[edge_type.index_key].dtype)  # type: ignore[arg-type]
+    if edge_type.attr_key is not None:
+        box: Any = parts[edge_type.attr_key]
+        low, high = (bound.reshape(-1, bound.shape[-1]) for bound in (box.low, box.high))
+        low, high = (np.broadcast_to(x, (*shape, len(x))) for x in (low.min(0), high.max(0)))
+        found[edge_type.attr_key] = spaces.Box(low, high, dtype=box.dtype)
+    if edge_type.mask_key is not None:
+        flags: Any = parts[edge_type.mask_key]
+        binary = isinstance(flags, spaces.MultiBinary)
+        found[edge_type.mask_key] = (
+            spaces.MultiBinary(shape if len(shape) > 1 else shape[0])
+            if binary
+            else spaces.Box(0, 1, shape, flags.dtype)
+        )
+    return found
 
 
 def _rows(box: spaces.Box, n: int) -> spaces.Box:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from gymnasium import spaces
 
 from attn_rl.categories import describe_values
@@ -30,7 +31,8 @@ def check_policy_input(obs: object, space: spaces.Space[object], spec: EntitySpe
 
     Raises:
         GuardError: another key, shape or kind of dtype; presence or action mask other than 0 and 1; NaN, inf or a value
-            beyond :data:`MAX_ABS_OBSERVATION` in the ego or in an entity that is present.
+            beyond :data:`MAX_ABS_OBSERVATION` in the ego, in an entity that is present or in an edge that exists; an
+            edge to a slot that there is not.
     """
     blocks, parts = blocks_of(obs, space, WHERE), parts_of(space)
     arrays = {key: _batched(blocks[key], part, key) for key, part in parts.items()}
@@ -42,6 +44,7 @@ def check_policy_input(obs: object, space: spaces.Space[object], spec: EntitySpe
     _check_flags({key: array for key, (array, _) in arrays.items()}, spec)
     _check_features({key: array for key, (array, _) in arrays.items()}, spec)
     _check_categories({key: array for key, (array, _) in arrays.items()}, spec)
+    _check_edges({key: array for key, (array, _) in arrays.items()}, spec)
 
 
 def _batched(value: object, part: spaces.Space[object], key: str) -> tuple[np.ndarray, int | None]:
@@ -59,7 +62,8 @@ def _batched(value: object, part: spaces.Space[object], key: str) -> tuple[np.nd
 
 
 def _check_flags(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
-    for key in (*(t.presence_key for t in spec.types), *[ACTION_MASK] * spec.action_mask):
+    flags = *(t.presence_key for t in spec.types), *(t.mask_key for t in spec.edges)
+    for key in (*flags, *[ACTION_MASK] * spec.action_mask):
         if key is not None and (wrong := (arrays[key] != 0) & (arrays[key] != 1)).any():
             row, *place = np.argwhere(wrong)[0].tolist()
             value = arrays[key][row][tuple(place)]
@@ -67,14 +71,14 @@ def _check_flags(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
 
 
 def _check_features(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
+    rows = {t.name for t in spec.types} | {key for key, _ in spec.ego}
     for key, names in spec.names.items():
+        if key not in rows:  # features of edges
+            continue
         block = arrays["" if spec.plain else key]
         wrong = ~(np.abs(block) <= MAX_ABS_OBSERVATION)
         if wrong.any() and (place := _first(wrong, arrays, spec, key)) is not None:
-            expected = (
-                f"a finite number of at most {MAX_ABS_OBSERVATION:g} in the ego and in every entity that is present"
-            )
-            _refuse(arrays, key, place, f"feature {names[place[-1]]!r}", expected)
+            _refuse(arrays, key, place, f"feature {names[place[-1]]!r}", FINITE)
 
 
 def _check_categories(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
@@ -87,6 +91,26 @@ def _check_categories(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> Non
         if wrong.any() and (place := _first(wrong, arrays, spec, key)) is not None:
             name = names[place[-1]]
             _refuse(arrays, key, place, f"category {name!r}", describe_values(categories[name]))
+
+
+def _check_edges(arrays: Mapping[str, np.ndarray], spec: EntitySpec) -> None:
+    for edge_type in spec.edges:
+        tensors = {key: torch.as_tensor(arrays[key]) for key in edge_type.keys}
+        slots, x, exists = (part.numpy() for part in edge_type.split(tensors))
+        for end, owner in enumerate((edge_type.source, edge_type.target)):
+            capacity = spec.capacities.get(owner, 1)  # the ego is one
+            if (wrong := exists & (slots[:, end] >= capacity)).any():
+                row, edge = np.argwhere(wrong)[0].tolist()
+                where = f"{WHERE}: {_of(arrays, row)}edge {edge} of {edge_type.name!r}"
+                raise GuardError(
+                    f"{where} ends at slot {slots[row, end, edge]} of {owner!r}, which has "
+                    f"{capacity}; expected 0 to {capacity - 1}, or -1 for no edge",
+                    dict(arrays),
+                )
+        if (wrong := ~(np.abs(x) <= MAX_ABS_OBSERVATION) & exists[..., None]).any():
+            row, edge, column = np.argwhere(wrong)[0].tolist()
+            what = f"feature {edge_type.features[column]!r} of {edge_type.name} {edge} is {x[row, edge, column]}"
+            raise GuardError(f"{WHERE}: {_of(arrays, row)}{what}; expected {FINITE}", dict(arrays))
 
 
 def is_category(x: np.ndarray, n: int) -> np.ndarray:

@@ -6,6 +6,8 @@ import gymnasium as gym
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack, VecNormalize
 
+from attn_rl.edge_keys import is_edge_key
+
 
 def check_wrappers(env: VecEnv, presence: str | int | None = None) -> None:
     """Raise where a wrapper around ``env`` would silently spoil what the policy sees.
@@ -57,5 +59,5 @@ def _normalized_blocks(env: VecNormalize) -> list[str]:
     if not isinstance(space, spaces.Dict):
         return ["the observation"]
     vectors = {key for key, block in space.spaces.items() if len(block.shape or ()) == 1}
-    flags = {key for key in vectors if key.endswith("_present") or key == "action_mask"}
+    flags = {key for key in vectors if key.endswith("_present") or key == "action_mask" or is_edge_key(key)}
     return sorted(set(env.norm_obs_keys or ()) - (vectors - flags))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from attn_rl.edge_keys import is_edge_key
 from attn_rl.type_names import with_article
 
 IN_PLACE = "gymnasium.wrappers.TransformObservation(env, function, observation_space)"
@@ -59,11 +62,12 @@ def find_categories(part: gym.Space[object]) -> str:
     return "Wrap the environment: attn_rl.wrappers.DiscreteToBox(env)." if is_discrete else ""
 
 
-def find_rows(space: gym.Space[object]) -> list[tuple[str, str]]:
+def find_rows(space: gym.Space[object], ignore: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Say of an observation without entities what it is, and how its things, if it holds any, become rows.
 
     Args:
         space: of the observation.
+        ignore: keys of it that nobody looks at.
 
     Returns:
         What it is, and one sentence of advice that names a wrapper; of a Dict, for each part that is neither entities
@@ -73,11 +77,11 @@ def find_rows(space: gym.Space[object]) -> list[tuple[str, str]]:
         what, advice = _find_rows_of_part(space, None)
         return [(f"the observation is {what}", advice)]
     tables = [key for key, part in space.items() if isinstance(part, spaces.Box) and len(part.shape) == 2]
-    flags = {"action_mask", *(f"{key}_present" for key in tables)}
+    flags = {"action_mask", *ignore, *(f"{key}_present" for key in tables)}
     strange = [
         (f"observation {key!r} is {what}", f"{advice}, or leave the key out: {_without(space, key)}")
         for key, part in space.items()
-        if key not in flags and not (isinstance(part, spaces.Box) and len(part.shape) in (1, 2))
+        if not (key in flags or is_edge_key(key) or (isinstance(part, spaces.Box) and len(part.shape) in (1, 2)))
         for what, advice in [_find_rows_of_part(part, key)]
     ]
     if strange or tables:

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from attn_rl.wrappers.block import EntityBlock
+from attn_rl.wrappers.block import EntityBlock, PaddedRows
 
 DROPPED = "entities_dropped"
 Info: TypeAlias = dict[str, Any]
@@ -57,6 +57,10 @@ class ToEntities(gym.Wrapper, ABC):
     def rows(self, observation: Any) -> Mapping[str, np.ndarray]:
         """Take the entities (n,F) of each block out of an observation of the wrapped environment."""
 
+    def pairs(self, observation: Any, padded: Mapping[str, PaddedRows]) -> dict[str, np.ndarray]:
+        """Take what joins entities in pairs out of an observation; ``padded`` says where each row went."""
+        return {}
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, object] | None = None
     ) -> tuple[dict[str, object], Info]:
@@ -76,11 +80,12 @@ class ToEntities(gym.Wrapper, ABC):
     def _convert(self, observation: Any, info: Info) -> tuple[dict[str, object], Info]:
         result = {} if self._bare else {k: v for k, v in observation.items() if k not in self._sources}
         counted = {}
-        for name, rows in self.rows(observation).items():
-            padded = self.blocks[name].pad(rows)
-            result[name], result[f"{name}_present"] = padded.x, padded.present
+        padded = {name: self.blocks[name].pad(rows) for name, rows in self.rows(observation).items()}
+        for name, block in padded.items():
+            result[name], result[f"{name}_present"] = block.x, block.present
             if self.blocks[name].counts:
-                counted[name] = padded.dropped
+                counted[name] = block.dropped
+        result |= self.pairs(observation, padded)
         info = {**info, **self.count(observation)}
         return result, {**info, DROPPED: {**info.get(DROPPED, {}), **counted}} if counted else info
 

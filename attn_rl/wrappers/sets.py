@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -11,8 +11,9 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector.utils import batch_space, iterate
 
+from attn_rl.edge_keys import UNNAMED
 from attn_rl.wrappers.base import ToEntities, declared_names, find
-from attn_rl.wrappers.block import EntityBlock, Overflow
+from attn_rl.wrappers.block import EntityBlock, Overflow, PaddedRows
 
 
 class SequenceToEntities(ToEntities, RecordConstructorArgs):
@@ -62,10 +63,12 @@ class SequenceToEntities(ToEntities, RecordConstructorArgs):
 
 
 class GraphToEntities(ToEntities, RecordConstructorArgs):
-    """Turn the nodes of a ``Graph`` into a block of entities; its edges become one too, or are left out.
+    """Turn the nodes of a ``Graph`` into a block of entities; its edges join them, become a block too, or are left out.
 
-    An edge as an entity is a row of the type ``<name>_edges``: the features of the node it comes from (``from_*``), of
-    the node it goes to (``to_*``), and its own. Such a row says everything by itself, whatever slots its nodes got.
+    Edges as relations (``edge_index``, ``edge_attr`` and ``edge_mask``) add to the scores of the nodes that they join;
+    see ``docs/relations.md``. An edge as an entity is a
+    row of the type ``<name>_edges``: the features of the node it comes from (``from_*``), of the node it goes to
+    (``to_*``), and its own. Such a row says everything by itself, whatever slots its nodes got.
 
     Args:
         env: the environment.
@@ -73,6 +76,7 @@ class GraphToEntities(ToEntities, RecordConstructorArgs):
             nodes get.
         capacity: number of slots N for nodes.
         edge_capacity: number of slots for edges; 0 leaves the edges out. Required if the graph has edges.
+        edges: ``"rows"``: each edge is an entity; ``"relations"``: edges join the nodes.
         features: names of a node's features; None: those in the environment's metadata, else f0, f1, ...
         edge_features: names of an edge's own features; None: edge_f0, edge_f1, ...
         overflow: for nodes, see :class:`attn_rl.wrappers.EntityBlock`; too many edges are always an error.
@@ -89,6 +93,7 @@ class GraphToEntities(ToEntities, RecordConstructorArgs):
         *,
         capacity: int,
         edge_capacity: int | None = None,
+        edges: Literal["rows", "relations"] = "rows",
         features: Sequence[str] | None = None,
         edge_features: Sequence[str] | None = None,
         overflow: Overflow = "error",
@@ -99,6 +104,7 @@ class GraphToEntities(ToEntities, RecordConstructorArgs):
             name=name,
             capacity=capacity,
             edge_capacity=edge_capacity,
+            edges=edges,
             features=features,
             edge_features=edge_features,
             overflow=overflow,
@@ -110,13 +116,21 @@ class GraphToEntities(ToEntities, RecordConstructorArgs):
         if space.edge_space is not None and edge_capacity is None:
             raise ValueError(
                 f"{name!r} has edges ({space.edge_space}), which nodes alone do not show; pass edge_capacity=E to make "
-                f"each edge an entity of the type '{name}_edges', or edge_capacity=0 to leave the edges out"
+                f"each edge an entity of the type '{name}_edges' (with edges='relations': to join its nodes), or "
+                "edge_capacity=0 to leave the edges out"
             )
+        if edges not in ("rows", "relations"):
+            raise ValueError(f"edges={edges!r}; expected 'rows' or 'relations'")
         self.name, self._space = name, space
         blocks = [_block(env, name, space.node_space, capacity, features, overflow, by)]
-        if edge_capacity:
+        self._edges: EntityBlock | None = None
+        if edge_capacity and edges == "relations":
+            self._edges = _own_block(name, space.edge_space, edge_capacity, edge_features)
+        elif edge_capacity:
             blocks.append(_edge_block(f"{name}_edges", blocks[0], space.edge_space, edge_capacity, edge_features))
         ToEntities.__init__(self, env, None if bare else [name], blocks)
+        if self._edges is not None:
+            self._declare(self._edges, capacity)
 
     def rows(self, observation: Any) -> dict[str, np.ndarray]:
         """Return the nodes of an observation, and its edges unless they are left out."""
@@ -126,16 +140,53 @@ class GraphToEntities(ToEntities, RecordConstructorArgs):
         return {self.name: nodes, **{name: self._edge_rows(name, graph, nodes) for name in edges}}
 
     def _edge_rows(self, name: str, graph: spaces.GraphInstance, nodes: np.ndarray) -> np.ndarray:
+        links, edges = self._links(name, graph, len(nodes))
+        if not len(links):
+            return np.zeros(0)
+        return np.concatenate([nodes[links[:, 0]], nodes[links[:, 1]], edges], axis=1)
+
+    def _links(self, name: str, graph: spaces.GraphInstance, n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Both ends of every edge (n,2), and its own features (n,F)."""
         space = self._space.edge_space
         if space is None or graph.edges is None or graph.edge_links is None or len(graph.edge_links) == 0:
-            return np.zeros(0)
+            return np.zeros((0, 2), int), np.zeros(0)
         edges = _flatten(name, space, _unstack(space, graph.edges))
         links = np.asarray(graph.edge_links)
-        if links.shape != (len(edges), 2) or links.min() < 0 or links.max() >= len(nodes):
+        if links.shape != (len(edges), 2) or links.min() < 0 or links.max() >= n_nodes:
             raise ValueError(
-                f"{name!r}: got edge_links {links.tolist()}; expected ({len(edges)}, 2) indices below {len(nodes)}"
+                f"{name!r}: got edge_links {links.tolist()}; expected ({len(edges)}, 2) indices below {n_nodes}"
             )
-        return np.concatenate([nodes[links[:, 0]], nodes[links[:, 1]], edges], axis=1)
+        return links, edges
+
+    def _declare(self, block: EntityBlock, n_nodes: int) -> None:
+        """Add what joins the nodes to the observation space, and say in the metadata what it is."""
+        flags = spaces.MultiBinary(block.capacity)
+        made = {
+            "edge_index": spaces.Box(-1, n_nodes - 1, (2, block.capacity), np.int64),
+            "edge_attr": block.spaces[block.name],
+            "edge_mask": flags,
+        }
+        kept: Any = self.observation_space
+        if taken := sorted(set(kept) & set(made)):
+            raise ValueError(f"the observation already has keys {taken}; rename them, or leave these edges out")
+        self.observation_space = spaces.Dict({**kept.spaces, **made})
+        names = {**self.metadata["entities"], "edge_attr": block.features}
+        ends = {**(self.metadata.get("edges") or {}), UNNAMED: (self.name, self.name)}
+        self.metadata = {**self.metadata, "entities": names, "edges": ends}
+
+    def pairs(self, observation: Any, padded: Mapping[str, PaddedRows]) -> dict[str, np.ndarray]:
+        """Return the edges of an observation, unless they are rows or left out."""
+        if self._edges is None:
+            return {}
+        graph, nodes = observation if self._bare else observation[self.name], padded[self.name]
+        n_nodes = len(nodes.kept) + nodes.dropped
+        links, edges = self._links(self._edges.name, graph, n_nodes)
+        block = self._edges.pad(edges)
+        slots = np.full(n_nodes, -1)
+        slots[nodes.kept] = np.arange(len(nodes.kept))  # a node that found no slot takes its edges along
+        index = np.full((2, self._edges.capacity), -1)
+        index[:, : len(links)] = slots[links].T
+        return {"edge_index": index, "edge_attr": block.x, "edge_mask": block.present}
 
 
 def _block(
@@ -155,15 +206,23 @@ def _block(
 def _edge_block(
     name: str, nodes: EntityBlock, element: gym.Space[object] | None, capacity: int, features: Sequence[str] | None
 ) -> EntityBlock:
-    if element is None:
-        raise ValueError(f"{nodes.name!r} has no edges, but edge_capacity={capacity}; leave it out")
-    box = _flat_box(name, element)
-    own = features or tuple(f"edge_{part}" for part in _part_names(element))
+    own = _own_block(nodes.name, element, capacity, features)
     ends = tuple(f"{end}_{feature}" for end in ("from", "to") for feature in nodes.features)
+    low, high = (np.concatenate([n, n, e]) for n, e in ((nodes.low, own.low), (nodes.high, own.high)))
+    return EntityBlock(name, ends + own.features, capacity, low, high)
+
+
+def _own_block(
+    nodes: str, element: gym.Space[object] | None, capacity: int, features: Sequence[str] | None
+) -> EntityBlock:
+    """The edges' own features."""
+    if element is None:
+        raise ValueError(f"{nodes!r} has no edges, but edge_capacity={capacity}; leave it out")
+    box = _flat_box(f"{nodes}_edges", element)
+    own = tuple(features or (f"edge_{part}" for part in _part_names(element)))
     if len(own) != box.shape[0]:
-        raise ValueError(f"{name!r}: an edge has {box.shape[0]} features; got edge_features={tuple(own)}")
-    low, high = (np.concatenate([n, n, e]) for n, e in ((nodes.low, box.low), (nodes.high, box.high)))
-    return EntityBlock(name, ends + tuple(own), capacity, low, high)
+        raise ValueError(f"'{nodes}_edges': an edge has {box.shape[0]} features; got edge_features={own}")
+    return EntityBlock(f"{nodes}_edges", own, capacity, box.low, box.high)
 
 
 def _flat_box(name: str, element: gym.Space[object]) -> spaces.Box:

@@ -42,6 +42,7 @@ def test_every_tag_written_is_documented(written):
 
 def test_every_documented_tag_of_ours_occurs(written):
     elsewhere = {
+        "attention_edges/[^/]+/[^/]+",  # an observation with edges
         "attention/pointer_top1_relevant",  # pointer policies
         *("attention/deletion", "attention/insertion"),  # a policy that reacts to something
     }

@@ -16,7 +16,7 @@ from attn_rl.backends.choose import using
 from attn_rl.inspection.measure.invariants import absent_leak, replay_error
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.attention_record import AttentionRecord
-from attn_rl.nn.relations.layers import Strength
+from attn_rl.nn.relations.named import Strength
 from attn_rl.nn.tap import Tap
 from tests.inspection.conftest import TypedBandit
 

@@ -116,7 +116,7 @@ class TestDeclared:
         module.scales = nn.ModuleList(Unscaled() for _ in module.scales)
         ego, entities = crowded(observation())
         tokens = [(EGO, 0)] + [(name, row) for name in WIDTHS for row in range(CAPACITY[name])]
-        for layer, (bias, _) in enumerate(module(ego, entities)):
+        for layer, (bias, *_) in enumerate(module(ego, entities)):
             assert bias.shape == (B, N_HEADS, len(tokens), len(tokens))
             for i, query in enumerate(tokens):
                 for j, key in enumerate(tokens):

@@ -156,8 +156,8 @@ def test_a_backend_that_computes_something_else_is_found_on_the_first_minibatch(
     own = program.Program.learn
     scale = torch.ones(()) * (1.01 if wrong == "output" else 1.0)
 
-    def learn(self, ego, entities):
-        rows = scale * own(self, ego, entities)
+    def learn(self, ego, entities, edges):
+        rows = scale * own(self, ego, entities, edges)
         if wrong == "gradient":
             rows.register_hook(lambda gradient: 1.01 * gradient)
         return rows

@@ -118,6 +118,8 @@ OTHER = {  # a value that is neither the default nor any preset's
     "block": "other",
     "embedding": "other",
     "pointer": "items",
+    "edge_attention": "only",
+    "edge_values": True,
 }
 
 

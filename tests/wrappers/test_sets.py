@@ -251,7 +251,8 @@ def test_refused_graph_arguments():
     with_edges, without = in_dict(spaces.Graph(PAIR, EDGE), TRIANGLE), in_dict(spaces.Graph(PAIR, None), TRIANGLE)
     assert refusal(lambda: GraphToEntities(with_edges, "units", capacity=3)) == (
         f"'units' has edges ({EDGE}), which nodes alone do not show; pass edge_capacity=E to make each edge an entity "
-        "of the type 'units_edges', or edge_capacity=0 to leave the edges out"
+        "of the type 'units_edges' (with edges='relations': to join its nodes), or edge_capacity=0 to leave the edges "
+        "out"
     )
     assert refusal(lambda: GraphToEntities(without, "units", capacity=3, edge_capacity=2)) == (
         "'units' has no edges, but edge_capacity=2; leave it out"
@@ -262,3 +263,42 @@ def test_refused_graph_arguments():
     assert refusal(lambda: GraphToEntities(with_edges, "ego", capacity=3)) == (
         f"'ego' is {with_edges.observation_space['ego']}; expected a Graph"
     )
+
+
+def test_edges_as_relations_join_the_slots_of_their_nodes():
+    env = in_dict(spaces.Graph(PAIR, EDGE), TRIANGLE, GraphInstance(np.stack([A]), None, None))
+    env = GraphToEntities(
+        env, "units", capacity=4, edge_capacity=3, edges="relations", features=("x", "y"), edge_features=("length",)
+    )
+    (obs, _), (lonely, _) = play(env)
+    assert sorted(obs) == ["edge_attr", "edge_index", "edge_mask", "ego", "units", "units_present"]
+    np.testing.assert_array_equal(obs["edge_index"], [[0, 2, -1], [1, 0, -1]])
+    np.testing.assert_array_equal(obs["edge_attr"], [[3], [4], [0]])
+    np.testing.assert_array_equal(obs["edge_mask"], [1, 1, 0])
+    assert obs in env.observation_space
+    assert not lonely["edge_mask"].any()
+    (found,) = EntitySpec.from_env(env).edges
+    assert (found.name, found.source, found.target, found.features) == ("edge", "units", "units", ("length",))
+
+
+def test_an_edge_joins_nobody_when_one_of_its_nodes_found_no_slot():
+    far = GraphInstance(np.stack([9 * A, B, C]), TRIANGLE.edges, np.array([[0, 1], [2, 1]]))
+    env = GraphToEntities(
+        in_dict(spaces.Graph(PAIR, EDGE), far),
+        "units",
+        capacity=2,
+        edge_capacity=2,
+        edges="relations",
+        overflow="nearest",
+        by=("f0", "f1"),
+    )
+    obs, info = env.reset()
+    assert info["entities_dropped"] == {"units": 1}
+    np.testing.assert_array_equal(obs["units"], [B, C])
+    np.testing.assert_array_equal(obs["edge_index"], [[-1, 1], [0, 0]])
+
+
+def test_edges_of_another_word_are_refused():
+    env = in_dict(spaces.Graph(PAIR, EDGE), TRIANGLE)
+    with pytest.raises(ValueError, match="edges='bias'; expected 'rows' or 'relations'"):
+        GraphToEntities(env, "units", capacity=3, edge_capacity=2, edges="bias")

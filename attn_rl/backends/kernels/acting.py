@@ -83,6 +83,8 @@ class ActingProgram:
     def __init__(self, network: Program, actor: MlpProgram, critic: MlpProgram, blocks: Sequence[Block]) -> None:
         if not network.reads_first:
             raise Opaque("network", "reads more than its first row")
+        if network.edges is not None:
+            raise Opaque("network.edges", "are worked out by PyTorch")
         for head in (actor, critic):
             if head.n_in != network.width:
                 raise Opaque("mlp_extractor", f"expects {head.n_in} features, the network has {network.width}")

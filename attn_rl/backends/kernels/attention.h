@@ -1,9 +1,9 @@
 // Multi-head attention of observations b to e: all rows look, or the first of each.
 //
-// scores = scale q.k + sharpness z F z' (relations), pattern = softmax(scores), mixed = pattern v, per head; the formulas
-// of attn_rl/nn/attention.py and attn_rl/nn/relations/terms.py. The output projection is the block's (blocks.h).
+// scores = scale q.k + sharpness (z F z' (relations) + bias of edges), pattern = softmax(scores), mixed = pattern v, per
+// head; the formulas of attn_rl/nn/attention.py and attn_rl/nn/relations. The output projection is the block's (blocks.h).
 #pragma once
-#include "pass.h"
+#include "edges.h"
 
 // ---- relations -------------------------------------------------------------------------------------------------
 
@@ -54,8 +54,10 @@ static void attend_fully(const Pass& p, int i, int b, int e) {
     bool relates = p.block(i).relates;
     Scratch left(relates ? rows * H * Z : 0);
     if (relates) left_sides(p, i, rows, p.shown + r * Z, left);
+    JoinedRows joined;
     for (; b < e; b++) {
         int64_t start = p.starts[b], n = p.starts[b + 1] - start, wide = padded(n);
+        joined.find(p, i, b, n);
         float* own = k.qkv + start * 3 * D;
         keys.resize(std::max(d, Z) * wide);
         for (int h = 0; h < H; h++) {
@@ -64,7 +66,9 @@ static void attend_fully(const Pass& p, int i, int b, int e) {
             product(n, wide, d, {own + h * d, 3 * D}, keys.data(), wide, pattern, wide);
             scale_by(p.product_scale(i, b), n * wide, pattern);
             if (relates) relate(p, i, b, h, n, left + (start - r) * H * Z, pattern, keys.data());
+            joined.add(p, i, b, h, pattern);
             softmax(n, n, pattern);
+            joined.clear(pattern);
             product(n, d, n, {pattern, wide}, own + 2 * D + h * d, 3 * D, k.mixed + start * D + h * d, D);
         }
     }
@@ -79,8 +83,10 @@ static void attend_fully_backward(const Pass& p, int i, int b, int e, const floa
     int64_t r = p.starts[b], rows = p.starts[e] - r;
     Scratch d_qkv(rows * 3 * D), d_left(block.relates ? rows * H * Z : 0);
     std::vector<float> d_scores, values;
+    JoinedRows joined;
     for (int o = b; o < e; o++) {
         int64_t start = p.starts[o], n = p.starts[o + 1] - start, wide = padded(n);
+        joined.find(p, i, o, n);
         const float *own = k.qkv + start * 3 * D, *d_own_mixed = d_mixed + (start - r) * D;
         float* d_own = d_qkv + (start - r) * 3 * D;
         d_scores.resize(n * wide), values.resize(d * wide);
@@ -91,6 +97,7 @@ static void attend_fully_backward(const Pass& p, int i, int b, int e, const floa
             product(n, d, n, {pattern, 1, wide}, d_own_mixed + h * d, D, d_own + 2 * D + h * d, 3 * D);
             softmax_backward(n, n, pattern, d_scores.data());
             if (block.relates) relate_backward(p, i, o, h, n, d_scores.data(), d_left + (start - r) * H * Z);
+            joined.backward(p, i, o, h, d_scores.data());
             scale_by(p.product_scale(i, o), n * wide, d_scores.data());
             product(n, d, n, {d_scores.data(), wide}, own + D + h * d, 3 * D, d_own + h * d, 3 * D);
             product(n, d, n, {d_scores.data(), 1, wide}, own + h * d, 3 * D, d_own + D + h * d, 3 * D);
@@ -117,6 +124,7 @@ static void attend_first(const Pass& p, int i, int b, int e) {
     const Block& block = p.block(i);
     Scratch first(n_obs * D), left(block.relates ? n_obs * H * Z : 0), shown(block.relates ? n_obs * Z : 0);
     std::vector<float> keys;
+    JoinedRows joined;
     for (int j = 0; j < n_obs; j++) std::memcpy(&first[j * D], k.normed + p.starts[b + j] * D, 4 * D);
     if (block.relates) first_shown(p, b, e, shown), left_sides(p, i, n_obs, shown, left);
     float* q = k.qkv + b * D;
@@ -133,6 +141,8 @@ static void attend_first(const Pass& p, int i, int b, int e) {
         scale_by(p.product_scale(i, o), H * wide, pattern);
         if (block.relates)
             for (int h = 0; h < H; h++) relate(p, i, o, h, 1, left + (o - b) * H * Z, pattern + h * wide, keys.data());
+        joined.find(p, i, o, 1);
+        for (int h = 0; h < H; h++) joined.add(p, i, o, h, pattern + h * wide);
         softmax(H, n, pattern);
         product(H, D, n, {pattern, wide}, rows, D, k.seen + o * H * D, D);
     }
@@ -151,6 +161,7 @@ static void attend_first_backward(const Pass& p, int i, int b, int e, const floa
     Scratch d_seen(n_obs * H * D), d_absorbed(n_obs * H * D), d_q(n_obs * D), first(n_obs * D), d_first(n_obs * D);
     Scratch d_left(block.relates ? n_obs * H * Z : 0), shown(block.relates ? n_obs * Z : 0), key_weights(D * D);
     std::vector<float> d_scores, keys;
+    JoinedRows joined;
     transpose(D, D, block.key.weight, D, key_weights, D);
     for (int h = 0; h < H; h++) {
         product(n_obs, D, d, {d_mixed + h * d, D}, block.value.weight + h * d * D, D, &d_seen[h * D], H * D);
@@ -169,6 +180,8 @@ static void attend_first_backward(const Pass& p, int i, int b, int e, const floa
         softmax_backward(H, n, pattern, d_scores.data());
         if (block.relates)
             for (int h = 0; h < H; h++) relate_backward(p, i, o, h, 1, &d_scores[h * wide], d_left + (o - b) * H * Z);
+        joined.find(p, i, o, 1);
+        for (int h = 0; h < H; h++) joined.backward(p, i, o, h, &d_scores[h * wide]);
         scale_by(p.product_scale(i, o), H * wide, d_scores.data());
         product(H, D, n, {d_scores.data(), wide}, rows, D, &d_absorbed[(o - b) * H * D], D);
         product(n, D, H, {d_scores.data(), 1, wide}, k.absorbed + o * H * D, D, d_rows, D, ADD);

@@ -53,6 +53,7 @@ struct Pass {
     std::vector<int64_t> slots;                  // of every row within its source (R), source by source
     std::vector<int64_t> rows_before;            // of each source in earlier observations (n_sources, B+1)
     std::vector<float> log_count;                // log(n + 1) of each observation
+    std::vector<int64_t> row_at;                 // of each place within its observation (B, N), -1: absent; with edges
     std::vector<float*> features;                // per source: scaled, of its rows
     std::vector<KeptBlock> kept;                 // per block
     float *shown = nullptr, *embedded = nullptr, *last = nullptr;
@@ -63,6 +64,10 @@ struct Pass {
         : call(given), net(*given.network), B(given.n_observations), D(net.width), H(net.n_heads), d(D / H),
           L(net.n_blocks), Z(net.n_shown), starts(B + 1), full_at(B + 1), first_at(B + 1), log_count(B) {
         find_rows();
+        if (call.edges.n_pairs || call.edges.only) {
+            row_at.assign(B * N, -1);
+            each_slot([&](int b, int64_t row, int64_t place) { row_at[b * N + place] = row - starts[b]; });
+        }
         int64_t weights = call.transposed ? 0 : transposed_size(net);
         memory = Memory::of(lay_out(nullptr) + weights);
         lay_out(memory.floats.get() + weights);
@@ -92,7 +97,7 @@ struct Pass {
     float sharpness(int i, int b) const { return block(i).count_factor != 0 ? block(i).count_factor * log_count[b] : 1; }
     float product_scale(int i, int b) const {
         float scale = 1 / std::sqrt(float(d));
-        return block(i).relates && !block(i).scales_products ? scale : scale * sharpness(i, b);
+        return (block(i).relates || block(i).joins) && !block(i).scales_products ? scale : scale * sharpness(i, b);
     }
 
     // Observations one after the other until their rows fill a chunk.

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from attn_rl.backends.kernels import build
 from attn_rl.backends.kernels import structures as s
 from attn_rl.backends.kernels.build import library
-from attn_rl.backends.kernels.weights import WEIGHTS, Unchanged, Weights, floats, naming, readable, zeros
+from attn_rl.backends.kernels.learning import Learn
+from attn_rl.backends.kernels.weights import WEIGHTS, Weights, floats, naming, readable, zeros
 from attn_rl.nn.normalizer import Entities
+from attn_rl.nn.relations.edges import EdgeRows
 from attn_rl.nn.stages import (
     BlockStage,
     KindStage,
@@ -48,7 +49,8 @@ class Program:
         blocks = stage.encoder.blocks
         self.roles = [token.role for token in stage.tokens]
         self.width, self.n_heads = blocks[0].attention.query.weight.shape[1], blocks[0].attention.n_heads
-        self.reads_first, self.relations = stage.reads_first, stage.relations
+        self.reads_first, self.relations, self.edges = stage.reads_first, stage.relations, stage.edges
+        self.added = [None] * len(blocks) if stage.edges is None else list(stage.edges.scores)
         if any(block.attention.n_heads != self.n_heads for block in blocks):
             raise Opaque("encoder", "has blocks with different numbers of heads")
         self.network = s.Network(width=self.width, n_heads=self.n_heads)
@@ -107,7 +109,7 @@ class Program:
                 self._block(block, stage)
             _refuse_carried(i, relation)
             block.first_only = self.reads_first and i == len(stages) - 1
-            block.relates = relation is not None
+            block.relates, block.joins = relation is not None, self.added[i] is not None
         self.network.n_blocks, self.network.blocks = len(stages), ctypes.addressof(blocks)
 
     def _block(self, block: s.Structure, stage: BlockStage) -> None:
@@ -195,14 +197,39 @@ class Program:
                 self._forms[i] = [x.detach().clone() for x in relation.depends_on], relation.forms().contiguous()
         return [None if known is None else known[1] for known in self._forms]
 
-    def act(self, ego: Tensor | None, entities: Entities, present: Tensor) -> Tensor:
+    def join(self, call: s.Structure, entities: Entities, edges: EdgeRows | None) -> tuple[list[Tensor | None], Any]:
+        """Let a pass find the pairs that edges join; return what they add to every block (B,P,H), and what must live.
+
+        Statistics of the edges' features see the batch, as they do in the network.
+        """
+        if self.edges is None or edges is None:
+            return [None] * len(self.added), None
+        pairs = self.edges.pairs(entities, edges)
+        query, key = torch.where(pairs.exists, pairs.query, -1), pairs.key.contiguous()
+        call.edges.n_pairs, call.edges.only = query.shape[1], self.edges.only
+        call.edges.query, call.edges.key = query.data_ptr(), key.data_ptr()
+        call.edges.n_lead = sum(role != "type" for role in self.roles)
+        return [None if scores is None else scores(pairs) for scores in self.added], [query, key]
+
+    def point_added(self, call: s.Structure, added: Sequence[Tensor | None]) -> Any:
+        """Let a pass find what pairs add to every block; return what has to stay alive."""
+        held = (s.Added * len(added))()
+        found = [None if x is None else x.detach().contiguous() for x in added]
+        for part, x in zip(held, found, strict=True):
+            part.bias = None if x is None else x.data_ptr()
+        call.edges.added = ctypes.addressof(held)
+        return held, found
+
+    def act(self, ego: Tensor | None, entities: Entities, present: Tensor, edges: EdgeRows | None = None) -> Tensor:
         """Encoded rows, (B,1,D) where the first is read, else (B,N,D); nobody wants gradients.
 
         Args:
-            ego, entities: as for the network.
+            ego, entities, edges: as for the network.
             present: which tokens are there (B,N).
         """
         call, alive = self.call(ego, entities)
+        added, pairs = self.join(call, entities, edges)
+        alive += [pairs, self.point_added(call, added)]
         if any(self.relations):
             alive += self.point_forms(call, self.current_forms())
         out = self.out(call, entities)
@@ -225,15 +252,17 @@ class Program:
         rows = 1 if self.reads_first and block == self.network.n_blocks - 1 else n_tokens
         return zeros(n, self.n_heads, rows, n_tokens), zeros(n, n_tokens, self.width)
 
-    def learn(self, ego: Tensor | None, entities: Entities) -> Tensor:
+    def learn(self, ego: Tensor | None, entities: Entities, edges: EdgeRows | None = None) -> Tensor:
         """As :meth:`act`, with a graph: ``backward()`` adds gradients to the ``grad`` of the weights.
 
         They pass autograd by: ``torch.autograd.grad`` does not find them, and gradients of gradients cannot be had.
         """
         call, alive = self.call(ego, entities)
         forms = [None if relation is None else relation.forms() for relation in self.relations]
+        added, pairs = self.join(call, entities, edges)
+        alive += pairs or []
         out = self.out(call, entities)
-        return _Learn.apply(self, call, alive, out, WEIGHTS, *forms)  # type: ignore[no-any-return, no-untyped-call]
+        return Learn.apply(self, call, alive, out, WEIGHTS, *forms, *added)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def make_program(network: nn.Module) -> Program:
@@ -251,48 +280,3 @@ def make_program(network: nn.Module) -> Program:
 def _refuse_carried(i: int, relation: RelationStage | None) -> None:
     if relation is not None and relation.carried:
         raise Opaque(f"relations.layers.{i}", "carries positions in the values, which only the modules compute")
-
-
-class KeptPass:
-    """What a pass keeps for its gradient, until nobody needs it any more.
-
-    Args:
-        call: the arguments; the pass is taken at once.
-    """
-
-    def __init__(self, call: s.Structure) -> None:
-        self.call, self._place, self._release = call, ctypes.c_void_p(), library().release
-        call.kept = ctypes.addressof(self._place)
-        library().forward(call)
-
-    def __del__(self) -> None:
-        self._release(self.call)
-
-
-class _Learn(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, program: Program, call: Any, alive: list[Any], out: Tensor, _: Tensor, *forms: Tensor
-    ) -> Tensor:
-        pointed = program.point_forms(call, forms)
-        call.out = out.data_ptr()
-        ctx.kept = KeptPass(call)
-        del pointed
-        ctx.program, ctx.alive, ctx.forms = program, alive, forms
-        ctx.unchanged = Unchanged([*program.weights.tensors, *(x for x in alive if isinstance(x, Tensor))])
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Any, ...]:
-        program, call, d_out = ctx.program, ctx.kept.call, d_out.contiguous()
-        ctx.unchanged.check()
-        held, _ = pointed = program.point_forms(call, ctx.forms)
-        found = [None if x is None else torch.zeros_like(x) for x in ctx.forms]
-        for part, gradient in zip(held, found, strict=True):
-            part.d_forms = None if gradient is None else gradient.data_ptr()
-        gradients = program.weights.point_gradients()
-        call.d_out = d_out.data_ptr()
-        library().backward(call)
-        del gradients, pointed
-        return None, None, None, None, None, *found

@@ -3,7 +3,7 @@
 Everything is passed by name: a structure is built from keywords, and C++ reads fields of the same names. Arrays are
 row-major float32 unless said otherwise.
 
-Shapes: B observations, D width, F features, E ego features, H heads, Z columns that tokens show for relations.
+Shapes: B observations, D width, F features, E ego features, H heads, Z columns that tokens show for relations, P pairs.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ Source = structure(
 )
 Block = structure(
     "Block",
-    "pre-norm block; relation (H Z, Z): every head's form, transposed, none where relations add nothing",
+    "pre-norm block; relates: relations add to its scores; joins: edges do",
     norm_attention=inside(Norm),
     query=inside(Linear),
     key=inside(Linear),
@@ -113,6 +113,7 @@ Block = structure(
     widen=inside(Linear),
     narrow=inside(Linear),
     relates=INT,
+    joins=INT,
 )
 Group = structure(
     "Group",
@@ -163,10 +164,19 @@ Watched = structure(
     tokens=TO_FLOATS,
 )
 Forms = structure(
-    "Forms",
-    "of a block's relations: every head's matrix, transposed (H Z, Z)",
-    forms=FLOATS,
-    d_forms=TO_FLOATS,
+    "Forms", "of a block's relations: every head's matrix, transposed (H Z, Z)", forms=FLOATS, d_forms=TO_FLOATS
+)
+Added = structure("Added", "what pairs add to a block's scores: bias (B, P, H)", bias=FLOATS, d_bias=TO_FLOATS)
+Joined = structure(
+    "Joined",
+    "P pairs that edges join: places (B, P) of who looks, -1: there is none, and at whom, among all slots; only:"
+    " entities look along these alone, and at the n_lead first tokens; added: block by block",
+    n_pairs=INT,
+    query=INTS,
+    key=INTS,
+    only=INT,
+    n_lead=INT,
+    added=array_of(Added),
 )
 Call = structure(
     "Call",
@@ -183,6 +193,7 @@ Call = structure(
     watched=array_of(Watched),
     d_out=FLOATS,
     relations=array_of(Forms),
+    edges=inside(Joined),
 )
 Mlp = structure(
     "Mlp",
@@ -266,8 +277,7 @@ FUNCTIONS = {
     "decide": Decision,
     "ppo_losses": Losses,
 }
-"""What C++ exports: each takes one structure and returns a number, 0 where there is nothing to say, see
-:data:`FAILURES`."""
+"""What C++ exports: each takes one structure and returns 0, or a number that it says, or one of :data:`FAILURES`."""
 
 FAILURES: dict[int, tuple[type[Exception], str]] = {
     -1: (MemoryError, "there is not enough memory for {}: pass fewer observations at a time (batch_size, n_envs)"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.attention_record import AttentionRecord
 from attn_rl.inspection.record.recorder import capture_pass, recorded_tensors, to_array
+from attn_rl.sb3.extractor import FeatureLayout
 
 
 @torch.no_grad()
@@ -31,7 +33,10 @@ def replay_error(actor: Actor, record: AttentionRecord) -> float:
     finally:
         for handle in handles:
             handle.remove()
-    pairs = [(captured.features[0], record.features), (outputs.policy, record.policy), (outputs.value, record.value)]
+    layout = actor.extractor.layout
+    recorded = torch.as_tensor(record.features, device=device)
+    seen, told = (_of_present(x, layout) for x in (captured.features[0], recorded))
+    pairs = [(seen, to_array(told)), (outputs.policy, record.policy), (outputs.value, record.value)]
     return max(_relative(to_array(got), expected) for got, expected in pairs)
 
 
@@ -39,8 +44,8 @@ def replay_error(actor: Actor, record: AttentionRecord) -> float:
 def absent_leak(actor: Actor, record: AttentionRecord) -> float:
     """What absent rows do to the outcome: exactly 0, or something is broken.
 
-    The largest weight on an absent column, or the largest change of policy and value when absent rows are filled with
-    NaN instead of what they held, whichever is larger.
+    The largest weight on an absent column, or the largest change of policy and value when absent rows, and edges that
+    do not exist, are filled with NaN instead of what they held, whichever is larger.
     """
     weights = [float((layer.pattern * ~record.present[:, None, None]).max(initial=0.0)) for layer in record.layers]
     (clean, states), (filled, _) = recorded_tensors(actor, record), recorded_tensors(actor, record)
@@ -51,6 +56,9 @@ def absent_leak(actor: Actor, record: AttentionRecord) -> float:
         if entity_type.presence_column is not None:
             absent[..., entity_type.presence_column] = False
         block[absent] = torch.nan
+    for edge_type in actor.spec.edges:
+        if edge_type.attr_key is not None and edge_type.mask_key is not None:
+            filled[edge_type.attr_key][~(filled[edge_type.mask_key] > 0.5)] = torch.nan  # type: ignore[index]
     before, after = actor.act(clean, states), actor.act(filled, states)
     changes = [
         float((a - b).abs().nan_to_num(nan=torch.inf).max())
@@ -58,6 +66,15 @@ def absent_leak(actor: Actor, record: AttentionRecord) -> float:
         if not bool(b.isnan().all() and a.isnan().all())
     ]
     return max([*weights, *changes])
+
+
+def _of_present(features: Tensor, layout: FeatureLayout) -> Tensor:
+    """Features in which the tokens of absent slots are zero: nobody reads them, and only the modules compute them."""
+    tokens, present, _ = layout.extras(features[:, layout.readout :])
+    n_tokens = layout.readout + layout.n_slots * layout.d_token
+    return torch.cat(
+        [features[:, : layout.readout], (tokens * present.unsqueeze(-1)).flatten(1), features[:, n_tokens:]], -1
+    )
 
 
 def _relative(got: np.ndarray, expected: np.ndarray) -> float:

@@ -80,12 +80,12 @@ from attn_rl.inspection.measure.record_format import FORMAT, LAYER_ARRAYS, OBS_P
 from attn_rl.inspection.record.attention_record import ROW_ARRAYS, AttentionRecord, LayerRecord
 from attn_rl.inspection.record.frame import Picture
 from attn_rl.inspection.record.scenes import Scenes
-from attn_rl.nn.relations.layers import Strength
+from attn_rl.nn.relations.named import Strength
 from attn_rl.regular_files import refuse_to_replace
 
-RECORD_META = ("labels", "lead", "sizes", "feature_names", "categories", "strengths")
+RECORD_META = ("labels", "lead", "sizes", "feature_names", "categories", "strengths", "edge_types")
 CURVE_AXES = (1, 2, 0, 3)
-OPTIONAL = ("pointer", "lstm_states")
+OPTIONAL = ("pointer", "lstm_states", "followed", "reachable")
 
 
 @dataclass
@@ -189,6 +189,7 @@ def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Attent
         categories=_categories(meta.get("categories", {})),
         strengths=tuple(Strength(*each) for each in meta.get("strengths", ())),  # older records hold none
         readout_rows=readout_rows(arrays, meta),
+        edge_types=tuple(meta.get("edge_types", ())),
         **{name: arrays[name] for name in named},
     )
 

@@ -160,6 +160,7 @@ def _check_meta(meta: object, *, names_reader: bool) -> None:
         "lead": _between(lead, 0, columns),
         "reader": not names_reader or _between(meta.get("reader"), -1, columns),
         "effects": _texts(meta.get("effects", [])),
+        "edge_types": _texts(meta.get("edge_types", [])),
         "n_layers": _between(layers, 0, form.MAX_LAYERS),
         "sizes": isinstance(meta.get("sizes"), list) and all(_between(n, 0, 1 << 31) for n in meta["sizes"]),
         "scene_names": _texts(meta.get("scene_names")),
@@ -212,7 +213,7 @@ def _check_arrays(members: Mapping[str, Member], meta: Mapping[str, Any]) -> Non
     if not states:
         raise ValueError("it holds no states")
     lengths = {"S": states, "S+1": states + 1, "K": columns, "N": columns - meta["lead"], "L": meta["n_layers"]}
-    lengths["N+1"] = lengths["N"] + 1
+    lengths |= {"N+1": lengths["N"] + 1, "T": len(meta.get("edge_types", []))}
     for name, axes in form.ARRAYS.items():
         _check_array(members, name, axes, lengths)
     known = form.EFFECT_ARRAYS | form.OPTIONAL_ARRAYS

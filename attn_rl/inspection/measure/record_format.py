@@ -45,7 +45,13 @@ EFFECT_ARRAYS = {
 }
 """The same, of the effects; a record may lack some, and name others of its own in ``meta``."""
 
-OPTIONAL_ARRAYS = {"pointer": "S,N", "readout_rows": "S,K", "lstm_states": "S,4,layers,width"}
+OPTIONAL_ARRAYS = {
+    "pointer": "S,N",
+    "readout_rows": "S,K",
+    "lstm_states": "S,4,layers,width",
+    "followed": "S,L,heads,T",
+    "reachable": "S,T",
+}
 """The same, of other arrays that a record need not hold."""
 
 LAYERED_ARRAYS = {"pattern": "S,H,Q,K", "values": "S,H,K,d", "value_norm": "S,H,K", "tokens": "S,K,D"}

@@ -6,7 +6,7 @@ import numpy as np
 
 from attn_rl.inspection.measure import metrics
 from attn_rl.inspection.measure.effects import Effects
-from attn_rl.inspection.record.attention_record import AttentionRecord
+from attn_rl.inspection.record.attention_record import AttentionRecord, known_mean
 
 UNKNOWN = np.array([np.nan])
 POINTER_VERDICT = (
@@ -27,6 +27,7 @@ def scalars(record: AttentionRecord, effects: Effects, relevant: np.ndarray) -> 
     if record.layers:
         found |= map_scalars(record, relevant) | _agreement(record, effects) | _head_scalars(record, effects, relevant)
         found |= {f"attention_relations/{s.name}/{_head_name(s.layer, s.head)}": s.value for s in record.strengths}
+        found |= _edge_scalars(record)
     return {tag: value for tag, value in found.items() if not np.isnan(value)}
 
 
@@ -60,10 +61,14 @@ def owners(record: AttentionRecord) -> dict[str, np.ndarray]:
 
 
 def compared(record: AttentionRecord) -> str:
-    """What each head compares most, as a caption: ``"compares most: head 1: cue = colour, 69; head 2: ..."``."""
+    """What each head compares most, and which edges it follows: ``"compares most: head 1: cue = colour, 69; ..."``."""
     depth = "layer {}, " if len(record.layers) > 1 else ""
     parts = [f"{depth.format(layer + 1)}head {head + 1}: {s.short}" for (layer, head), s in record.compared().items()]
-    return f"compares most: {'; '.join(parts)}" if parts else ""
+    follows = record.follows().items()
+    found = [f"compares most: {'; '.join(parts)}"] if parts else []
+    shares = ((where, f.name, f"{f.weight:.0%} of its weight (equal weights: {f.equal:.0%})") for where, f in follows)
+    parts = [f"{depth.format(layer + 1)}head {head + 1}: {name}, {share}" for (layer, head), name, share in shares]
+    return ". ".join([*found, *([f"follows most: {'; '.join(parts)}"] if parts else [])])
 
 
 def verdicts(record: AttentionRecord, effects: Effects) -> list[str]:
@@ -133,6 +138,17 @@ def _agreement(record: AttentionRecord, effects: Effects) -> dict[str, float]:
 
 def _head_name(layer: int, head: int) -> str:
     return f"layer{layer + 1}_head{head + 1}"
+
+
+def _edge_scalars(record: AttentionRecord) -> dict[str, float]:
+    if record.followed is None:
+        return {}
+    shares = known_mean(record.followed)  # (L,H,T)
+    return {
+        f"attention_edges/{name}/{_head_name(layer, head)}": float(shares[layer, head, i])
+        for i, name in enumerate(record.edge_types)
+        for layer, head in np.ndindex(shares.shape[:2])
+    }
 
 
 def _head_scalars(record: AttentionRecord, effects: Effects, relevant: np.ndarray) -> dict[str, float]:

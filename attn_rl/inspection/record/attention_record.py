@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from attn_rl.nn.relations.layers import Strength
+from attn_rl.nn.relations.named import Strength
 
 Categories = Mapping[str, Mapping[str, Sequence[str]]]
 NOTHING = "none"
@@ -42,6 +42,28 @@ class LayerRecord:
     tokens: np.ndarray
 
 
+class Followed(NamedTuple):
+    """Along which edges a head looks, e.g. ``("near", 0.71, 0.25)``.
+
+    Attributes:
+        name: the edge type, and whether it is looked at from its target (``"near reversed"``).
+        weight: share of the head's weight along such edges.
+        equal: the share that equal weights would have.
+    """
+
+    name: str
+    weight: float
+    equal: float
+
+
+def known_mean(x: np.ndarray) -> np.ndarray:
+    """Mean over the states, of what is known; NaN where nothing is."""
+    known = ~np.isnan(x)
+    with np.errstate(invalid="ignore"):
+        mean: np.ndarray = np.where(known, x, 0.0).sum(0) / np.where(known.any(0), known.sum(0), np.nan)
+    return mean
+
+
 @dataclass
 class AttentionRecord:
     """Everything one forward pass of a policy showed; plain NumPy arrays.
@@ -65,6 +87,10 @@ class AttentionRecord:
         lstm_states: of a recurrent policy, the states that the pass began with (S,4,layers,width): hidden and cell
             state of the actor's LSTM, hidden and cell state of the critic's; else None.
         next_lstm_states: what it goes on with, for :func:`attn_rl.record_attention` at the next step.
+        edge_types: names of the T edge types, there and back (``"near"``, ``"near reversed"``); empty without edges.
+        followed: share of a head's weight that lies along edges of each type (S,L,H,T), the mean over the tokens that
+            have such an edge; NaN where none has. None without edges.
+        reachable: the share that equal weights would have (S,T).
     """
 
     obs: dict[str, np.ndarray]
@@ -83,6 +109,9 @@ class AttentionRecord:
     strengths: tuple[Strength, ...] = ()
     lstm_states: np.ndarray | None = None
     next_lstm_states: np.ndarray | None = None
+    edge_types: tuple[str, ...] = ()
+    followed: np.ndarray | None = None
+    reachable: np.ndarray | None = None
 
     @property
     def slot_present(self) -> np.ndarray:
@@ -145,10 +174,25 @@ class AttentionRecord:
     def compared(self) -> dict[tuple[int, int], Strength]:
         """What each head compares most: (layer, head), both from 0 -> the relation of the greatest strength."""
         found: dict[tuple[int, int], Strength] = {}
-        for strength in self.strengths:
+        for strength in (s for s in self.strengths if s.name.partition(":")[0] not in self.edge_types):
             where = strength.layer, strength.head
             if where not in found or abs(strength.value) > abs(found[where].value):
                 found[where] = strength
+        return found
+
+    def follows(self) -> dict[tuple[int, int], Followed]:
+        """Along which edges each head looks: (layer, head), both from 0 -> what it prefers most to equal weights."""
+        if self.followed is None or self.reachable is None:
+            return {}
+        weight, equal = known_mean(self.followed), known_mean(self.reachable)  # (L,H,T), (T,)
+        found: dict[tuple[int, int], Followed] = {}
+        for layer, head in np.ndindex(weight.shape[:2]):
+            gain = np.nan_to_num(weight[layer, head] - equal, nan=-np.inf)
+            best = int(gain.argmax())
+            if np.isfinite(gain[best]):
+                found[layer, head] = Followed(
+                    self.edge_types[best], float(weight[layer, head, best]), float(equal[best])
+                )
         return found
 
     def _repr_html_(self) -> str:
@@ -174,7 +218,7 @@ class AttentionRecord:
 
 ROW_ARRAYS = ("present", "readout_rows", "features", "policy", "value")
 """The arrays of a record with one row per state, apart from observation and layers."""
-OPTIONAL_ARRAYS = ("pointer", "lstm_states", "next_lstm_states")
+OPTIONAL_ARRAYS = ("pointer", "lstm_states", "next_lstm_states", "followed", "reachable")
 """The same, of those that not every policy has."""
 
 

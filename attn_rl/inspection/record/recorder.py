@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from attn_rl.inspection.record.attention_record import AttentionRecord, LayerRec
 from attn_rl.inspection.record.outputs import Outputs
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.network import AttentionNetwork
-from attn_rl.nn.relations.layers import Strength
+from attn_rl.nn.relations.named import Strength
 
 
 @dataclass
@@ -116,6 +117,7 @@ def make_record(
         categories=actor.spec.categories,
         strengths=_strengths(network) if actor.attention else (),
         next_lstm_states=None if outputs.lstm_states is None else to_array(outputs.lstm_states),
+        **_along_edges(actor, obs, captured.patterns),
     )
 
 
@@ -145,8 +147,33 @@ def _layer(module: MultiHeadAttention, pattern: Tensor, tokens: Tensor) -> Layer
 
 
 def _strengths(network: nn.Module) -> tuple[Strength, ...]:
-    relations = getattr(network, "relations", None)
-    return () if relations is None else tuple(relations.strengths())
+    return tuple(network.strengths()) if isinstance(network, AttentionNetwork) else ()
+
+
+def _along_edges(actor: Actor, obs: dict[str, Tensor] | Tensor, patterns: list[Tensor]) -> dict[str, Any]:
+    """How much of every head's weight lies along the edges of each type, and how much would if all were equal."""
+    network: Any = actor.extractor.network
+    if not isinstance(network, AttentionNetwork) or network.edges is None or not _blocks(obs):
+        return {}
+    split = actor.spec.split(obs)
+    joined = network.edges.adjacency(split.entities, split.edges)
+    present = network.order.presence(split.entities)
+    equal = (present.float() / present.sum(1, keepdim=True).clamp(min=1))[:, None, None]
+    followed = [torch.stack([_share(pattern, pairs) for pairs in joined.values()], -1) for pattern in patterns]
+    reachable = torch.cat([_share(equal.expand(-1, 1, pairs.shape[1], -1), pairs) for pairs in joined.values()], -1)
+    return {
+        "edge_types": tuple(joined),
+        "followed": to_array(torch.stack(followed, 1)),
+        "reachable": to_array(reachable),
+    }
+
+
+def _share(pattern: Tensor, pairs: Tensor) -> Tensor:
+    """Mean weight (S,H) that a pattern (S,H,Q,K) has on pairs (S,K,K), of the queries that have one; NaN without."""
+    pairs = pairs[:, : pattern.shape[2]]
+    asks = pairs.any(-1).unsqueeze(1)
+    weight = (pattern * pairs.unsqueeze(1)).sum(-1)
+    return (weight * asks).sum(-1) / asks.sum(-1)
 
 
 def _presence(actor: Actor, obs: dict[str, Tensor] | Tensor) -> Tensor:

@@ -37,6 +37,7 @@ LAYOUT = {
         "Weight on the relevant entity": ["attention_heads/mass_on_relevant/.*"],
         "Entropy": ["attention_heads/entropy/.*"],
         "Strength of relations": ["attention_relations/.*/.*"],
+        "Weight along edges": ["attention_edges/.*/.*"],
     },
 }
 

@@ -5,37 +5,21 @@ Shapes: B batch, H heads, Q queries, N attended tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import product
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.relations.groups import ONE_HOT, Group, KindScale, comparable, show
+from attn_rl.nn.relations.named import LayerShape, NamedScores
 from attn_rl.nn.relations.terms import CarriedPositions, Pair, RelationScores, ScoreTerms
 from attn_rl.nn.stages import Described, GroupStage, KindStage, RelationStage, ScalingStage, stage_of
 from attn_rl.nn.token_order import EGO, TokenOrder
 
 MODES = ("auto", "declared", "features", "off")
-
-
-class Strength(NamedTuple):
-    """How much one head of one layer relies on one relation, e.g. ``(0, 2, "ego.cue = items.colour", 8.1)``."""
-
-    layer: int
-    head: int
-    name: str
-    value: float
-
-    @property
-    def short(self) -> str:
-        """As a caption says it, without the owners: ``"cue = colour, 8.1"``."""
-        words = [word.partition(".")[2] or word for word in self.name.split()]
-        return f"{' '.join(words)}, {self.value:.2g}"
 
 
 class LayerRelations(Described):
@@ -95,7 +79,7 @@ def places(groups: Sequence[Group]) -> dict[Group, slice]:
     return found
 
 
-class Relations(Described):
+class Relations(NamedScores, Described):
     """The relation scores of all layers.
 
     Args:
@@ -208,36 +192,42 @@ class Relations(Described):
                 used += n
         return shown
 
-    def strengths(self) -> list[Strength]:
-        """The learned strength of every named relation, per layer and head."""
-        found = []
-        for i, layer in enumerate(self.layers):
-            scores = layer.scores
-            if isinstance(scores, RelationScores):
-                for head, row in enumerate(scores.strengths().tolist()):
-                    found += [Strength(i, head, name, value) for name, value in zip(scores.names, row, strict=True)]
-        return found
 
-    @contextmanager
-    def without(self, *names: str) -> Iterator[None]:
-        """Switch named relations off in the scores of all layers and heads, as long as the block lasts.
+def make_relations(
+    mode: str, widths: Mapping[str, int], groups: Sequence[Group], shape: LayerShape, *, ego_reads: bool
+) -> Relations | None:
+    """The relations of a network; None where nothing is compared.
 
-        Raises:
-            ValueError: there is no relation of one of these names.
-        """
-        every = [layer.scores for layer in self.layers if isinstance(layer.scores, RelationScores)]
-        known = dict.fromkeys(known for scores in every for known in scores.names)
-        for name in names:
-            if name not in known:
-                raise ValueError(f"there is no relation {name!r}; choose one of {list(known)}")
-        kept = [scores.weight.detach().clone() for scores in every]
-        try:
-            for scores, name in product(every, names):
-                scores.switch_off(name)
-            yield
-        finally:
-            for scores, weight in zip(every, kept, strict=True):
-                scores.weight.data.copy_(weight)
+    Args:
+        mode: one of :data:`MODES`.
+        widths, groups, ego_reads: as for :class:`Relations`.
+        shape: of the layers.
+
+    Raises:
+        ValueError: an unknown mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"relations={mode!r} is unknown; choose one of {', '.join(map(repr, MODES))}")
+    if mode == "off":
+        return None
+    if mode == "features":
+        groups = [group for group in groups if group.compare == "feature"]
+    made = Relations(
+        *(widths, groups, shape.d_model, shape.n_heads, shape.n_layers),
+        order=shape.order,
+        ego_reads=ego_reads,
+        entities_read=shape.entities_read,
+        auto=mode in ("auto", "features"),
+    )
+    compared = {group.kind for group in made.columns}
+    idle = dict.fromkeys(g.kind for g in groups if g.compare != "feature" and g.kind not in compared)
+    for kind in idle if mode == "declared" else ():  # "auto" takes what serves
+        warnings.warn(
+            f"no layer compares kind {kind!r}: a relation needs two groups of that kind, or entities that look at "
+            "entities (n_layers of 2 and more, readout='mean' or 'max', a pointer)",
+            stacklevel=3,
+        )
+    return made if made.compares else None
 
 
 def _select(x: Tensor, columns: Sequence[int]) -> Tensor:

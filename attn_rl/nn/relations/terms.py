@@ -23,10 +23,21 @@ class ScoreTerms(NamedTuple):
     Attributes:
         bias: to the scores (B,H,Q,N).
         carry: to the output: pattern (B,H,Q,N) -> (B,Q,D).
+        allowed: who may look at whom, boolean (B,Q,N); None = everybody at everybody.
     """
 
     bias: Tensor | None = None
     carry: Callable[[Tensor], Tensor] | None = None
+    allowed: Tensor | None = None
+
+    def plus(self, other: ScoreTerms) -> ScoreTerms:
+        """Both terms together; at most one of them says who may look at whom."""
+        mine, theirs = self.carry, other.carry
+        carry = mine or theirs
+        if mine is not None and theirs is not None:
+            carry = lambda pattern: mine(pattern) + theirs(pattern)  # noqa: E731
+        bias = self.bias if other.bias is None else other.bias if self.bias is None else self.bias + other.bias
+        return ScoreTerms(bias, carry, other.allowed if self.allowed is None else self.allowed)
 
 
 NO_TERMS = ScoreTerms()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -36,6 +36,7 @@ def check(
     env_kwargs: Mapping[str, object] | None = None,
     *,
     presence: str | int | None = None,
+    ignore: Sequence[str] = (),
     steps: int = 1000,
     seconds: float = 10.0,
     seed: int = 0,
@@ -46,6 +47,7 @@ def check(
         env: a Gymnasium id, a class or function that returns a new environment, or an environment (which stays open).
         env_kwargs: arguments of the environment.
         presence: for a plain Box observation, the column that says which rows exist.
+        ignore: keys of the observation that nobody shall look at.
         steps: to play.
         seconds: to play at most; a slow environment gets fewer steps.
         seed: of the first episode; episode i is reset with seed + i.
@@ -67,7 +69,7 @@ def check(
         advice = "repair its constructor, or pass the arguments that it needs (--env-kwargs)"
         return CheckReport(name, {}, (Finding("error", "constructor", str(error), advice),))
     try:
-        spec, findings = find_spec(made, presence)
+        spec, findings = find_spec(made, presence, ignore)
         if spec is not None:
             sample = play(made, seed, steps, seconds)
             repeat = partial(_check_repeated, env, made, kwargs, sample, seed, seconds)

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import ArrayLike
 
+from attn_rl.edges import EdgeType
 from attn_rl.entities import EntitySpec
 from attn_rl.kinds import COMPARE, COMPARISONS
 from attn_rl.training.check.sample import Sample, rows_of
@@ -29,6 +30,7 @@ def describe_spaces(env: gym.Env, spec: EntitySpec) -> dict[str, str]:
     if spec.categories:
         named = (f"{key}.{name} ({len(values)})" for key, of in spec.categories.items() for name, values in of.items())
         lines["categories"] = f"names for numbers, and how many: {', '.join(named)}"
+    lines |= {t.name: _edges(t) for t in spec.edges}
     if spec.kinds:
         lines["kinds"] = "; ".join(_kind(kind, owners) for kind, owners in spec.kinds.items())
     lines["actions"] = str(env.action_space) + _pointer(env, spec)
@@ -71,6 +73,12 @@ def _span(values: ArrayLike) -> str:
         return "not all finite"
     low, high = np.min(values), np.max(values)
     return f"always {low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+
+
+def _edges(edge_type: EdgeType) -> str:
+    slots = " x ".join(map(str, edge_type.shape))
+    features = f" of {len(edge_type.features)} features: {', '.join(edge_type.features)}" if edge_type.features else ""
+    return f"{slots} edges from {edge_type.source} to {edge_type.target}{features}"
 
 
 def _kind(kind: str, owners: Mapping[str, Any]) -> str:

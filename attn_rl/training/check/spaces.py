@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -58,7 +58,9 @@ def _several_agents(env: gym.Env) -> list[tuple[str, str]]:
     return [(what, advice)]
 
 
-def find_spec(env: gym.Env, presence: str | int | None) -> tuple[EntitySpec | None, list[Finding]]:
+def find_spec(
+    env: gym.Env, presence: str | int | None, ignore: Sequence[str] = ()
+) -> tuple[EntitySpec | None, list[Finding]]:
     """The entities in an environment's observation, and what is wrong with how they are declared."""
     if undeclared := list(check_declared(env)):
         return None, undeclared
@@ -66,14 +68,14 @@ def find_spec(env: gym.Env, presence: str | int | None) -> tuple[EntitySpec | No
     check_observations(space, 1)
     try:
         require_fixed_shapes(space)
-        spec = EntitySpec.from_space(space)
+        spec = EntitySpec.from_space(space, edges=env_metadata(env).get("edges"), ignore=ignore)
     except ValueError as error:
-        reasons = _several_agents(env) or find_rows(space) or [(str(error), "correct the observation space")]
+        reasons = _several_agents(env) or find_rows(space, ignore) or [(str(error), "correct the observation space")]
         if without := _family_wrapper(env):
             reasons = [("as it is, the observation holds no table of rows (N,F)", without)]
         return None, [Finding("error", "entities", *reason) for reason in reasons]
     try:
-        spec = EntitySpec.from_env(env, presence)
+        spec = EntitySpec.from_env(env, presence, ignore)
     except ValueError as error:
         where = "the environment's metadata" + ("" if presence is None else ", or presence=")
         return (spec if presence is None else None), [Finding("error", "metadata", str(error), f"correct {where}")]

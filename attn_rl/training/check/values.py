@@ -53,8 +53,12 @@ def _describe(
     what = f"{_naming(key, place[1:], spec)} is {values[place]:g}"
     if key == ACTION_MASK:
         return Finding("error", "mask", f"{what}, expected 0 or 1 ({share})", "give 1 for a valid choice, 0 otherwise")
-    if key in {entity_type.presence_key for entity_type in spec.types}:
-        advice = "give 1 for a row that exists, 0 otherwise"
+    if key in {edge_type.index_key for edge_type in spec.edges}:
+        return Finding(
+            "error", "edges", f"{what}, which is no slot ({share})", "count slots from 0; -1 stands for no edge"
+        )
+    if key in {*(t.presence_key for t in spec.types), *(t.mask_key for t in spec.edges)}:
+        advice = "give 1 for what exists, 0 otherwise"
         return Finding("error", "presence", f"{what}, expected 0 or 1 ({share})", advice)
     if name == "finite":
         advice = "give a number; where the entity is not there, clear its flag in <type>_present instead"

@@ -25,7 +25,7 @@ def zoo_entry(env_id: str, env_kwargs: Mapping[str, object] | None = None) -> di
     preset = find_preset(env_id, env_kwargs)
     settings = preset.settings("attention")
     env = make_vec_env(env_id, 1, env_kwargs=dict(env_kwargs or {}))
-    network = policy_kwargs(EntitySpec.from_env(env, settings.presence), "attention", settings)
+    network = policy_kwargs(EntitySpec.from_env(env, settings.presence, settings.ignore), "attention", settings)
     env.close()
     network.pop("features_extractor_class")  # the policy's default
     ppo = {name: getattr(settings, name) for name in PPO_SETTINGS}

@@ -101,10 +101,12 @@ def restore_figures(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
 
 
 def declared(agent: OnPolicyAlgorithm) -> str:
-    """Names of the features and of their values, in their order, and the kinds that are compared, as JSON."""
+    """Names of the features, in their order, the kinds that are compared and, if any, categories and edges, as JSON."""
     extractor: Any = agent.policy.features_extractor
-    related, spec = getattr(extractor.network, "relations", None) is not None, extractor.spec
-    return json.dumps([spec.names, spec.kinds if related else {}, *([spec.categories] if spec.categories else [])])
+    network, spec = extractor.network, extractor.spec
+    related = getattr(network, "relations", None) is not None
+    joined = spec.ends if getattr(network, "joined", None) else {}
+    return json.dumps([spec.names, spec.kinds if related else {}, *filter(None, (spec.categories, joined))])
 
 
 def restore_weights(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
