@@ -459,7 +459,7 @@ MUTANTS = [
     Mutant(
         "garbage in absent rows stops the run",
         EXPECTED_BLOCKS,
-        "wrong &= (obs[self.presence_key] > 0.5)[..., None]",
+        "wrong &= np.expand_dims(obs[self.presence_key] > 0.5, self.presence_axis)",
         "pass",
         "tests/training/test_guarded_ppo.py::test_absent_rows_may_hold_anything",
     ),
@@ -514,7 +514,7 @@ if why_not() is None:
         Mutant(
             "the kernels collect no statistics",
             CHOOSE,
-            "    network.collect(ego, entities)\n",
+            "    network.collect(ego, entities)  # the edges' statistics see the batch in ``learn``\n",
             "",
             KERNELS_KILLER,
         ),
