@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.intersection import SIMULATORS, missing, run, setting, table, traffic
 from benchmarks.intersection_ceiling import search
@@ -49,6 +50,7 @@ def test_a_setting_is_a_name_and_a_value():
 
 
 def test_a_small_run_trains_judges_and_saves(tmp_path: Path):
+    pytest.importorskip("highway_env", reason="needs an extra: pip install 'attn_rl[highway]'")
     rows = run(asked(simulators=["Intersection-v0"], densities=[1.0, 2.0], agents=tmp_path), "attention", 0)
     assert [(r["simulator"], r["density"], len(json.loads(r["ret"]))) for r in rows] == [
         ("Intersection-v0", 1.0, 2),
