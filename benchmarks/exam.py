@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from attn_rl import make_agent, make_vec_env
 from attn_rl.training.presets import Settings
 from benchmarks.intervals import interquartile_mean, interval
-from benchmarks.learning import append
+from benchmarks.learning import run_and_append
 from benchmarks.results import read_csv
 from benchmarks.tables import markdown
 
@@ -220,28 +219,28 @@ def random_return(task: Task) -> float:
 
 
 def table(rows: list[dict[str, str]], half: str) -> str:
-    """One line per task: each arm's mean score, then the interquartile mean over all with its interval."""
+    """One line per task: each arm's mean score, then the interquartile mean over all with its interval.
+
+    Only arms that have played every task are shown.
+    """
     mine = [row for row in rows if row["half"] == half]
     tasks = list(dict.fromkeys(row["task"] for row in mine))
-    scores: dict[str, list[np.ndarray]] = {arm: [] for arm in ARMS}
+    played = {(row["task"], row["arm"]) for row in mine}
+    scores: dict[str, list[np.ndarray]] = {arm: [] for arm in ARMS if all((task, arm) in played for task in tasks)}
     lines = []
     for task in tasks:
-        returns = {
-            arm: np.array([float(r["mean_return"]) for r in mine if (r["task"], r["arm"]) == (task, arm)])
-            for arm in ARMS
-        }
-        low = float(next(row["random_return"] for row in mine if row["task"] == task))
-        best = max(float(found.mean()) for found in returns.values() if len(found))
-        for arm in ARMS:
-            scores[arm].append((returns[arm] - low) / (best - low))
-        lines.append(
-            [task, *(f"{s[-1].mean():.2f} ({', '.join(f'{x:g}' for x in returns[a])})" for a, s in scores.items())]
-        )
+        here = [row for row in mine if row["task"] == task]
+        returns = {arm: np.array([float(row["mean_return"]) for row in here if row["arm"] == arm]) for arm in scores}
+        low, best = float(here[0]["random_return"]), max(float(found.mean()) for found in returns.values())
+        for arm, found in returns.items():
+            scores[arm].append((found - low) / (best - low))
+        told = {arm: ", ".join(f"{x:g}" for x in found) for arm, found in returns.items()}
+        lines.append([task, *(f"{scores[arm][-1].mean():.2f} ({told[arm]})" for arm in scores)])
     totals = []
-    for arm in ARMS:
-        low, high = interval(scores[arm])
-        totals.append(f"{interquartile_mean(np.concatenate(scores[arm])):.2f} [{low:.2f}, {high:.2f}]")
-    return markdown(["", *ARMS], [*lines, ["all", *totals]])
+    for strata in scores.values():
+        low, high = interval(strata)
+        totals.append(f"{interquartile_mean(np.concatenate(strata)):.2f} [{low:.2f}, {high:.2f}]")
+    return markdown(["", *scores], [*lines, ["all", *totals]])
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -249,11 +248,8 @@ def main(arguments: argparse.Namespace) -> None:
     rows = read_csv(arguments.out) if arguments.out.exists() else []
     held = {(row["task"], row["arm"], int(row["seed"])) for row in rows if row["half"] == arguments.half}
     cells = [(t, arm, s) for s in range(arguments.seeds) for t in HALVES[arguments.half] for arm in arguments.arms]
-    with ProcessPoolExecutor(arguments.workers) as pool:
-        running = [pool.submit(run, arguments.half, cell) for cell in cells if cell not in held]
-        for future in as_completed(running):
-            append(arguments.out, [future.result()])
-            print(future.result(), flush=True)
+    todo = [cell for cell in cells if cell not in held]
+    run_and_append(partial(run, arguments.half), todo, arguments.out, arguments.workers)
     print(table(read_csv(arguments.out), arguments.half))
 
 

@@ -24,6 +24,7 @@ from attn_rl.nn.relations.edges import EdgeRelations, EdgeRows, Joined
 from attn_rl.nn.relations.named import LayerShape
 from attn_rl.nn.tokenizer import Tokenizer
 from attn_rl.sb3.extractor import EntityExtractor
+from attn_rl.training.loading import adapt
 from attn_rl.training.policies import NETWORK_SETTINGS, register_policy
 
 ENV = "benchmarks.graphs:Benchmarks/NextHop-v0"
@@ -88,7 +89,7 @@ register_policy(
 def success(agent: Any, env_kwargs: Mapping[str, object], episodes: int = 2000) -> float:
     """Share of fresh graphs on which the deterministic policy names a right node."""
     env = make_vec_env(ENV, episodes, seed=1_000_000, env_kwargs=dict(env_kwargs))
-    actions, _ = agent.policy.predict(env.reset(), deterministic=True)
+    actions, _ = adapt(agent, env).policy.predict(env.reset(), deterministic=True)
     return float(env.step(actions)[1].mean())
 
 

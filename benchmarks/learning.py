@@ -14,6 +14,7 @@ import csv
 import json
 import os
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -194,6 +195,21 @@ def append(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
         file.flush()
         os.fsync(file.fileno())
+
+
+def run_and_append(run: Callable[[Any], dict[str, Any]], cells: Iterable[Any], path: Path, workers: int) -> None:
+    """Run cells side by side; each adds its row to the CSV, and is printed, when it is finished.
+
+    Args:
+        run: cell -> row; must be a module's function, or a partial of one.
+        cells: what is to run.
+        path: of the CSV.
+        workers: processes of one thread each.
+    """
+    with ProcessPoolExecutor(workers) as pool:
+        for future in as_completed([pool.submit(run, cell) for cell in cells]):
+            append(path, [future.result()])
+            print(future.result(), flush=True)
 
 
 def settings_of(environment: str, policy: str) -> Settings:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from attn_rl import make_agent, make_vec_env
 from attn_rl.adapters import make_env
 from attn_rl.training.presets import Settings, find_preset
 from benchmarks.intervals import interquartile_mean, interval
-from benchmarks.learning import append
+from benchmarks.learning import run_and_append
 from benchmarks.results import read_csv
 from benchmarks.tables import NONE, markdown
 
@@ -141,10 +141,7 @@ def main(arguments: argparse.Namespace) -> None:
         for rate in rates
     ]
     todo = [cell for cell in cells if (*cell, arguments.steps) not in held]
-    with ProcessPoolExecutor(arguments.workers) as pool:
-        for future in as_completed([pool.submit(run, cell, arguments.steps) for cell in todo]):
-            append(arguments.out, [future.result()])
-            print(future.result(), flush=True)
+    run_and_append(partial(run, steps=arguments.steps), todo, arguments.out, arguments.workers)
     print(table(read_csv(arguments.out)))
 
 

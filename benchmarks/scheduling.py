@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from attn_rl.envs.job_shop_instances import TAILLARD_OPTIMA, Instances, l2d_inst
 
 from attn_rl import make_agent, make_vec_env, solve
 from attn_rl.training.presets import find_preset
-from benchmarks.learning import append
+from benchmarks.learning import run_and_append
 from benchmarks.results import read_csv
 from benchmarks.tables import NONE, markdown
 
@@ -186,10 +185,7 @@ def main(arguments: argparse.Namespace) -> None:
         for schedule in arguments.schedules
         for choice in arguments.normalize
     ]
-    with ProcessPoolExecutor(arguments.workers) as pool:
-        for future in as_completed([pool.submit(run, cell) for cell in cells if cell not in held]):
-            append(arguments.out, [future.result()])
-            print(future.result(), flush=True)
+    run_and_append(run, [cell for cell in cells if cell not in held], arguments.out, arguments.workers)
     print(table(read_csv(arguments.out)))
 
 
