@@ -68,6 +68,14 @@ def serves(network, ego, rows, learns: bool = True) -> bool:
         return why_not_kernels(network, learns, ego, rows) is None
 
 
+def rounding_of_modules(run, network, ego, rows) -> float:
+    """In the order given and with batch and slots reversed: a single order of summation can be a lucky one."""
+    double = copy.deepcopy(network).double()
+    turned = {name: (x.flip(0, 1), present.flip(0, 1)) for name, (x, present) in rows.items()}
+    orders = [(ego, rows), (None if ego is None else ego.flip(0), turned)]
+    return max(relative(run(network, *given, "plain"), run(double, *in_double(*given), "plain")) for given in orders)
+
+
 def check_as_exact_as_the_modules(network, ego, rows) -> None:
     """Every backend against the modules in float64, where it computes anything of its own.
 
@@ -79,7 +87,7 @@ def check_as_exact_as_the_modules(network, ego, rows) -> None:
         exact = run(double, *in_double(ego, rows), "plain")
         if run is learn:
             assert relative(run(double, *in_double(ego, rows), "trimmed"), exact) <= 1e-11
-        rounding = relative(run(network, ego, rows, "plain"), exact)
+        rounding = rounding_of_modules(run, network, ego, rows)
         if run is learn:
             trimmed = relative(run(network, ego, rows, "trimmed"), exact)
             assert trimmed <= max(2e-5, 5 * rounding), run
