@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from attn_rl.inspection.draw import grid, scene, timeline
+from attn_rl.inspection.draw import cells, grid, scene, timeline
 from attn_rl.inspection.measure.probe_record import ProbeRecord
 from attn_rl.inspection.record.frame import Picture
 
@@ -45,6 +45,11 @@ def heads_by_entities(probe: ProbeRecord) -> np.ndarray:
     return grid.heads_by_entities(probe, telling_states(probe, N_TABLES))
 
 
+def cells_and_words(probe: ProbeRecord) -> np.ndarray | None:
+    """Heat maps over the cells of a grid, and shaded words."""
+    return cells.cells_and_words(probe, telling_states(probe, N_TABLES))
+
+
 def layers(probe: ProbeRecord) -> np.ndarray | None:
     """Every layer's matrix, where entities look at entities."""
     full = any(layer.pattern.shape[2] > 1 for layer in probe.record.layers)
@@ -75,6 +80,7 @@ def episode_film(probe: ProbeRecord) -> np.ndarray | None:
 VIEWS: dict[str, View] = {
     "scenes": scenes,
     "heads_by_entities": heads_by_entities,
+    "cells_and_words": cells_and_words,
     "layers": layers,
     "over_training": over_training,
     "disagreements": disagreements,
