@@ -16,9 +16,9 @@ from ..core.state import Outcome, State
 from ..core.types import FloatArray, IntArray
 from . import cautious, lanes, picture
 from .arrivals import Arrival, admit, draw_arrival, empty, leaving, normal_pair, put, take_away
+from .compiled import play
 from .early import EarlyGames
 from .observation import FEATURES, first_met, in_sight, kinematics
-from .traffic import Traffic
 
 FRAMES = 15  # of a step: fifteen a second, and a decision a second
 WARM_UP = 3 * FRAMES
@@ -137,7 +137,7 @@ class IntersectionVectorEnv(BatchedEnv):
         state, count = empty(len(random), self._n_places), self.initial_vehicle_count
         for at in np.linspace(0, 80, count)[: count - 1]:
             admit(state, self.draw_arrival(random, at, FIRST_PROBABILITY))
-        Traffic(state).play(WARM_UP)
+        play(state, WARM_UP)
         challenger = self.draw_arrival(random, 60, 1, (0.1, 0))
         admit(state, challenger._replace(goal=(challenger.origin + 2) % 4))
         self._add_ego(state, self.draw_ego(random))
@@ -181,7 +181,7 @@ class IntersectionVectorEnv(BatchedEnv):
         nearest = np.clip(np.round(state.speed[ego] / SPEEDS[-1] * 2), 0, 2).astype(np.int64)
         aim = SPEEDS[np.clip(nearest + actions - 1, 0, 2)]
         state.target_speed[ego] = np.where(actions == 1, state.target_speed[ego], aim)
-        Traffic(state).play(FRAMES)
+        play(state, FRAMES)
         return _outcome(state)
 
     # ---- what is seen -------------------------------------------------------------------------

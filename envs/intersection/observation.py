@@ -7,13 +7,14 @@ import numpy as np
 from ..core.state import State
 from ..core.types import BoolArray, FloatArray, IntArray
 from . import lanes
-from .priorities import TIMES, forecast, meetings
+from .priorities import NEAR, TIMES, forecast, meetings
 
 FEATURES = ("x", "y", "vx", "vy", "cos_h", "sin_h")
 RANGE, SPEED_RANGE = 100.0, 20.0  # what is shown as 1: metres and metres a second
 SIGHT = 200.0
 BEHIND = -10.0  # metres along the ego's lane beyond which nobody is seen
 TOP_SPEED = 9.0
+BESIDE = 10.0  # metres that two vehicles may be away from the middle of their lanes
 
 
 def in_sight(state: State, capacity: int) -> tuple[BoolArray, IntArray]:
@@ -49,16 +50,25 @@ def first_met(state: State) -> IntArray:
     All others keep to their routes and speeds, whatever their priority.
     """
     n = len(state.x)
-    rows, places = np.arange(n)[:, None], np.concatenate([state.ego[:, None], np.maximum(state.slots, 0)], axis=1)
-    routes = lanes.ROUTES[state.origin[rows, places], state.goal[rows, places]].reshape(-1, 3).T
-    index = np.arange(routes.shape[1])
-    stage, speed = state.stage[rows, places].ravel(), state.speed[rows, places]
-    speed[:, 0] = TOP_SPEED
-    s, _ = lanes.coordinates(routes[stage, index], state.x[rows, places].ravel(), state.y[rows, places].ravel())
-    place = index.reshape(n, -1)
-    row, slot = np.nonzero(state.slots >= 0)
-    met = meetings(forecast(routes, stage, s, speed.ravel()), place[row, 0], place[row, slot + 1])
+    row, slot = _within_reach(state)
+    rows = np.concatenate([np.arange(n), row])  # the egos first
+    places = np.concatenate([state.ego, state.slots[row, slot]])
+    routes = lanes.ROUTES[state.origin[rows, places], state.goal[rows, places]].T
+    stage, speed = state.stage[rows, places], state.speed[rows, places]
+    speed[:n] = TOP_SPEED
+    s, _ = lanes.coordinates(routes[stage, np.arange(len(rows))], state.x[rows, places], state.y[rows, places])
+    met = meetings(forecast(routes, stage, s, speed), row, np.arange(n, len(rows)))
     when = np.full(state.slots.shape, len(TIMES))
     when[row, slot] = np.where(met.any(axis=0), np.argmax(met, axis=0), len(TIMES))
     first: IntArray = np.argmin(when, axis=1)
     return np.where(when.min(axis=1) < len(TIMES), first, -1)
+
+
+def _within_reach(state: State) -> tuple[IntArray, IntArray]:
+    """Return the rows and slots of the vehicles that are near enough to be met within the time of a forecast."""
+    rows = np.arange(len(state.x))[:, None]
+    at = rows, np.maximum(state.slots, 0)
+    dx, dy = (part[at] - part[rows, state.ego[:, None]] for part in (state.x, state.y))
+    reach = NEAR + BESIDE + (TOP_SPEED + np.abs(state.speed[at])) * TIMES[-1]
+    row, slot = np.nonzero((state.slots >= 0) & (dx * dx + dy * dy <= reach * reach))
+    return row, slot
