@@ -181,8 +181,12 @@ class IntersectionVectorEnv(BatchedEnv):
         nearest = np.clip(np.round(state.speed[ego] / SPEEDS[-1] * 2), 0, 2).astype(np.int64)
         aim = SPEEDS[np.clip(nearest + actions - 1, 0, 2)]
         state.target_speed[ego] = np.where(actions == 1, state.target_speed[ego], aim)
-        play(state, FRAMES)
+        self.play_second(state)
         return _outcome(state)
+
+    def play_second(self, state: State) -> None:
+        """Play the frames of a step; replaced where they are filmed."""
+        play(state, FRAMES)
 
     # ---- what is seen -------------------------------------------------------------------------
 

@@ -49,6 +49,13 @@ def first_met(state: State) -> IntArray:
 
     All others keep to their routes and speeds, whatever their priority.
     """
+    when = meeting_times(state)
+    first: IntArray = np.argmin(when, axis=1)
+    return np.where(np.isfinite(when.min(axis=1)), first, -1)
+
+
+def meeting_times(state: State) -> FloatArray:
+    """Return after how many seconds the ego would meet each vehicle, as ``first_met`` says: (n, slots), or infinite."""
     n = len(state.x)
     row, slot = _within_reach(state)
     rows = np.concatenate([np.arange(n), row])  # the egos first
@@ -58,10 +65,9 @@ def first_met(state: State) -> IntArray:
     speed[:n] = TOP_SPEED
     s, _ = lanes.coordinates(routes[stage, np.arange(len(rows))], state.x[rows, places], state.y[rows, places])
     met = meetings(forecast(routes, stage, s, speed), row, np.arange(n, len(rows)))
-    when = np.full(state.slots.shape, len(TIMES))
-    when[row, slot] = np.where(met.any(axis=0), np.argmax(met, axis=0), len(TIMES))
-    first: IntArray = np.argmin(when, axis=1)
-    return np.where(when.min(axis=1) < len(TIMES), first, -1)
+    when = np.full(state.slots.shape, np.inf)
+    when[row, slot] = np.where(met.any(axis=0), TIMES[np.argmax(met, axis=0)], np.inf)
+    return when
 
 
 def _within_reach(state: State) -> tuple[IntArray, IntArray]:

@@ -17,10 +17,15 @@ enum Pass { ASK, USE };
 
 double clip(double value, double least, double most) { return value < least ? least : value > most ? most : value; }
 
-double wrap(double angle) {  // NumPy's remainder
-    double left = std::fmod(angle + PI, 2 * PI);
-    if (left < 0) left += 2 * PI;
-    return left - PI;
+double wrap(double angle) {  // NumPy's remainder; near zero it is the number itself, or exactly a turn less
+    const double turn = 2 * PI;
+    double left = angle + PI;
+    if (left >= turn && left < 2 * turn) {
+        left -= turn;
+    } else if (!(left > -turn && left < turn)) {
+        left = std::fmod(left, turn);
+    }
+    return (left < 0 ? left + turn : left) - PI;
 }
 
 double not_zero(double value) { return std::fabs(value) > 1e-2 ? value : value >= 0 ? 1e-2 : -1e-2; }
