@@ -68,9 +68,9 @@ double heading_at(const Frame& f, int lane, double s) {
 // Fill in the nearest lane, s, r and from where vehicle i is seen; false: no lane is near, measure all arcs.
 bool survey(Frame& f, int64_t i, double beside, Angles& angles) {
     Place at[LANES];
-    double quarters[4], best = INF;
+    double on[LANES], quarters[4], best = INF;
     int nearest = 0;
-    for (int q = 0; q < 4; ++q) quarters[q] = std::fabs(wrap(f.heading[i] - PI / 2 * q));
+    for (int q = 0; q < 4; ++q) quarters[q] = angles.pass == ASK ? 0 : std::fabs(wrap(f.heading[i] - PI / 2 * q));
     for (int lane = 0; lane < LANES; ++lane) {
         double dx = f.x[i] - f.origin_x[lane], dy = f.y[i] - f.origin_y[lane], angle = quarters[f.direction_of[lane]];
         if (f.is_arc[lane]) {
@@ -78,6 +78,8 @@ bool survey(Frame& f, int64_t i, double beside, Angles& angles) {
             if (!(std::fabs(at[lane].r) <= beside)) continue;
             at[lane].s = on_arc(f, lane, dx, dy, angles.of(dy, dx)).s;
             angle = std::fabs(wrap(f.heading[i] - heading_at(f, lane, at[lane].s)));
+        } else if (angles.pass == ASK) {
+            continue;
         } else {
             at[lane] = on_line(f, lane, dx, dy);
         }
@@ -88,14 +90,16 @@ bool survey(Frame& f, int64_t i, double beside, Angles& angles) {
     if (angles.pass == ASK) return true;
     f.lane[i] = nearest, f.s[i] = at[nearest].s, f.r[i] = at[nearest].r;
     for (int lane = 0; lane < LANES; ++lane) {
-        double seen = INF;
-        for (int v = 0; v < VIEWS && seen == INF; ++v) {
-            int64_t on = f.view[VIEWS * lane + v];
-            if (on < 0) break;
-            double s = at[on].s;
-            if (std::fabs(at[on].r) <= BESIDE && s >= -REACH && s < f.length[on] + REACH) {
-                seen = v ? s + f.view_added[VIEWS * lane + v] : s;
-            }
+        double s = at[lane].s;
+        bool is_there = std::fabs(at[lane].r) <= BESIDE && s >= -REACH && s < f.length[lane] + REACH;
+        on[lane] = is_there ? s : INF;
+    }
+    for (int lane = 0; lane < LANES; ++lane) {
+        double seen = on[lane];
+        for (int v = 1; v < VIEWS && seen == INF; ++v) {
+            int64_t other = f.view[VIEWS * lane + v];
+            if (other < 0) break;
+            seen = on[other] + f.view_added[VIEWS * lane + v];
         }
         f.seen[LANES * i + lane] = seen;
     }
