@@ -103,7 +103,9 @@ def _ego_ways(ego: FloatArray, goal: IntArray) -> EgoWays:
 def _others(obs: Mapping[str, np.ndarray]) -> tuple[IntArray, Others]:
     """Return where the vehicles in sight may be, and in which game each possibility is."""
     game, slot = np.nonzero(obs["vehicles_present"])
-    x, y, vx, vy, cos, sin = obs["vehicles"][game, slot].astype(np.float64).T * np.array([[100, 100, 20, 20, 1, 1]]).T
+    x, y, vx, vy, cos, sin = (
+        obs["vehicles"][game, slot, :6].astype(np.float64).T * np.array([[100, 100, 20, 20, 1, 1]]).T
+    )
     vehicle, route, stage, s = _possible(x, y, np.arctan2(sin, cos))
     way = (vx * cos + vy * sin)[vehicle] * STEP * np.arange(1, HORIZON + 1)[:, None]
     return game[vehicle], Others(*lanes.follow(route, stage, s + way))

@@ -10,11 +10,14 @@ from . import lanes
 from .priorities import NEAR, TIMES, forecast, meetings
 
 FEATURES = ("x", "y", "vx", "vy", "cos_h", "sin_h")
+INTENTIONS = ("cos_d", "sin_d")
 RANGE, SPEED_RANGE = 100.0, 20.0  # what is shown as 1: metres and metres a second
 SIGHT = 200.0
 BEHIND = -10.0  # metres along the ego's lane beyond which nobody is seen
 TOP_SPEED = 9.0
 BESIDE = 10.0  # metres that two vehicles may be away from the middle of their lanes
+_WAYS_OUT = np.array([lanes.lane_out(arm) for arm in range(4)])
+_ENDS = lanes.point(_WAYS_OUT, lanes.LENGTH[_WAYS_OUT])[:2]  # x and y of the ends of the ways out, (4,) each
 
 
 def in_sight(state: State, capacity: int) -> tuple[BoolArray, IntArray]:
@@ -33,14 +36,17 @@ def in_sight(state: State, capacity: int) -> tuple[BoolArray, IntArray]:
     return seen & (rank < capacity), np.maximum(more, 0)
 
 
-def kinematics(state: State, rows: IntArray, places: IntArray) -> FloatArray:
-    """Return the features of vehicles as HighwayEnv normalises and clips them: (..., 6) float32."""
+def kinematics(state: State, rows: IntArray, places: IntArray, intentions: bool = False) -> FloatArray:
+    """Return the features of vehicles as HighwayEnv normalises and clips them: (..., 6) float32; with intentions, 8."""
     x, y, heading, speed = (getattr(state, name)[rows, places] for name in ("x", "y", "heading", "speed"))
-    told = np.empty((*x.shape, len(FEATURES)))
+    told = np.empty((*x.shape, len(FEATURES) + intentions * len(INTENTIONS)))
     cos, sin = np.cos(heading), np.sin(heading)
     for i, (value, most) in enumerate([(x, RANGE), (y, RANGE), (speed * cos, SPEED_RANGE), (speed * sin, SPEED_RANGE)]):
         told[..., i] = np.clip(-1 + (value + most) * 2 / (2 * most), -1, 1)
     told[..., 4], told[..., 5] = cos, sin
+    if intentions:
+        dx, dy = (end[state.goal[rows, places]] - at for end, at in zip(_ENDS, (x, y), strict=True))
+        told[..., 6:] = np.stack([dx, dy], axis=-1) / np.sqrt(dx * dx + dy * dy)[..., None]
     return told.astype(np.float32)
 
 
