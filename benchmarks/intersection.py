@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from attn_rl.envs.intersection import IntersectionVectorEnv
+from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl import make_agent, make_vec_env
@@ -35,7 +36,8 @@ from benchmarks.tables import NONE, markdown
 ENV_ID, ROAD_ID = "AttnRL/Intersection-v0", "highway_env:intersection-v2"
 SIMULATORS = ("Intersection-v0", "intersection-v2")
 SCRIPTED = ("IDLE", "random", "cautious")
-LEARNERS = ("attention", "deepsets", "flat")
+STOCK = "MultiInputPolicy"
+LEARNERS = ("attention", "deepsets", "flat", STOCK)
 IDENTITY = ("policy", "settings", "seed", "steps", "simulator", "density", "episodes")
 
 
@@ -58,6 +60,14 @@ def scripted(name: str, games: VecEnv) -> Policy:
     return idle(ROAD_ID, games.num_envs) if name == "IDLE" else chance(games)
 
 
+def make_learner(policy: str, seed: int, settings: dict[str, Any]) -> PPO:
+    """An agent of the preset; or what Stable-Baselines3 has for such observations, at its defaults but for settings."""
+    env = make_vec_env(ENV_ID, find_preset(ENV_ID).n_envs, seed)
+    if policy == STOCK:
+        return PPO(STOCK, env, n_steps=2048 // env.num_envs, seed=seed, device="cpu", **settings)
+    return make_agent(env, policy, seed=seed, **settings)
+
+
 def run(arguments: argparse.Namespace, policy: str, seed: int) -> list[dict[str, Any]]:
     """Train, where there is something to train, and judge: rows of the CSV."""
     torch.set_num_threads(1)
@@ -65,9 +75,7 @@ def run(arguments: argparse.Namespace, policy: str, seed: int) -> list[dict[str,
     facts: dict[str, Any] = {"policy": policy, "settings": "", "seed": seed, "steps": 0, "parameters": 0}
     agent: Any = None
     if policy in LEARNERS:
-        env = make_vec_env(ENV_ID, find_preset(ENV_ID).n_envs, seed)
-        agent = make_agent(env, policy, seed=seed, **arguments.set)
-        agent.learn(arguments.steps)
+        agent = make_learner(policy, seed, arguments.set).learn(arguments.steps)
         facts |= {"settings": said(arguments.set), "steps": arguments.steps}
         facts["parameters"] = sum(p.numel() for p in agent.policy.parameters())
         if arguments.agents:

@@ -15,6 +15,7 @@ SPEEDS = np.array([0, 4.5, 9])
 LAG = 0.6  # seconds in which the ego's speed follows its aim
 DISCS = (-1.6, 0.0, 1.6)  # metres ahead of a vehicle's centre
 TOUCH = 2.4  # metres between two discs
+FARTHEST = TOUCH + 2 * DISCS[-1] + 0.1  # metres between two centres, beyond which no discs touch
 PLANS = np.array([(first, then) for first in range(3) for then in range(3)])
 """What to do now, and which of ``SPEEDS`` to aim at from the next second on."""
 
@@ -40,12 +41,7 @@ def drive(obs: Mapping[str, np.ndarray], goal: IntArray) -> IntArray:
     """
     ego = _ego_ways(obs["ego"].astype(np.float64), goal)
     game, others = _others(obs)
-    meets = np.zeros((len(game), len(PLANS), HORIZON), bool)
-    for mine in DISCS:
-        for theirs in DISCS:
-            dx = (ego.x + mine * ego.cos)[game] - (others.x + theirs * others.cos).T[:, None]
-            dy = (ego.y + mine * ego.sin)[game] - (others.y + theirs * others.sin).T[:, None]
-            meets |= dx * dx + dy * dy < TOUCH * TOUCH
+    meets = _meets(ego, game, others)
     first = np.full((len(goal), len(PLANS)), HORIZON)
     np.minimum.at(first, game, np.where(meets.any(axis=2), np.argmax(meets, axis=2), HORIZON))
     worth = np.where(first == HORIZON, 1000 + ego.way - 500 * ego.blocks, 10 * first - ego.way)
@@ -64,6 +60,22 @@ class EgoWays(NamedTuple):
     """Metres driven."""
     blocks: BoolArray
     """The ego stands in the junction."""
+
+
+def _meets(ego: EgoWays, game: IntArray, others: Others) -> BoolArray:
+    """Say under which plan, and when, the ego would touch each possible vehicle: (H, 9, T)."""
+    dx, dy = ego.x[game] - others.x.T[:, None], ego.y[game] - others.y.T[:, None]
+    meets: BoolArray = dx * dx + dy * dy < FARTHEST * FARTHEST
+    one, plan, time = np.nonzero(meets)
+    apart_x, apart_y, mine = dx[one, plan, time], dy[one, plan, time], (game[one], plan, time)
+    touch = np.zeros(len(one), bool)
+    for ahead in DISCS:
+        for further in DISCS:
+            x = apart_x + ahead * ego.cos[mine] - further * others.cos[time, one]
+            y = apart_y + ahead * ego.sin[mine] - further * others.sin[time, one]
+            touch |= x * x + y * y < TOUCH * TOUCH
+    meets[one, plan, time] = touch
+    return meets
 
 
 def _ego_ways(ego: FloatArray, goal: IntArray) -> EgoWays:
@@ -91,7 +103,9 @@ def _ego_ways(ego: FloatArray, goal: IntArray) -> EgoWays:
 def _others(obs: Mapping[str, np.ndarray]) -> tuple[IntArray, Others]:
     """Return where the vehicles in sight may be, and in which game each possibility is."""
     game, slot = np.nonzero(obs["vehicles_present"])
-    x, y, vx, vy, cos, sin = obs["vehicles"][game, slot].astype(np.float64).T * np.array([[100, 100, 20, 20, 1, 1]]).T
+    x, y, vx, vy, cos, sin = (
+        obs["vehicles"][game, slot, :6].astype(np.float64).T * np.array([[100, 100, 20, 20, 1, 1]]).T
+    )
     vehicle, route, stage, s = _possible(x, y, np.arctan2(sin, cos))
     way = (vx * cos + vy * sin)[vehicle] * STEP * np.arange(1, HORIZON + 1)[:, None]
     return game[vehicle], Others(*lanes.follow(route, stage, s + way))

@@ -16,9 +16,9 @@ from ..core.state import Outcome, State
 from ..core.types import FloatArray, IntArray
 from . import cautious, lanes, picture
 from .arrivals import Arrival, admit, draw_arrival, empty, leaving, normal_pair, put, take_away
+from .compiled import play
 from .early import EarlyGames
-from .observation import FEATURES, first_met, in_sight, kinematics
-from .traffic import Traffic
+from .observation import FEATURES, INTENTIONS, first_met, in_sight, kinematics
 
 FRAMES = 15  # of a step: fifteen a second, and a decision a second
 WARM_UP = 3 * FRAMES
@@ -60,6 +60,8 @@ class IntersectionVectorEnv(BatchedEnv):
     ego       vx, vy             own velocity / 20 m/s                           -1 to 1
     ego       cos_h, sin_h       own heading                                     -1 to 1
     vehicles  (the same six)     of another vehicle                              -1 to 1
+    both      cos_d, sin_d       with ``observe_intentions``: direction of its   -1 to 1
+                                 destination
     ========  =================  ==============================================  ============
 
     The decisive entity is the vehicle that you would meet first, within three seconds, if you drove 9 m/s and all
@@ -89,6 +91,7 @@ class IntersectionVectorEnv(BatchedEnv):
         spawn_probability: that a vehicle wants to come in, each second.
         destination: "o1", "o2" or "o3".
         duration: seconds until an episode is truncated.
+        observe_intentions: also see where everybody is going: the direction to the end of his way, from where he is.
         capacity: slots for vehicles in sight.
         render_mode: None or "rgb_array".
     """
@@ -103,6 +106,7 @@ class IntersectionVectorEnv(BatchedEnv):
         spawn_probability: float = 0.6,
         destination: str = "o1",
         duration: int = 13,
+        observe_intentions: bool = False,
         capacity: int = 14,
         render_mode: str | None = None,
     ):
@@ -116,17 +120,18 @@ class IntersectionVectorEnv(BatchedEnv):
         self.destination, self.capacity = destination, capacity
         self.min_entities, self.max_entities = 0, capacity
         self._n_places = initial_vehicle_count + duration  # the first, the ego, and one a second after the first
-        one = [1.0] * len(FEATURES)
-        minus = [-1.0] * len(FEATURES)
+        self.observe_intentions = bool(observe_intentions)
+        names = FEATURES + INTENTIONS * self.observe_intentions
+        one, minus = [1.0] * len(names), [-1.0] * len(names)
         blocks = {"ego": features(minus, one), "vehicles": features(minus, one, capacity)}
-        groups = {"position": FEATURES[:2], "velocity": FEATURES[2:4], "heading": FEATURES[4:]}
+        groups = {"position": FEATURES[:2], "velocity": FEATURES[2:4], "heading": FEATURES[4:6]}
         super().__init__(
             num_envs,
             spaces.Dict({**blocks, "vehicles_present": spaces.MultiBinary(capacity)}),
             spaces.Discrete(len(SPEEDS)),
             max_episode_steps=duration,
             render_mode=render_mode,
-            entities=dict.fromkeys(blocks, FEATURES),
+            entities=dict.fromkeys(blocks, names),
             kinds={kind: dict.fromkeys(blocks, group) for kind, group in groups.items()},
         )
         self._early = EarlyGames(num_envs, self.begin)
@@ -137,7 +142,7 @@ class IntersectionVectorEnv(BatchedEnv):
         state, count = empty(len(random), self._n_places), self.initial_vehicle_count
         for at in np.linspace(0, 80, count)[: count - 1]:
             admit(state, self.draw_arrival(random, at, FIRST_PROBABILITY))
-        Traffic(state).play(WARM_UP)
+        play(state, WARM_UP)
         challenger = self.draw_arrival(random, 60, 1, (0.1, 0))
         admit(state, challenger._replace(goal=(challenger.origin + 2) % 4))
         self._add_ego(state, self.draw_ego(random))
@@ -181,8 +186,12 @@ class IntersectionVectorEnv(BatchedEnv):
         nearest = np.clip(np.round(state.speed[ego] / SPEEDS[-1] * 2), 0, 2).astype(np.int64)
         aim = SPEEDS[np.clip(nearest + actions - 1, 0, 2)]
         state.target_speed[ego] = np.where(actions == 1, state.target_speed[ego], aim)
-        Traffic(state).play(FRAMES)
+        self.play_second(state)
         return _outcome(state)
+
+    def play_second(self, state: State) -> None:
+        """Play the frames of a step; replaced where they are filmed."""
+        play(state, FRAMES)
 
     # ---- what is seen -------------------------------------------------------------------------
 
@@ -196,10 +205,10 @@ class IntersectionVectorEnv(BatchedEnv):
 
     def observe(self, state: State) -> dict[str, np.ndarray]:
         rows, present = np.arange(len(state.x)), state.slots >= 0
-        vehicles = kinematics(state, rows[:, None], state.slots)
+        vehicles = kinematics(state, rows[:, None], state.slots, self.observe_intentions)
         vehicles[~present] = 0
         return {
-            "ego": kinematics(state, rows, state.ego),
+            "ego": kinematics(state, rows, state.ego, self.observe_intentions),
             "vehicles": vehicles,
             "vehicles_present": present.astype(np.int8),
         }

@@ -28,7 +28,7 @@ CLOCKWISE: FloatArray = np.where(_KIND == LEFT, -1.0, 1.0)
 PRIORITY: IntArray = np.array([1, 1, 0, 1, 1])[_KIND] + 2 * (_CORNER % 2)
 """Who goes first: west and east before south and north, left turns after the others of their road."""
 _ANGLE: FloatArray = np.radians(90 * _CORNER)
-_PHASE: FloatArray = _ANGLE + np.radians(np.where(_KIND == RIGHT, 180, 0))  # of an arc's start, seen from its centre
+PHASE: FloatArray = _ANGLE + np.radians(np.where(_KIND == RIGHT, 180, 0))  # of an arc's start, seen from its centre
 _START = {IN: (2, 111), RIGHT: (11, 11), LEFT: (-11, 11), STRAIGHT: (2, 11), OUT: (11, 2)}  # arcs: the centre
 _END = {**_START, IN: (2, 11), STRAIGHT: (2, -11), OUT: (111, 2)}
 
@@ -45,16 +45,16 @@ def _turned(points: dict[int, tuple[int, int]]) -> FloatArray:
 ORIGIN = _turned(_START)
 _WAY: FloatArray = _turned(_END) - ORIGIN
 LENGTH: FloatArray = np.where(IS_ARC, RADIUS * np.pi / 2, np.sqrt((_WAY * _WAY).sum(axis=1)))
-_DIRECTION: FloatArray = _WAY / LENGTH[:, None]  # arcs: zero
-HEADING: FloatArray = np.where(IS_ARC, _PHASE + np.pi / 2 * CLOCKWISE, np.arctan2(_WAY[:, 1], _WAY[:, 0]))
+DIRECTION: FloatArray = _WAY / LENGTH[:, None]  # arcs: zero
+HEADING: FloatArray = np.where(IS_ARC, PHASE + np.pi / 2 * CLOCKWISE, np.arctan2(_WAY[:, 1], _WAY[:, 0]))
 """The direction of a lane at its start."""
-_COS, _SIN = np.cos(HEADING), np.sin(HEADING)
-_ARC_OFFSET: FloatArray = np.where(IS_ARC, CLOCKWISE * RADIUS, 0.0)
-_LINE: FloatArray = np.concatenate([ORIGIN, _DIRECTION], axis=1).T  # (4, 20)
+COS, SIN = np.cos(HEADING), np.sin(HEADING)
+ARC_OFFSET: FloatArray = np.where(IS_ARC, CLOCKWISE * RADIUS, 0.0)
+_LINE: FloatArray = np.concatenate([ORIGIN, DIRECTION], axis=1).T  # (4, 20)
 _ARCS = np.flatnonzero(IS_ARC)
 _ARC_RADIUS, _ARC_SIDE, _LENGTHS = RADIUS[_ARCS, None], CLOCKWISE[_ARCS, None], LENGTH[:, None]
 _QUARTERS: FloatArray = np.pi / 2 * np.arange(4)[:, None]
-_DIRECTION_OF: IntArray = np.round(HEADING / (np.pi / 2)).astype(np.int64) % 4
+DIRECTION_OF: IntArray = np.round(HEADING / (np.pi / 2)).astype(np.int64) % 4
 BESIDE = WIDTH / 2 + 1  # metres from the middle of a lane within which drivers on it mind a vehicle
 MEASURED = 6.0
 
@@ -100,7 +100,7 @@ def coordinates(lane: IntArray, x: FloatArray, y: FloatArray) -> tuple[FloatArra
 
 def _along_arc(lane: IntArray, dx: FloatArray, dy: FloatArray) -> tuple[FloatArray, FloatArray]:
     """s and r from what a point is away from an arc's centre."""
-    start = _PHASE[lane]
+    start = PHASE[lane]
     phase = start + wrap(np.arctan2(dy, dx) - start)
     clockwise, radius = CLOCKWISE[lane], RADIUS[lane]
     return clockwise * (phase - start) * radius, clockwise * (radius - np.sqrt(dx * dx + dy * dy))
@@ -125,7 +125,7 @@ def _survey(
     origin_x, origin_y, along_x, along_y = _LINE[..., None]
     dx, dy = x - origin_x, y - origin_y
     s, r = dx * along_x + dy * along_y, dy * along_x - dx * along_y
-    angle = np.abs(wrap(heading - _QUARTERS))[_DIRECTION_OF]
+    angle = np.abs(wrap(heading - _QUARTERS))[DIRECTION_OF]
     arc_x, arc_y = dx[_ARCS], dy[_ARCS]
     r[_ARCS] = _ARC_SIDE * (_ARC_RADIUS - np.sqrt(arc_x * arc_x + arc_y * arc_y))
     s[_ARCS] = np.inf
@@ -144,19 +144,19 @@ def heading_at(lane: IntArray, s: FloatArray) -> FloatArray:
     arcs = np.nonzero(IS_ARC[lane])
     if len(arcs[0]):
         on = lane[arcs]
-        heading[arcs] = CLOCKWISE[on] * s[arcs] / RADIUS[on] + _PHASE[on] + np.pi / 2 * CLOCKWISE[on]
+        heading[arcs] = CLOCKWISE[on] * s[arcs] / RADIUS[on] + PHASE[on] + np.pi / 2 * CLOCKWISE[on]
     return heading
 
 
 def point(lane: IntArray, s: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return where a lane's centre is at s, and the direction there: x, y, cosine and sine of the heading."""
-    cos, sin = _COS[lane], _SIN[lane]
+    cos, sin = COS[lane], SIN[lane]
     arcs = np.nonzero(IS_ARC[lane])
     if len(arcs[0]):
         heading = heading_at(lane[arcs], s[arcs])
         cos[arcs], sin[arcs] = np.cos(heading), np.sin(heading)
     origin_x, origin_y, along_x, along_y = _LINE.take(lane, axis=1)
-    arc = _ARC_OFFSET[lane]
+    arc = ARC_OFFSET[lane]
     return origin_x + s * along_x + arc * sin, origin_y + s * along_y - arc * cos, cos, sin
 
 
@@ -184,7 +184,7 @@ def is_on(lane: IntArray, s: FloatArray, r: FloatArray) -> BoolArray:
     return on
 
 
-def _seen_from(lane: int) -> list[tuple[int, float]]:
+def seen_from(lane: int) -> list[tuple[int, float]]:
     """The lanes on which a driver looks for others, in order, and what to add to s there: own, next ones, last ones."""
     corner, kind = divmod(lane, 5)
     if kind == IN:
@@ -200,7 +200,7 @@ def _seen_from(lane: int) -> list[tuple[int, float]]:
 
 def _views() -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], FloatArray]:
     """The second, third, ... lane that is looked at: from which lanes, which one, what to add; and ``SEEN_ADDED``."""
-    seen = [_seen_from(lane) for lane in range(N_LANES)]
+    seen = [seen_from(lane) for lane in range(N_LANES)]
     table: FloatArray = np.full((N_LANES, N_LANES), np.inf)
     for lane, views in enumerate(seen):
         for other, added in views:

@@ -7,13 +7,17 @@ import numpy as np
 from ..core.state import State
 from ..core.types import BoolArray, FloatArray, IntArray
 from . import lanes
-from .priorities import TIMES, forecast, meetings
+from .priorities import NEAR, TIMES, forecast, meetings
 
 FEATURES = ("x", "y", "vx", "vy", "cos_h", "sin_h")
+INTENTIONS = ("cos_d", "sin_d")
 RANGE, SPEED_RANGE = 100.0, 20.0  # what is shown as 1: metres and metres a second
 SIGHT = 200.0
 BEHIND = -10.0  # metres along the ego's lane beyond which nobody is seen
 TOP_SPEED = 9.0
+BESIDE = 10.0  # metres that two vehicles may be away from the middle of their lanes
+_WAYS_OUT = np.array([lanes.lane_out(arm) for arm in range(4)])
+_ENDS = lanes.point(_WAYS_OUT, lanes.LENGTH[_WAYS_OUT])[:2]  # x and y of the ends of the ways out, (4,) each
 
 
 def in_sight(state: State, capacity: int) -> tuple[BoolArray, IntArray]:
@@ -32,14 +36,17 @@ def in_sight(state: State, capacity: int) -> tuple[BoolArray, IntArray]:
     return seen & (rank < capacity), np.maximum(more, 0)
 
 
-def kinematics(state: State, rows: IntArray, places: IntArray) -> FloatArray:
-    """Return the features of vehicles as HighwayEnv normalises and clips them: (..., 6) float32."""
+def kinematics(state: State, rows: IntArray, places: IntArray, intentions: bool = False) -> FloatArray:
+    """Return the features of vehicles as HighwayEnv normalises and clips them: (..., 6) float32; with intentions, 8."""
     x, y, heading, speed = (getattr(state, name)[rows, places] for name in ("x", "y", "heading", "speed"))
-    told = np.empty((*x.shape, len(FEATURES)))
+    told = np.empty((*x.shape, len(FEATURES) + intentions * len(INTENTIONS)))
     cos, sin = np.cos(heading), np.sin(heading)
     for i, (value, most) in enumerate([(x, RANGE), (y, RANGE), (speed * cos, SPEED_RANGE), (speed * sin, SPEED_RANGE)]):
         told[..., i] = np.clip(-1 + (value + most) * 2 / (2 * most), -1, 1)
     told[..., 4], told[..., 5] = cos, sin
+    if intentions:
+        dx, dy = (end[state.goal[rows, places]] - at for end, at in zip(_ENDS, (x, y), strict=True))
+        told[..., 6:] = np.stack([dx, dy], axis=-1) / np.sqrt(dx * dx + dy * dy)[..., None]
     return told.astype(np.float32)
 
 
@@ -48,17 +55,32 @@ def first_met(state: State) -> IntArray:
 
     All others keep to their routes and speeds, whatever their priority.
     """
-    n = len(state.x)
-    rows, places = np.arange(n)[:, None], np.concatenate([state.ego[:, None], np.maximum(state.slots, 0)], axis=1)
-    routes = lanes.ROUTES[state.origin[rows, places], state.goal[rows, places]].reshape(-1, 3).T
-    index = np.arange(routes.shape[1])
-    stage, speed = state.stage[rows, places].ravel(), state.speed[rows, places]
-    speed[:, 0] = TOP_SPEED
-    s, _ = lanes.coordinates(routes[stage, index], state.x[rows, places].ravel(), state.y[rows, places].ravel())
-    place = index.reshape(n, -1)
-    row, slot = np.nonzero(state.slots >= 0)
-    met = meetings(forecast(routes, stage, s, speed.ravel()), place[row, 0], place[row, slot + 1])
-    when = np.full(state.slots.shape, len(TIMES))
-    when[row, slot] = np.where(met.any(axis=0), np.argmax(met, axis=0), len(TIMES))
+    when = meeting_times(state)
     first: IntArray = np.argmin(when, axis=1)
-    return np.where(when.min(axis=1) < len(TIMES), first, -1)
+    return np.where(np.isfinite(when.min(axis=1)), first, -1)
+
+
+def meeting_times(state: State) -> FloatArray:
+    """Return after how many seconds the ego would meet each vehicle, as ``first_met`` says: (n, slots), or infinite."""
+    n = len(state.x)
+    row, slot = _within_reach(state)
+    rows = np.concatenate([np.arange(n), row])  # the egos first
+    places = np.concatenate([state.ego, state.slots[row, slot]])
+    routes = lanes.ROUTES[state.origin[rows, places], state.goal[rows, places]].T
+    stage, speed = state.stage[rows, places], state.speed[rows, places]
+    speed[:n] = TOP_SPEED
+    s, _ = lanes.coordinates(routes[stage, np.arange(len(rows))], state.x[rows, places], state.y[rows, places])
+    met = meetings(forecast(routes, stage, s, speed), row, np.arange(n, len(rows)))
+    when = np.full(state.slots.shape, np.inf)
+    when[row, slot] = np.where(met.any(axis=0), TIMES[np.argmax(met, axis=0)], np.inf)
+    return when
+
+
+def _within_reach(state: State) -> tuple[IntArray, IntArray]:
+    """Return the rows and slots of the vehicles that are near enough to be met within the time of a forecast."""
+    rows = np.arange(len(state.x))[:, None]
+    at = rows, np.maximum(state.slots, 0)
+    dx, dy = (part[at] - part[rows, state.ego[:, None]] for part in (state.x, state.y))
+    reach = NEAR + BESIDE + (TOP_SPEED + np.abs(state.speed[at])) * TIMES[-1]
+    row, slot = np.nonzero((state.slots >= 0) & (dx * dx + dy * dy <= reach * reach))
+    return row, slot

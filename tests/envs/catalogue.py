@@ -30,7 +30,10 @@ FEW = {
     "max_entities": {"food": 5},
     "capacity": {"food": 7, "hunters": 3, "poison": 5, "walls": 4},
 }
-DENSE = {"spawn_probability": 1.0, "initial_vehicle_count": 13, "destination": "o3", "duration": 11, "capacity": 7}
+DENSE = {
+    **{"spawn_probability": 1.0, "initial_vehicle_count": 13, "destination": "o3"},
+    **{"duration": 11, "observe_intentions": True, "capacity": 7},
+}
 MIXED_SHOPS = {
     "min_entities": {"jobs": 2, "machines": 3},
     "max_entities": {"jobs": 7, "machines": 5},

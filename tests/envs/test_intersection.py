@@ -160,6 +160,22 @@ def test_games_begun_early_are_those_that_would_be_begun_late():
         np.testing.assert_array_equal(env._streams.states, late._streams.states)
 
 
+def test_intentions_point_to_the_end_of_the_way_that_each_vehicle_takes():
+    env = IntersectionVectorEnv(16, observe_intentions=True)
+    obs, _ = env.reset(seed=0)
+    state, present = env._require_state(), obs["vehicles_present"].astype(bool)
+    game, slot = np.nonzero(present)
+    vehicle = state.slots[game, slot]
+    lane = np.array([lanes.lane_out(arm) for arm in state.goal[game, vehicle]])
+    x, y, _, _ = lanes.point(lane, np.full(len(lane), 100.0))
+    way = np.stack([x - state.x[game, vehicle], y - state.y[game, vehicle]], axis=1)
+    expected = way / np.linalg.norm(way, axis=1, keepdims=True)
+    np.testing.assert_allclose(obs["vehicles"][game, slot, 6:], expected, atol=1e-6)
+    assert len(game) > 50
+    without = IntersectionVectorEnv(16).reset(seed=0)[0]
+    np.testing.assert_array_equal(without["vehicles"], obs["vehicles"][..., :6])
+
+
 def test_what_does_not_fit_into_the_slots_is_counted():
     env = gym.make_vec(ID, num_envs=32, capacity=2, duration=2)
     shown = env.reset(seed=0)[0]["vehicles_present"].sum(axis=1)
