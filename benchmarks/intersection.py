@@ -3,6 +3,7 @@
     pip install -e ".[highway]"
     python -m benchmarks.intersection --steps 500000 --seeds 5 --episodes 200        # about half an hour a seed
     python -m benchmarks.intersection --policies attention --set learning_rate=1e-3 --steps 100000 --seeds 1
+    python -m benchmarks.intersection --policies attention --set observe_intentions=true     # it sees who goes where
 
 Trains what the CSV does not hold yet, one process for each agent, appends its rows (one for each simulator and density)
 when it is finished, and prints the table. All policies play the same held-out episodes of a simulator, deterministic,
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from attn_rl.envs.intersection import IntersectionVectorEnv
+from attn_rl.envs.intersection.observation import FEATURES, INTENTIONS
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -46,11 +49,21 @@ def traffic(density: float) -> dict[str, Any]:
     return {"initial_vehicle_count": round(10 * density), "spawn_probability": min(0.6 * density, 1.0)}
 
 
-def make_games(simulator: str, density: float, episodes: int) -> VecEnv:
+def make_games(simulator: str, density: float, episodes: int, intentions: bool = False) -> VecEnv:
     """Held-out episodes of a simulator, side by side."""
     if simulator == "Intersection-v0":
-        return make_vec_env(ENV_ID, episodes, EVALUATION_SEED, traffic(density))
-    return make_roads(ROAD_ID, episodes, EVALUATION_SEED, config=traffic(density))
+        told = {"observe_intentions": intentions}
+        return make_vec_env(ENV_ID, episodes, EVALUATION_SEED, traffic(density) | told)
+    config = traffic(density) | (observed_intentions() if intentions else {})
+    return make_roads(ROAD_ID, episodes, EVALUATION_SEED, config=config)
+
+
+def observed_intentions() -> dict[str, Any]:
+    """HighwayEnv's configuration of an intersection that shows where everybody is going."""
+    from highway_env.envs.intersection_env import IntersectionEnv
+
+    observed = IntersectionEnv.default_config()["observation"]
+    return {"observation": {**observed, "features": ["presence", *FEATURES, *INTENTIONS], "observe_intentions": True}}
 
 
 def scripted(name: str, games: VecEnv) -> Policy:
@@ -60,9 +73,11 @@ def scripted(name: str, games: VecEnv) -> Policy:
     return idle(ROAD_ID, games.num_envs) if name == "IDLE" else chance(games)
 
 
-def make_learner(policy: str, seed: int, settings: dict[str, Any]) -> PPO:
+def make_learner(policy: str, seed: int, settings: Mapping[str, Any]) -> PPO:
     """An agent of the preset; or what Stable-Baselines3 has for such observations, at its defaults but for settings."""
-    env = make_vec_env(ENV_ID, find_preset(ENV_ID).n_envs, seed)
+    settings = dict(settings)
+    told = {"observe_intentions": settings.pop("observe_intentions", False)}
+    env = make_vec_env(ENV_ID, find_preset(ENV_ID).n_envs, seed, told)
     if policy == STOCK:
         return PPO(STOCK, env, n_steps=2048 // env.num_envs, seed=seed, device="cpu", **settings)
     return make_agent(env, policy, seed=seed, **settings)
@@ -84,7 +99,8 @@ def run(arguments: argparse.Namespace, policy: str, seed: int) -> list[dict[str,
     rows = []
     for simulator in arguments.simulators:
         for density in arguments.densities:
-            games = make_games(simulator, density, arguments.episodes)
+            intentions = bool(agent and arguments.set.get("observe_intentions"))
+            games = make_games(simulator, density, arguments.episodes, intentions)
             outcomes = play(games, scripted(policy, games) if agent is None else trained(agent))
             judged = {"simulator": simulator, "density": density, "episodes": arguments.episodes}
             rows.append(facts | judged | {field: json.dumps(values) for field, values in outcomes.items()})
@@ -124,7 +140,7 @@ def missing(arguments: argparse.Namespace, held: list[dict[str, str]]) -> list[t
     todo = []
     for policy in arguments.policies:
         learns = policy in LEARNERS
-        for seed in range(arguments.seeds if learns else 1):
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds) if learns else (0,):
             cell = (policy, said(arguments.set), seed, arguments.steps) if learns else (policy, "", 0, 0)
             wanted = [(*cell, s, d, arguments.episodes) for s in arguments.simulators for d in arguments.densities]
             if not {tuple(map(str, row)) for row in wanted} <= done:
@@ -156,10 +172,11 @@ if __name__ == "__main__":
     parser.add_argument("--policies", nargs="+", default=[*SCRIPTED, *LEARNERS], choices=[*SCRIPTED, *LEARNERS])
     parser.add_argument("--steps", type=int, default=100_000, help="environment steps of each agent")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=200)
     parser.add_argument("--simulators", nargs="+", default=list(SIMULATORS), choices=SIMULATORS)
     parser.add_argument("--densities", nargs="+", type=float, default=[1.0])
-    parser.add_argument("--set", nargs="+", type=setting, default=[], help="settings over the preset's: name=value")
+    parser.add_argument("--set", nargs="+", type=setting, default=[], help="name=value over the preset's")
     parser.add_argument("--workers", type=int, default=1, help="agents side by side")
     parser.add_argument("--agents", type=Path, help="folder in which trained agents are saved")
     parser.add_argument("--out", type=Path, default=Path("docs/results/intersection.csv"))

@@ -21,8 +21,8 @@ from attn_rl.envs.core.randomness import RandomStream
 from attn_rl.envs.core.state import State
 from attn_rl.envs.intersection import IntersectionVectorEnv
 from attn_rl.envs.intersection.arrivals import Arrival
-from attn_rl.envs.intersection.observation import FEATURES, INTENTIONS
-from highway_env.envs.intersection_env import IntersectionEnv
+
+from benchmarks.intersection import observed_intentions
 
 ENV_ID = "highway_env:intersection-v2"
 INITIAL_ARRIVALS = 10
@@ -112,9 +112,7 @@ class NotedRoad:
     """HighwayEnv's intersection with its draws noted, and its vehicles as they are before some are taken away."""
 
     def __init__(self) -> None:
-        observed = IntersectionEnv.default_config()["observation"]
-        observed |= {"features": ["presence", *FEATURES, *INTENTIONS], "observe_intentions": True}
-        self.env = gym.make(ENV_ID, config={"observation": observed})
+        self.env = gym.make(ENV_ID, config=observed_intentions())
         self.road_env: Any = self.env.unwrapped
         self._make_road, self._clear = self.road_env._make_road, self.road_env._clear_vehicles
         self.road_env._make_road, self.road_env._clear_vehicles = self._note_draws, self._note_vehicles

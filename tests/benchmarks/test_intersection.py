@@ -7,12 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.intersection import SIMULATORS, missing, run, setting, table, traffic
+from benchmarks.intersection import SIMULATORS, make_games, missing, run, setting, table, traffic
 from benchmarks.intersection_ceiling import search
 
 
 def asked(**changed) -> argparse.Namespace:
-    given = {"policies": ["IDLE", "attention"], "steps": 64, "seeds": 2, "episodes": 2, "simulators": list(SIMULATORS)}
+    given = {
+        "policies": ["IDLE", "attention"],
+        "steps": 64,
+        "seeds": 2,
+        "first_seed": 0,
+        "episodes": 2,
+        "simulators": list(SIMULATORS),
+    }
     return argparse.Namespace(**{**given, "densities": [1.0], "set": {}, "agents": None, **changed})
 
 
@@ -57,9 +64,19 @@ def test_a_small_run_trains_judges_and_saves(tmp_path: Path):
         ("Intersection-v0", 2.0, 2),
     ]
     assert (tmp_path / "attention__0.zip").exists()
+    stock = run(asked(simulators=["Intersection-v0"], set={"n_epochs": 1, "batch_size": 2048}), "MultiInputPolicy", 0)
+    assert [r["settings"] for r in stock] == ["n_epochs=1 batch_size=2048"]
     for name in ("IDLE", "random", "cautious"):
         (told,) = run(asked(simulators=["Intersection-v0"]), name, 0)
         assert np.isfinite(json.loads(told["ret"])).all()
+
+
+def test_both_simulators_show_the_same():
+    pytest.importorskip("highway_env", reason="needs an extra: pip install 'attn_rl[highway]'")
+    for intentions in (False, True):
+        ours, theirs = (make_games(simulator, 1.0, 1, intentions) for simulator in SIMULATORS)
+        assert ours.observation_space == theirs.observation_space
+        assert ours.get_attr("metadata")[0]["entities"] == theirs.get_attr("metadata")[0]["entities"]
 
 
 def test_a_search_is_no_worse_than_a_driver_that_it_contains():
