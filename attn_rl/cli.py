@@ -201,9 +201,10 @@ def record(command: Record) -> None:
     from attn_rl.inspection.record.frame import Picture
     from attn_rl.inspection.record.scenes import probe_scenes
     from attn_rl.regular_files import refuse_missing_folder, refuse_to_replace
-    from attn_rl.training.loading import load
+    from attn_rl.training.loading import agent_memory, load
     from attn_rl.training.ranges import check_value
     from attn_rl.vec_envs.adapter import make_vec_env
+    from attn_rl.vec_envs.memory import remembering
 
     check_value("n_scenes", command.n_scenes)
     refuse_missing_folder(command.out)
@@ -211,7 +212,7 @@ def record(command: Record) -> None:
     with opened(command) as (folder, env_id, env_kwargs):
         model = load(folder, env=make_vec_env(env_id, 1, env_kwargs=env_kwargs))
     actor = Actor(model, detached=True)
-    env = make_env(env_id, render_mode="rgb_array", **env_kwargs)
+    env = remembering(make_env(env_id, render_mode="rgb_array", **env_kwargs), agent_memory(model))
     n_slots = sum(actor.spec.capacities.values())
     scenes = probe_scenes(env, n_slots, command.n_scenes, command.n_scenes)
     probe = make_probe(actor, scenes, env, model.num_timesteps)

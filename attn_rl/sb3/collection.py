@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from attn_rl.sb3.reward_scale import RewardScale, no_statistics
+from attn_rl.vec_envs.memory import memory_of
 
 
 class LeanRollouts(OnPolicyAlgorithm):
@@ -35,6 +36,8 @@ class LeanRollouts(OnPolicyAlgorithm):
         ValueError: ``normalize_reward`` with ``use_sde``, whose rollouts SB3 collects itself.
     """
 
+    memory: dict[str, Any] | None = None
+    """What the environment remembers, see :class:`attn_rl.vec_envs.memory.VecMemory`; saved with the model."""
     normalize_reward: bool
     return_statistics: dict[str, float]
     _reward_scale: RewardScale | None = None
@@ -45,6 +48,8 @@ class LeanRollouts(OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
+        if (remembered := memory_of(self.env)) is not None:
+            self.memory = remembered.as_dict()
         if self.normalize_reward and self.use_sde:
             raise ValueError(
                 "normalize_reward=True and use_sde=True: SB3 collects such rollouts itself, with rewards as they are; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ from attn_rl.training.ranges import check_products, check_schedule, check_value
 from attn_rl.type_names import with_article
 from attn_rl.vec_envs.adapter import make_vec_env
 from attn_rl.vec_envs.guarded import MAX_ABS_REWARD, GuardedVecEnv
+from attn_rl.vec_envs.memory import memory_of, remembering
 from attn_rl.vec_envs.wrapper_check import check_wrappers
+from attn_rl.wrappers.memory import MemoryOptions
 
 Schedule = Callable[[float], float]
 SCHEDULES = ("learning_rate", "clip_range")
@@ -36,6 +39,7 @@ def make_agent(
     device: str = "cpu",
     verbose: int = 0,
     max_abs_reward: float = MAX_ABS_REWARD,
+    memory: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> GuardedPPO:
     """Build the agent that ``python train.py`` trains.
@@ -50,6 +54,9 @@ def make_agent(
         device: as PyTorch names it, ``"cpu"`` or ``"cuda:0"``.
         verbose: as in SB3: 0 is silent.
         max_abs_reward: larger rewards stop the training, see :mod:`attn_rl.vec_envs.guarded`.
+        memory: what to remember of the past, as entities: ``dict(steps=8)``, ``dict(sightings=8)``, with ``actions``,
+            ``rewards`` and ``identity`` if need be (:class:`attn_rl.wrappers.memory.MemoryOptions`). The same as the
+            settings ``memory_steps`` and so on; the environment gets the memory if it has none.
         settings: fields of :class:`attn_rl.training.presets.Settings`. ``learning_rate`` (as a number it decays to a
             tenth) and ``clip_range`` may also be SB3's schedules, ``net_arch`` SB3's ``dict(pi=[...], vf=[...])``.
 
@@ -61,22 +68,39 @@ def make_agent(
     preset = preset_of_env(env)
     check_device(device)
     check_value("seed", 0 if seed is None else seed)
+    settings |= {f"memory_{name}": value for name, value in (memory or {}).items()}
     schedules = take_schedules(settings)
     chosen = choose_settings(preset.settings(policy), policy, settings)
     check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
-    if isinstance(env, str):
-        env = make_vec_env(env, preset.n_envs, seed=seed)
-    check_rollout(env.observation_space, env.num_envs, chosen.n_steps)
-    env, spec = guard(env, chosen.presence, max_abs_reward, chosen.ignore)
+    games = make_vec_env(env, preset.n_envs, seed=seed) if isinstance(env, str) else env
+    asked = any(name.startswith("memory_") for name in settings)
+    if asked or memory_of(games) is None:  # a memory that the environment brings is preferred to a preset's
+        games = remembering(games, memory_options(chosen))
+    if memory_of(games) is not None:
+        chosen = replace(chosen, presence=None)  # a Dict says itself what is there
+    check_rollout(games.observation_space, games.num_envs, chosen.n_steps)
+    guarded, spec = guard(games, chosen.presence, max_abs_reward, chosen.ignore)
     return GuardedPPO(
         EntityAttentionPolicy,
-        env,
+        guarded,
         policy_kwargs=policy_kwargs(spec, policy, chosen),
         seed=seed,
         device=device,
         verbose=verbose,
-        **ppo_settings(chosen, env.num_envs, schedules),
+        **ppo_settings(chosen, guarded.num_envs, schedules),
     )
+
+
+def memory_options(settings: Settings) -> MemoryOptions | None:
+    """What an agent remembers; None: nothing.
+
+    Raises:
+        ValueError: settings of the memory that need another one.
+    """
+    given = {
+        name: getattr(settings, f"memory_{name}") for name in ("steps", "sightings", "actions", "rewards", "identity")
+    }
+    return MemoryOptions(**given, presence=settings.presence) if any(given.values()) else None
 
 
 def take_schedules(settings: dict[str, Any]) -> dict[str, Schedule]:

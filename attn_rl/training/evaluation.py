@@ -18,8 +18,9 @@ from attn_rl.inspection.record.outputs import acting_extractor
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.network import SetNetwork
 from attn_rl.sb3.extractor import EntityExtractor
-from attn_rl.training.loading import adapt
+from attn_rl.training.loading import adapt, agent_memory
 from attn_rl.vec_envs.adapter import make_vec_env
+from attn_rl.vec_envs.memory import remembering
 
 MARGIN = 0.02
 """Success of drawn and of likeliest actions may differ by so much before both are shown."""
@@ -103,6 +104,7 @@ def evaluate(
     env = make_vec_env(env_id, n_envs, seed=seed, env_kwargs=dict(env_kwargs or {}), vec_env_cls=in_processes)
     try:
         row = Row(_attribute(env, "min_entities"), _attribute(env, "max_entities"))
+        env = remembering(env, agent_memory(model))
         agent = adapt(model, env)
         returns, successes, hits, gaps = _play(agent, env, -(-episodes // n_envs))
         if stochastic and successes:

@@ -16,7 +16,7 @@ from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
 from attn_rl.training.guarded_ppo import GuardedPPO
 from attn_rl.training.policies import used_settings
-from attn_rl.training.resizing import Capacity, with_capacity
+from attn_rl.training.resizing import Capacity, SpacesOnly, with_capacity
 from attn_rl.training.run.agent_state import needed_bytes, restore_weights
 from attn_rl.training.run.checkpoint import STATE, Checkpoint, Sizes, newest_checkpoint, read_checkpoint
 from attn_rl.training.run.optimizer_state import DoesNotFit
@@ -24,6 +24,8 @@ from attn_rl.training.run.state_form import refuse_wrong_state, settings_of
 from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
 from attn_rl.training.share.sources import local_path
 from attn_rl.vec_envs.adapter import make_vec_env
+from attn_rl.vec_envs.memory import memory_of, remembering
+from attn_rl.wrappers.memory import MemoryOptions
 
 Agent = TypeVar("Agent", bound=BaseAlgorithm)
 
@@ -141,6 +143,12 @@ def _stored_env(config: dict[str, Any]) -> VecEnv:
     return make_vec_env(config["env"], config["n_envs"], seed=config["seed"], env_kwargs=config["env_kwargs"])
 
 
+def agent_memory(model: BaseAlgorithm) -> MemoryOptions | None:
+    """What an agent remembers of the past; None: nothing."""
+    own = getattr(model, "memory", None)
+    return memory_of(model.env) if own is None else MemoryOptions(**own)
+
+
 def adapt(model: Agent, env: VecEnv) -> Agent:
     """Put a trained agent's weights, optimiser state and settings into another environment.
 
@@ -153,7 +161,11 @@ def adapt(model: Agent, env: VecEnv) -> Agent:
 
     Raises:
         DoesNotFit: weights that depend on the number of slots, or other types, features or actions.
+
+    An environment without the agent's memory gets it.
     """
+    if not isinstance(env, SpacesOnly):
+        env = remembering(env, agent_memory(model))
     kept = set(vars(model)) - unsaved_names(model) - set(ENVIRONMENT_BOUND)
     fresh = type(model)(model.policy_class, env, device=model.device, _init_setup_model=False)  # type: ignore[call-arg]
     vars(fresh).update({name: vars(model)[name] for name in kept})

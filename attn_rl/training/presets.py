@@ -62,6 +62,18 @@ class Settings:
     ignore: tuple[str, ...] = ()
     """Keys of the observation that are neither entities nor ego, and that nobody shall look at."""
 
+    # --- the past as entities, see docs/memory.md ---
+    memory_steps: int = 0
+    """Remember the observations of so many steps; 0: none."""
+    memory_sightings: int = 0
+    """Remember of each entity type the last sightings of so many things that are not seen now; 0: none."""
+    memory_actions: bool = False
+    """With memory_steps, also remember what was done."""
+    memory_rewards: bool = False
+    """With memory_steps, also remember what it brought."""
+    memory_identity: tuple[str, ...] = ()
+    """With memory_sightings, the features by which a thing is recognised; none: the environment's declaration."""
+
     # --- PPO ---
     learning_rate: float = 3e-3
     """Adam's step size at the start; decays linearly to a tenth. In Python also a schedule."""

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple, get_args
 
 from attn_rl.sb3.extractor import EdgeMode, RelationsMode
+from attn_rl.wrappers.memory.age import MOST_AGE
 
 MAX_WIDTH, MAX_HIDDEN_LAYERS = 8192, 16
 """Of ``d_model`` and ``net_arch``; like all upper bounds far beyond what helps, and below what fills the memory before
@@ -54,6 +55,9 @@ RANGES = {
     "d_model": Range(1, MAX_WIDTH, whole=True),
     "n_heads": Range(1, 1024, whole=True),
     "n_layers": Range(0, 64, whole=True),  # DeepSets may have none
+    # memory
+    "memory_steps": Range(0, MOST_AGE, whole=True),
+    "memory_sightings": Range(0, MOST_AGE, whole=True),
     # PPO
     "learning_rate": Range(0, 1),
     "gamma": Range(0, 1),
@@ -90,7 +94,10 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "edge_attention": get_args(EdgeMode),
     "similarity": ("dot", "cosine"),
     **dict.fromkeys(
-        ("edge_values", "log_count", "ego_conditioning", "normalize", "normalize_advantage", "normalize_reward"),
+        (
+            *("edge_values", "log_count", "ego_conditioning", "normalize", "normalize_advantage", "normalize_reward"),
+            *("memory_actions", "memory_rewards"),
+        ),
         (True, False),
     ),
 }

@@ -12,10 +12,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl.training.evaluation import EVALUATION_SEED
-from attn_rl.training.loading import adapt
+from attn_rl.training.loading import adapt, agent_memory
 from attn_rl.training.ranges import check_value
 from attn_rl.training.symmetries import find_views
 from attn_rl.vec_envs.adapter import VectorEnvAdapter
+from attn_rl.vec_envs.memory import remembering
 
 Act = Callable[[Any, Any, np.ndarray], tuple[np.ndarray, Any]]
 """From an observation, the policy's state and where episodes begin to actions and the next state."""
@@ -104,6 +105,7 @@ def solve(
         ValueError: a number of samples that is none, or an environment that begins another game from the same seed.
     """
     check_value("samples", samples)
+    env = remembering(env, agent_memory(model))
     agent = adapt(model, env)
     player = _Player(env, seed, options)
 

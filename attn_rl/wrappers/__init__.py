@@ -6,6 +6,7 @@ They need Gymnasium and NumPy only.
 from attn_rl.wrappers.arrays import ArraysToEntities, BoxToEntities
 from attn_rl.wrappers.block import EntityBlock
 from attn_rl.wrappers.grid import GridToEntities, ImageToEntities
+from attn_rl.wrappers.memory import MemoryWrapper
 from attn_rl.wrappers.parts import DiscreteToBox, FlattenDict
 from attn_rl.wrappers.sets import GraphToEntities, SequenceToEntities
 from attn_rl.wrappers.text import TextToEntities, collect_vocabulary
@@ -19,6 +20,7 @@ __all__ = [
     "GraphToEntities",
     "GridToEntities",
     "ImageToEntities",
+    "MemoryWrapper",
     "SequenceToEntities",
     "TextToEntities",
     "collect_vocabulary",

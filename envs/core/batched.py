@@ -44,12 +44,10 @@ class BatchedEnv(Rules, VectorEnv):
     """
 
     metadata: dict[str, Any] = {
-        "autoreset_mode": AutoresetMode.SAME_STEP,
-        "render_modes": ["rgb_array"],
-        "render_fps": 6,
+        **{"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"], "render_fps": 6}
     }
     batched_methods: ClassVar[frozenset[str]] = frozenset(
-        {"relevant", "entity_positions", "ego_positions", "render", "action_masks", "oracle"}
+        {"relevant", "relevant_past", "entity_positions", "ego_positions", "render", "action_masks", "oracle"}
     )
     """Methods whose result has one row per sub-environment: ``call`` hands each its own."""
 
@@ -140,6 +138,10 @@ class BatchedEnv(Rules, VectorEnv):
     def relevant(self) -> IntArray:
         """Return the slot of the decisive entity in the current observation: (num_envs,) int64, -1: none."""
         return self.relevant_slots(self._require_state())
+
+    def relevant_past(self) -> IntArray:
+        """Return how many steps ago the decisive entity was seen (0: it is none of the past), and its slot then."""
+        return self.relevant_past_slots(self._require_state())
 
     def observation(self) -> dict[str, np.ndarray]:
         """Return the current observation again, e.g. after ``set_state``."""

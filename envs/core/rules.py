@@ -49,6 +49,15 @@ class Rules(ABC):
         """Return the slot of the decisive entity of each game, (n,) int64, -1 where there is none."""
         return np.full(len(state.steps), -1)
 
+    def relevant_past_slots(self, state: State) -> IntArray:
+        """Return where the decisive entity was before, where it is not seen now.
+
+        Returns:
+            (n, 2) int64: how many steps ago (0: nothing of the past decides), and in which slot, counted as in
+            :meth:`relevant_slots`.
+        """
+        return np.zeros((len(state.steps), 2), np.int64)
+
     @abstractmethod
     def entity_places(self, state: State) -> FloatArray:
         """Return where each slot's entity is in the picture.

@@ -60,6 +60,11 @@ class SingleEnv(gym.Env[Observation, Any]):
         """Return the slot of the decisive entity in the current observation, -1 where there is none."""
         return int(self.batch.relevant()[0])
 
+    def relevant_past(self) -> tuple[int, int]:
+        """Return how many steps ago the decisive entity was seen, 0: it is none of the past, and its slot then."""
+        age, slot = self.batch.relevant_past()[0]
+        return int(age), int(slot)
+
     def entity_positions(self) -> FloatArray:
         """Return where the entities are in the picture: (slots, 2), see ``BatchedEnv.entity_positions``."""
         places: FloatArray = self.batch.entity_positions()[0]

@@ -30,6 +30,7 @@ from attn_rl.inspection.tensorboard.writer import add_about, add_image, writer_o
 from attn_rl.inspection.trackers import Tracker
 from attn_rl.sb3.compat import total_timesteps
 from attn_rl.type_names import with_article
+from attn_rl.vec_envs.memory import memory_of, remembering
 
 MAX_RECORDS = 50
 QUIET = ("stdout", "log")
@@ -114,6 +115,7 @@ class AttentionCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         spec = Actor(self.model, detached=True).spec
+        self.probe_env = remembering(self.probe_env, memory_of(self.model.env))
         if self._scenes is None:
             n_slots = sum(spec.capacities.values())
             self._scenes = probe_scenes(self.probe_env, n_slots, self.n_scenes, self.n_pictures)

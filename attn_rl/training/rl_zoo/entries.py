@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 
 from attn_rl.entities import EntitySpec
-from attn_rl.training.agent import policy_kwargs
+from attn_rl.training.agent import memory_options, policy_kwargs
 from attn_rl.training.presets import PPO_SETTINGS, find_preset
 from attn_rl.vec_envs.adapter import make_vec_env
+from attn_rl.vec_envs.memory import VecMemory, remembering
 
 POLICY = "attn_rl.EntityAttentionPolicy"
 
@@ -24,7 +25,8 @@ def zoo_entry(env_id: str, env_kwargs: Mapping[str, object] | None = None) -> di
     """
     preset = find_preset(env_id, env_kwargs)
     settings = preset.settings("attention")
-    env = make_vec_env(env_id, 1, env_kwargs=dict(env_kwargs or {}))
+    memory = memory_options(settings)
+    env = remembering(make_vec_env(env_id, 1, env_kwargs=dict(env_kwargs or {})), memory)
     network = policy_kwargs(EntitySpec.from_env(env, settings.presence, settings.ignore), "attention", settings)
     env.close()
     network.pop("features_extractor_class")  # the policy's default
@@ -39,6 +41,7 @@ def zoo_entry(env_id: str, env_kwargs: Mapping[str, object] | None = None) -> di
         "learning_rate": f"lin_{settings.learning_rate:g}",
         **ppo,
         "policy_kwargs": network,
+        **({"vec_env_wrapper": {f"{VecMemory.__module__}.{VecMemory.__name__}": memory.as_dict()}} if memory else {}),
         **({"env_kwargs": dict(env_kwargs)} if env_kwargs else {}),
     }
 

@@ -18,6 +18,7 @@ from attn_rl.training.run.stored_environment import why_no_data
 from attn_rl.type_names import with_article
 from attn_rl.vec_envs.adapter import VectorEnvAdapter
 from attn_rl.vec_envs.guarded import GuardedVecEnv
+from attn_rl.vec_envs.memory import VecMemory, find_memory
 from attn_rl.vec_envs.observation_form import GuardError
 from attn_rl.vec_envs.replayable import ReplayableEnv, Resumable
 
@@ -27,11 +28,16 @@ IMPOSSIBLE = (ArithmeticError, AssertionError, AttributeError, LookupError, Type
 
 LAST = "last_obs."
 STARTS = "episode_starts"
+MEMORY = "memory."
 
 
 def environment_arrays(agent: OnPolicyAlgorithm) -> tuple[Arrays, Any]:
     """Everything about the environments that decides an agent's future: arrays, and JSON with their names in place."""
-    arrays, rest = split_arrays(environment_state(agent.get_env()))
+    env = agent.get_env()
+    state, memory = environment_state(env), find_memory(env)
+    arrays, rest = split_arrays(state)
+    if memory is not None and state is not None:
+        arrays |= {f"{MEMORY}{name}": x for name, x in memory.get_state().items()}
     arrays |= {f"{LAST}{key}": block.copy() for key, block in _blocks(last_observation(agent)).items()}
     arrays[STARTS] = np.array(last_episode_starts(agent))
     return arrays, rest
@@ -71,13 +77,29 @@ def restore_environments(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> li
         go_on_from(agent, env.reset(), np.ones(env.num_envs, bool))
         return [EPISODES_LOST]
     go_on_from(agent, blocks.get("", blocks), checkpoint.environment[STARTS])
+    seen = _restore_memory(find_memory(env), checkpoint.environment, blocks)
     if _is_native(env.unwrapped):
-        _restore_batch(env.unwrapped, saved, blocks)
+        _restore_batch(env.unwrapped, saved, seen)
         return []
     for i in range(env.num_envs):
         _refuse_impossible_episode(saved.get(str(i)), env.action_space, i)
     replayed = [_replay(env, i, saved[str(i)]) for i in range(env.num_envs)]
     return [_begin_anew(agent, i, said["observation"]) for i, said in enumerate(replayed) if not said["exact"]]
+
+
+def _restore_memory(memory: VecMemory | None, arrays: Arrays, blocks: Arrays) -> Arrays:
+    """Put what is remembered back; returns what was last observed without its past."""
+    if memory is None:
+        return blocks
+    saved = {name.removeprefix(MEMORY): x for name, x in arrays.items() if name.startswith(MEMORY)}
+    own = memory.get_state()
+    difference = _difference(saved, own, "memory")
+    if difference is not None:
+        raise DoesNotFit(f"the memory of the checkpoint does not fit: {difference}")
+    memory.set_state(saved)
+    _refuse_other(memory.recall(), blocks, "the memory")
+    now = {name.removeprefix("now."): x for name, x in saved.items() if name.startswith("now.")}
+    return now
 
 
 def _replay(env: VecEnv, index: int, saved: Mapping[str, object]) -> dict[str, object]:
@@ -149,11 +171,13 @@ def _restore_batch(adapter: VectorEnvAdapter, saved: dict[str, object], blocks: 
         seen = _blocks(game.observation()) if hasattr(game, "observation") else blocks
     except IMPOSSIBLE as error:
         raise DoesNotFit(f"the environments do not take the checkpoint's state: {error}") from error
+    _refuse_other(seen, blocks, "the environments' state")
+
+
+def _refuse_other(seen: Mapping[str, np.ndarray], blocks: Arrays, what: str) -> None:
     for key, block in blocks.items():
         if not np.array_equal(seen[key], block, equal_nan=block.dtype.kind == "f"):
-            raise DoesNotFit(
-                f"the environments' state and the last observation {key!r} of the checkpoint do not belong together"
-            )
+            raise DoesNotFit(f"{what} and the last observation {key!r} of the checkpoint do not belong together")
 
 
 def _difference(got: object, own: object, path: str) -> str | None:
@@ -205,7 +229,8 @@ def _is_action(action: np.ndarray, space: spaces.Space[object]) -> bool:
 
 def _begin_anew(agent: OnPolicyAlgorithm, index: int, obs: object) -> str:
     """Make a new episode's first observation the last one; say so."""
-    last, first = _blocks(last_observation(agent)), _blocks(obs)
+    memory = find_memory(agent.get_env())
+    last, first = _blocks(last_observation(agent)), _blocks(obs if memory is None else memory.begin_anew(index, obs))
     for key, block in last.items():
         block[index] = first[key]
     last_episode_starts(agent)[index] = True
