@@ -62,8 +62,9 @@ def make_agent(
     check_device(device)
     check_value("seed", 0 if seed is None else seed)
     schedules = take_schedules(settings)
-    chosen = choose_settings(preset.settings(policy), policy, settings)
-    check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
+    n_envs = preset.n_envs if isinstance(env, str) else env.num_envs
+    chosen = choose_settings(preset.settings(policy, n_envs), policy, settings)
+    check_products({**vars(chosen), "n_envs": n_envs})
     if isinstance(env, str):
         env = make_vec_env(env, preset.n_envs, seed=seed)
     check_rollout(env.observation_space, env.num_envs, chosen.n_steps)
