@@ -4,7 +4,9 @@
     python -m benchmarks.exam --half first          # what defaults were chosen by
     python -m benchmarks.exam --half held_out       # looked at once, at the end
 
-Every arm gets the environment and nothing else: no preset, only the pointer where the action is an entity. Trains what
+Every arm gets the environment and nothing else: no preset, only the pointer where the action is an entity. "now" are
+the defaults of today; the two before them scaled rewards or advantages, with sizes of 128 environments whatever their
+number; "SB3's settings" are those of its PPO with our network, "MlpPolicy" is all SB3's. Trains what
 ``docs/results/exam.csv`` does not hold yet, appends each agent when it is finished, and prints the table. A task's
 score is its mean return over the last 200 training episodes, 0 for random play and 1 for the best arm's mean.
 """
@@ -28,15 +30,18 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from attn_rl import make_agent, make_vec_env
-from attn_rl.training.presets import Settings
+from attn_rl.training.presets import Preset
 from benchmarks.intervals import interquartile_mean, interval
 from benchmarks.learning import run_and_append
 from benchmarks.results import read_csv
 from benchmarks.tables import markdown
 
 LAST_EPISODES = 200
-BEFORE = {"normalize_reward": False, "normalize_advantage": True}
-NOW = {"normalize_reward": True, "normalize_advantage": False}
+OLD_SIZES = {"n_steps": 32, "batch_size": 1024, "n_epochs": 4, "learning_rate": 3e-3, "ent_coef": 0.01}
+OLD_DEFAULTS = {
+    "rewards scaled": {**OLD_SIZES, "normalize_reward": True, "normalize_advantage": False},
+    "advantages scaled": {**OLD_SIZES, "normalize_reward": False, "normalize_advantage": True},
+}
 
 
 class Identity(gym.Env[np.ndarray, np.int64]):
@@ -144,6 +149,7 @@ class Task:
 
 FIRST = {
     "identity": Task(Identity, 10_000, 8),
+    "identity, one environment": Task(Identity, 2_048, 1),
     "CartPole": Task(partial(one_row, "CartPole-v1"), 50_000, 8),
     "Seek": Task("AttnRL/Seek-v0", 150_000),
     "Seek, rewards x 1000": Task("AttnRL/Seek-v0", 150_000, unit=1000),
@@ -155,6 +161,7 @@ FIRST = {
 }
 HELD_OUT = {
     "bandit": Task(Bandit, 10_000, 8, pointer="items"),
+    "bandit, one environment": Task(Bandit, 2_048, 1, pointer="items"),
     "Acrobot": Task(partial(one_row, "Acrobot-v1"), 100_000, 8),
     "Match, odd": Task("AttnRL/Match-v0", 100_000, env_kwargs={"rule": "odd"}),
     "Triage": Task("AttnRL/Triage-v0", 150_000, pointer="enemies"),
@@ -166,7 +173,7 @@ HELD_OUT = {
     "Breakout": Task("minatar:MinAtar/Breakout-v1", 200_000, 32),
 }
 HALVES = {"first": FIRST, "held_out": HELD_OUT}
-ARMS = ("now", "before", "SB3's settings", "MlpPolicy")
+ARMS = ("now", *OLD_DEFAULTS, "SB3's settings", "MlpPolicy")
 Cell = tuple[str, str, int]  # task, arm, seed
 
 
@@ -176,10 +183,11 @@ def make(task: Task, arm: str, seed: int) -> PPO:
     if arm == "MlpPolicy":
         flat = Flattened(env) if isinstance(env.observation_space, spaces.Dict) else env
         return PPO("MlpPolicy", flat, n_steps=2048 // task.n_envs, seed=seed, device="cpu")
-    settings: dict[str, Any] = vars(Settings()) | (NOW if arm == "now" else BEFORE) | {"pointer": task.pointer}
+    general = Preset(n_envs=task.n_envs).settings("attention")  # whatever preset the environment has
+    settings: dict[str, Any] = vars(general) | {"pointer": task.pointer} | OLD_DEFAULTS.get(arm, {})
     if arm == "SB3's settings":
         settings |= {"n_steps": 2048 // task.n_envs, "batch_size": 64, "n_epochs": 10, "ent_coef": 0.0}
-        settings |= {"learning_rate": lambda _: 3e-4}
+        settings |= {"learning_rate": lambda _: 3e-4, "normalize_reward": False, "normalize_advantage": True}
     return make_agent(env, "attention", seed=seed, max_abs_reward=1e6, **settings)
 
 

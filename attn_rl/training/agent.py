@@ -70,8 +70,9 @@ def make_agent(
     check_value("seed", 0 if seed is None else seed)
     settings |= {f"memory_{name}": value for name, value in (memory or {}).items()}
     schedules = take_schedules(settings)
-    chosen = choose_settings(preset.settings(policy), policy, settings)
-    check_products({**vars(chosen), "n_envs": preset.n_envs if isinstance(env, str) else env.num_envs})
+    n_envs = preset.n_envs if isinstance(env, str) else env.num_envs
+    chosen = choose_settings(preset.settings(policy, n_envs), policy, settings)
+    check_products({**vars(chosen), "n_envs": n_envs})
     games = make_vec_env(env, preset.n_envs, seed=seed) if isinstance(env, str) else env
     asked = any(name.startswith("memory_") for name in settings)
     if asked or memory_of(games) is None:  # a memory that the environment brings is preferred to a preset's

@@ -16,7 +16,7 @@ from attn_rl.adapters import plain_id
 from attn_rl.adapters.current_folder import allow_current_folder
 from attn_rl.training.policies import import_policy
 from attn_rl.training.presets import Settings, find_preset, override
-from attn_rl.training.ranges import did_you_mean
+from attn_rl.training.ranges import check_value, did_you_mean
 from attn_rl.training.run.json_form import fields_from_json
 from attn_rl.training.run.resume import read_args, refuse_changes
 from attn_rl.training.run.stored_environment import refuse_foreign_module, refuse_stored_arguments
@@ -34,6 +34,8 @@ CHANGEABLE = (
 )
 """What a resumed run may do otherwise."""
 
+AS_PRESET = 0
+"""Number of environments where the user gave none."""
 FEW_PROCESSES = 8
 """Environments side by side where each is a process, unless told otherwise."""
 
@@ -91,7 +93,7 @@ class Args:
 
 
 def parse(argv: list[str], prog: str | None = None, description: str | None = None) -> Args:
-    """Read the command line in two passes: environment, policy or the run to resume choose all other defaults.
+    """Read the command line in two passes: environments, policy or the run to resume choose all other defaults.
 
     Args:
         argv: the arguments.
@@ -101,7 +103,8 @@ def parse(argv: list[str], prog: str | None = None, description: str | None = No
     Raises:
         ValueError: an environment, policy or run that is not there, or an argument that a run cannot have.
     """
-    chosen, _ = tyro.cli(Args, args=[a for a in argv if a not in ("-h", "--help")], return_unknown_args=True)
+    typed = [a for a in argv if a not in ("-h", "--help")]
+    chosen, _ = tyro.cli(Args, args=typed, default=replace(Args(), n_envs=AS_PRESET), return_unknown_args=True)
     allow_current_folder(chosen.env, chosen.policy)
     chosen, stored, defaults = choose(chosen)
     args = tyro.cli(Args, args=argv, default=replace(defaults, env_kwargs={}), prog=prog, description=description)
@@ -112,7 +115,7 @@ def from_keywords(chosen: Args, changes: Mapping[str, Any]) -> Args:
     """What :func:`parse` makes of a command line, of keywords.
 
     Args:
-        chosen: ``env``, ``env_kwargs``, ``policy``, ``resume`` and ``processes``, which choose all other defaults.
+        chosen: ``env``, ``env_kwargs``, ``policy``, ``n_envs``, ``resume`` and ``processes``, which choose all others.
         changes: other fields of :class:`Args`, and settings.
 
     Raises:
@@ -162,13 +165,17 @@ def complete(args: Args, typed: Mapping[str, Any], chosen: Args, stored: Args | 
 def preset_args(chosen: Args) -> Args:
     """The defaults of a new run."""
     preset = find_preset(chosen.env, chosen.env_kwargs)
+    n_envs = min(preset.n_envs, FEW_PROCESSES) if chosen.processes else preset.n_envs
+    if chosen.n_envs != AS_PRESET:
+        check_value("n_envs", chosen.n_envs)
+        n_envs = chosen.n_envs
     return Args(
         env=chosen.env,
         policy=chosen.policy,
         total_timesteps=preset.total_timesteps,
-        n_envs=min(preset.n_envs, FEW_PROCESSES) if chosen.processes else preset.n_envs,
+        n_envs=n_envs,
         processes=chosen.processes,
-        settings=preset.settings(chosen.policy),
+        settings=preset.settings(chosen.policy, n_envs),
     )
 
 

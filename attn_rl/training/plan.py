@@ -5,12 +5,13 @@ from __future__ import annotations
 from math import ceil
 
 from attn_rl.sb3.ppo import EntityPPO
+from attn_rl.training.adaptive import adapted, reasons
 from attn_rl.training.arguments import Args
 from attn_rl.training.presets import find_preset
 
 
 def plan(agent: EntityPPO, args: Args) -> list[str]:
-    """The lines that a run begins with, at most four: one for its length, one for each rule that decided a setting.
+    """The lines that a run begins with, at most five: one for its length, one for each rule that decided a setting.
 
     Args:
         agent: as :func:`attn_rl.make_agent` built it.
@@ -22,7 +23,7 @@ def plan(agent: EntityPPO, args: Args) -> list[str]:
             f"Minibatches of {agent.batch_size:,} instead of {args.settings.batch_size:,}: a rollout holds no more "
             "(n_envs x n_steps)."
         )
-    return [*lines, scaling(agent), origin(args)]
+    return [*lines, *adaptations(args), scaling(agent), origin(args)]
 
 
 def length(total_timesteps: int, n_envs: int, n_steps: int, batch_size: int, n_epochs: int) -> str:
@@ -38,6 +39,17 @@ def length(total_timesteps: int, n_envs: int, n_steps: int, batch_size: int, n_e
         f"{n_steps:,}), {counted(rollouts * n_epochs * minibatches, 'gradient step')} ({counted(n_epochs, 'epoch')} x "
         f"{counted(minibatches, 'minibatch', 'es')} of {batch_size:,})."
     )
+
+
+def adaptations(args: Args) -> list[str]:
+    """A line for each setting that the number of environments has chosen."""
+    default = find_preset(args.env, args.env_kwargs).settings(args.policy, args.n_envs)
+    chosen = adapted(args.n_envs)
+    return [
+        line
+        for name, line in reasons(args.n_envs).items()
+        if getattr(args.settings, name) == getattr(default, name) == chosen[name]
+    ]
 
 
 def scaling(agent: EntityPPO) -> str:
@@ -58,7 +70,7 @@ def scaling(agent: EntityPPO) -> str:
 def origin(args: Args) -> str:
     """Where the settings come from, and which differ from there."""
     preset = find_preset(args.env, args.env_kwargs)
-    default = vars(preset.settings(args.policy))
+    default = vars(preset.settings(args.policy, args.n_envs))
     changed = [name for name, value in vars(args.settings).items() if value != default[name]]
     where = f"the preset of {args.env}" if preset.all_policies or preset.policies else "the general defaults: no preset"
     return f"Settings are {where}{', but for ' + ', '.join(changed) if changed else ''}."

@@ -10,6 +10,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from attn_rl.adapters import find_spec
 from attn_rl.sb3.extractor import EdgeMode, RelationsMode
+from attn_rl.training.adaptive import adapted
 from attn_rl.training.policies import find_policy
 from attn_rl.training.ranges import OLD_RELATIONS, check_fields, check_value, did_you_mean
 
@@ -86,7 +87,7 @@ class Settings:
     batch_size: int = 1024
     """Samples per gradient step."""
     n_epochs: int = 4
-    """Passes over a rollout."""
+    """Passes over a rollout; 10 with at most 8 environments."""
     ent_coef: float = 0.01
     """Weight of the entropy bonus."""
     clip_range: float = 0.2
@@ -97,7 +98,8 @@ class Settings:
     """Scale each minibatch's advantages to unit variance. Where rewards are rare, or a task can be solved for good,
     that turns what little noise there is into full-size gradients."""
     normalize_reward: bool = True
-    """Divide rewards by the running spread of discounted returns: whatever their unit, they are learned from alike."""
+    """Divide rewards by the running spread of discounted returns: whatever their unit and whenever they are paid, they
+    are learned from alike."""
     max_grad_norm: float = 0.5
     """Gradients are scaled down to this norm."""
 
@@ -135,11 +137,10 @@ class Preset:
     policies: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     transfer: tuple[Mapping[str, object], ...] = ()
 
-    def settings(self, policy: str) -> Settings:
-        """The settings of one policy."""
-        return override(
-            Settings(), {**find_policy(policy).defaults, **self.all_policies, **self.policies.get(policy, {})}
-        )
+    def settings(self, policy: str, n_envs: int | None = None) -> Settings:
+        """The settings of one policy; where the preset names none, they suit ``n_envs`` (None: its own) environments."""
+        named = {**self.all_policies, **self.policies.get(policy, {})}
+        return override(Settings(), {**find_policy(policy).defaults, **(named or adapted(n_envs or self.n_envs))})
 
 
 KEYS = ("total_timesteps", "n_envs", "settings", "policies", "transfer", "variants")

@@ -20,7 +20,7 @@ from attn_rl.entities import env_metadata
 from attn_rl.inspection.tensorboard.callback import AttentionCallback
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.agent import make_agent
-from attn_rl.training.arguments import Args, from_keywords, parse, to_json
+from attn_rl.training.arguments import AS_PRESET, Args, from_keywords, parse, to_json
 from attn_rl.training.curves import Curves, CurvesCallback
 from attn_rl.training.diagnosis import diagnose
 from attn_rl.training.environment_check import check_environment
@@ -85,6 +85,7 @@ def train(
         resume=None if resume is None else Path(resume),
         env_kwargs=dict(env_kwargs or {}),
         processes=processes,
+        n_envs=changes.get("n_envs", AS_PRESET),
     )
     with _restoring_threads():
         return run(from_keywords(chosen, changes | known))

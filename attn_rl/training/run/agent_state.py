@@ -73,7 +73,7 @@ def restore(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> list[str]:
 def reward_state(agent: OnPolicyAlgorithm) -> dict[str, Any] | None:
     """What an agent's scale of rewards depends on; None where rewards are learned from as they are."""
     scale = getattr(agent, "_reward_scale", None)
-    return None if scale is None else {"statistics": dict(scale.statistics), "returns": scale.returns.tolist()}
+    return None if scale is None else {"statistics": dict(scale.statistics), "traces": scale.traces.tolist()}
 
 
 def restore_rewards(agent: OnPolicyAlgorithm, state: dict[str, Any] | None) -> None:
@@ -88,10 +88,11 @@ def restore_rewards(agent: OnPolicyAlgorithm, state: dict[str, Any] | None) -> N
             f"the checkpoint has {'no' if state is None else 'a'} scale of rewards; normalize_reward differs"
         )
     if scale is not None and state is not None:
-        if len(state["returns"]) != len(scale.returns):
-            raise DoesNotFit(f"returns of {len(state['returns'])} environments; expected {len(scale.returns)}")
+        there, here = len(state["traces"][0]), scale.traces.shape[1]
+        if there != here:
+            raise DoesNotFit(f"the scale of rewards is of {there} environments; expected {here}")
         scale.statistics.update(state["statistics"])
-        scale.returns[:] = state["returns"]
+        scale.traces[:] = state["traces"]
 
 
 def restore_figures(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from typing import Any
 
 from attn_rl.sb3.compat import COUNTERS
-from attn_rl.sb3.reward_scale import FIELDS
+from attn_rl.sb3.reward_scale import FIELDS, TRACES
 from attn_rl.training import presets
 from attn_rl.training.presets import Settings, override
 from attn_rl.training.ranges import check_products, check_value
@@ -129,14 +130,23 @@ def _why_no_rewards(state: dict[str, Any]) -> str | None:
     rewards = state.get("rewards")
     if rewards is None:
         return None
-    statistics, returns = rewards.get("statistics"), rewards.get("returns")
-    whole = isinstance(statistics, dict) and sorted(statistics) == sorted(FIELDS) and isinstance(returns, list)
-    numbers = [*statistics.values(), *returns] if whole else [math.nan]
+    statistics, traces = rewards.get("statistics"), rewards.get("traces")
+    whole = isinstance(statistics, dict) and sorted(statistics) == sorted(FIELDS) and _is_table(traces, len(TRACES))
+    numbers = [*statistics.values(), *itertools.chain(*traces)] if whole else [math.nan]
     if not all(_is_figure(number) and math.isfinite(number) for number in numbers):
-        return f"the scale of rewards is {str(rewards)[:80]}; expected finite {', '.join(FIELDS)} and returns"
-    if statistics["count"] < 0 or statistics["variance"] < 0:
-        return f"the scale of rewards has {statistics}; count and variance are never negative"
+        return f"the scale of rewards is {str(rewards)[:80]}; expected finite {', '.join(FIELDS)} and traces"
+    if statistics["count"] < 0 or statistics["squares"] < 0:
+        return f"the scale of rewards has {statistics}; count and squares are never negative"
     return None
+
+
+def _is_table(value: object, n_rows: int) -> bool:
+    """Whether it is a list of so many lists, all of one length."""
+    return (
+        isinstance(value, list)
+        and len(value) == n_rows
+        and all(isinstance(row, list) and len(row) == len(value[0]) for row in value)
+    )
 
 
 def _is_figure(value: object) -> bool:
