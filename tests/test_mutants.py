@@ -591,8 +591,8 @@ if why_not() is None:
         Mutant(
             "a policy acts in one call though a pattern is observed",
             "attn_rl/backends/heads.py",
-            'return "somebody follows it slot by slot" if program.network.observed else program',
-            "return program",
+            'return "somebody follows it slot by slot" if whole.program.network.observed else whole',
+            "return whole",
             "tests/sb3/test_acting.py::test_one_call_gives_the_bits_of_acting_part_by_part",
         ),
         Mutant(

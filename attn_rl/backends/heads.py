@@ -19,6 +19,7 @@ from attn_rl.backends.kernels.acting import ActingProgram, Block
 from attn_rl.backends.kernels.mlp import MlpProgram
 from attn_rl.backends.kernels.program import make_program
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
+from attn_rl.nn.normalizer import RunningNormalizer
 from attn_rl.nn.stages import Opaque
 
 Layers = dict[str, nn.Module]
@@ -72,25 +73,48 @@ class ActingParts(NamedTuple):
     blocks: Sequence[Block]
 
 
-def acting_at_once(policy: nn.Module, find: Callable[[], ActingParts]) -> ActingProgram | str:
-    """From observation to action as one call of C++, or why it is not.
+class WholePolicy(NamedTuple):
+    """A policy of discrete actions as one call of C++ takes it.
+
+    Attributes:
+        program: what is called.
+        network: inside it.
+        normalizers: inside that; they may want to see what is learned from.
+    """
+
+    program: ActingProgram
+    network: AttentionNetwork
+    normalizers: list[RunningNormalizer]
+
+    @property
+    def collects(self) -> bool:
+        """Whether statistics of what passes are collected now."""
+        return any(normalizer.collects for normalizer in self.normalizers)
+
+
+def whole_policy(policy: nn.Module, find: Callable[[], ActingParts], learns: bool) -> WholePolicy | str:
+    """From observation to action, or to PPO's losses, as one call of C++, or why it is not.
 
     Args:
         policy: whose action it is; what it consists of is looked at.
         find: its parts; raises :class:`Opaque`.
+        learns: whether gradients are wanted.
     """
-    if (reason := why_not_now(policy, False)) is not None:
+    if (reason := why_not_now(policy, learns)) is not None:
         return reason
-    compiled = acting_of(policy, lambda: _make_acting(find()))
+    compiled = acting_of(policy, lambda: _make_whole(find()))
     if compiled.program is None:
         return compiled.why_not or ""
-    program, network = compiled.program
-    if (forced := mode_of(network).forced) not in (None, "kernels"):
+    whole: WholePolicy = compiled.program
+    if (forced := mode_of(whole.network).forced) not in (None, "kernels"):
         return f"{forced!r} is asked for"
-    return "somebody follows it slot by slot" if program.network.observed else program
+    if learns and (reason := why_not_gradients(policy, compiled.snapshot)) is not None:
+        return reason
+    return "somebody follows it slot by slot" if whole.program.network.observed else whole
 
 
-def _make_acting(parts: ActingParts) -> tuple[ActingProgram, AttentionNetwork]:
+def _make_whole(parts: ActingParts) -> WholePolicy:
     network = make_program(parts.network)
     actor, critic = _make_mlps((parts.actor, parts.critic))
-    return ActingProgram(network, actor, critic, parts.blocks), parts.network
+    normalizers = [module for module in parts.network.modules() if isinstance(module, RunningNormalizer)]
+    return WholePolicy(ActingProgram(network, actor, critic, parts.blocks), parts.network, normalizers)

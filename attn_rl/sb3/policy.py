@@ -15,11 +15,13 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from attn_rl.backends.choose import why_not_now
-from attn_rl.backends.heads import ActingParts, acting_at_once, actor_and_critic
+from attn_rl.backends.heads import ActingParts, WholePolicy, actor_and_critic, whole_policy
 from attn_rl.backends.kernels import build
 from attn_rl.backends.kernels.acting import draw
+from attn_rl.backends.kernels.evaluating import evaluate
+from attn_rl.backends.kernels.losses import Coefficients, Remembered
 from attn_rl.backends.kernels.mlp import MlpProgram, run_all
-from attn_rl.entities import ACTION_MASK
+from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.nn.changes import is_plain, why_changed
 from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.readout import FirstRow, LearnedQuery
@@ -152,27 +154,49 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
 
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Actions (B,...), values (B,1) and log-probabilities (B,), as SB3 computes them."""
-        if self._may_act_at_once and not torch.is_grad_enabled():
-            program = acting_at_once(self, self._acting_parts)
-            if not isinstance(program, str):
-                spec: Any = self.features_extractor.spec
-                drawn = program.run(by_key(spec, obs), deterministic)
-                if drawn is not None:
-                    return drawn
+        whole = None if torch.is_grad_enabled() else self._at_once(learns=False)
+        if whole is not None:
+            drawn = whole.program.run(by_key(self._spec, obs), deterministic)
+            if drawn is not None:
+                return drawn
         if self.why_no_logits("_get_action_dist_from_latent") is not None:
             return super().forward(obs, deterministic)
         logits, values = self.logits_and_values(obs)
         actions, log_prob = self._draw(logits, deterministic)
         return actions, values, log_prob
 
-    def why_not_at_once(self) -> str | None:
-        """Why it takes several calls from an observation to an action; None where it is one call of C++."""
+    def losses_at_once(
+        self, obs: Any, actions: Tensor, old: Remembered, weights: Coefficients
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """PPO's losses of a minibatch, see :func:`evaluate`; None where they take several calls."""
+        whole = self._at_once(learns=True)
+        if whole is None or actions.dtype != torch.int64 or not all(map(is_plain, old)):
+            return None
+        found = evaluate(whole.program, by_key(self._spec, obs), actions, old, weights)
+        if found is not None and whole.collects:
+            split = self._spec.split(obs)
+            whole.network.collect(split.ego, split.entities)
+        return found
+
+    def _at_once(self, learns: bool) -> WholePolicy | None:
+        """What one call of C++ takes of this policy now; None where it takes several."""
+        if not self._may_act_at_once:
+            return None
+        found = whole_policy(self, self._acting_parts, learns)
+        return None if isinstance(found, str) else found
+
+    @property
+    def _spec(self) -> EntitySpec:
+        return self.features_extractor.spec  # type: ignore[return-value]
+
+    def why_not_at_once(self, learns: bool = False) -> str | None:
+        """Why it takes several calls from an observation to an action, or to PPO's losses; None where it is one."""
         try:
             self._acting_parts()
         except Opaque as opaque:
             return str(opaque)
         other = "the policy was built of other parts"
-        found = acting_at_once(self, self._acting_parts) if self._may_act_at_once else other
+        found = whole_policy(self, self._acting_parts, learns) if self._may_act_at_once else other
         return found if isinstance(found, str) else None
 
     def _draw(self, logits: Tensor, deterministic: bool) -> tuple[Tensor, Tensor]:

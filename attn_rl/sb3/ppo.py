@@ -17,6 +17,7 @@ from attn_rl.backends.choose import force, learning, mode_of, using
 from attn_rl.backends.explain import explain, parts
 from attn_rl.backends.kernels.build import why_not as why_no_kernels
 from attn_rl.backends.kernels.losses import Coefficients, ppo_losses
+from attn_rl.backends.kernels.threads import taking_over_threads
 from attn_rl.compat import scale_all
 from attn_rl.nn.changes import is_plain
 from attn_rl.nn.normalizer import collect_statistics
@@ -57,6 +58,10 @@ class EntityPPO(LeanRollouts, PPO):
     _weights: Sequence[Tensor] = ()
     _placed: tuple[list[Tensor], list[int]] = ([], [])
 
+    def _setup_model(self) -> None:
+        with taking_over_threads():  # PyTorch's orthogonal matrices depend on how many there are
+            super()._setup_model()
+
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._checked = False
         return super()._setup_learn(*args, **kwargs)
@@ -67,7 +72,8 @@ class EntityPPO(LeanRollouts, PPO):
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> bool:
         """Collect a rollout; see :class:`LeanRollouts`."""
         self._find_adam()  # the last bit of a matrix product may depend on where weights lie, so it is always there
-        return super().collect_rollouts(*args, **kwargs)
+        with taking_over_threads(self._learns_by_kernels()):
+            return super().collect_rollouts(*args, **kwargs)
 
     def train(self) -> None:
         """Optimise on the rollout just collected."""
@@ -75,9 +81,15 @@ class EntityPPO(LeanRollouts, PPO):
         self._update_learning_rate(self.policy.optimizer)
         self._adam, self._weights = self._find_adam(), [*self.policy.parameters()]
         try:
-            self._train()
+            with taking_over_threads(self._learns_by_kernels()):
+                self._train()
         finally:
             self._adam, self._gradient, self._weights, self._placed = None, None, (), ([], [])
+
+    def _learns_by_kernels(self) -> bool:
+        """Whether every network is: what PyTorch still computes is little then."""
+        networks = [how for part, how in parts(self, learns=True) if part.rpartition(".")[2] == "network"]
+        return bool(networks) and set(networks) == {"kernels"}
 
     def _find_adam(self) -> ContiguousAdam | None:
         """The step on all parameters at once; None where the optimiser's own must be taken."""
@@ -158,9 +170,12 @@ class EntityPPO(LeanRollouts, PPO):
 
     def explain_updates(self) -> dict[str, str]:
         """What computes losses and takes steps; see :func:`attn_rl.explain`."""
-        reason = self._why_not_losses()
         own = "all weights at once" if self._may_step_at_once() else "the optimiser's own step"
-        return {"losses": "kernels" if reason is None else f"plain, because {reason}", "step": own}
+        if (reason := self._why_not_losses()) is not None:
+            return {"losses": f"plain, because {reason}", "step": own}
+        reason = self.policy.why_not_at_once(learns=True)  # type: ignore[operator]
+        calls = "one call" if reason is None else f"parts, because {reason}"
+        return {"losses": "kernels", "observation to losses": calls, "step": own}
 
     def _why_not_losses(self) -> str | None:
         """Why PPO's losses are not computed in C++, None where they are."""
@@ -181,6 +196,10 @@ class EntityPPO(LeanRollouts, PPO):
         if self._why_not_losses() is not None:
             values, log_prob, entropy = policy.evaluate_actions(observations, samples.actions)
             return torch_losses(samples, values, log_prob, entropy, weights)
+        at_once = policy.losses_at_once(observations, samples.actions, samples[2:], weights)
+        if at_once is not None:
+            figures, log_ratio, total = at_once
+            return Losses(figures, log_ratio, [(total, None)])
         logits, values = policy.logits_and_values(observations)  # once: the normaliser looks at what passes
         fit = all(map(is_plain, (logits, values, *samples[2:]))) and values.numel() == len(samples.actions)
         if not fit or samples.actions.dtype != torch.int64:

@@ -69,7 +69,7 @@ class Args:
     device: str = "cpu"
     """Torch's name of the device; these networks are small, a CPU core is quick."""
     threads: int = 1
-    """Torch threads; with networks this small more threads are slower."""
+    """Cores to learn on: the kernels give the same bits on any number. Where modules run: PyTorch's threads."""
     load: str | None = None
     """Begin with the weights of this run folder or checkpoint, zoo:Seek or hf:user/name; it may have fewer slots."""
     resume: Path | None = None

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import nn
 
 from attn_rl import EntityAttentionPolicy, using
-from attn_rl.backends.heads import acting_at_once
+from attn_rl.backends.heads import whole_policy
 from attn_rl.backends.kernels import build
 from attn_rl.nn.encoder import FeedForward
 from attn_rl.nn.readout import FirstRow
@@ -64,7 +64,7 @@ def equal(a, b) -> bool:
 
 
 def at_once(made) -> bool:
-    return not isinstance(acting_at_once(made, made._acting_parts), str)
+    return not isinstance(whole_policy(made, made._acting_parts, learns=False), str)
 
 
 @needs_compiler

@@ -150,19 +150,24 @@ def updates(model: EntityPPO) -> list[str]:
 
 @needs_compiler
 @pytest.mark.parametrize("wrong", ["output", "gradient"])
-def test_a_backend_that_computes_something_else_is_found_on_the_first_minibatch(wrong, monkeypatch):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_backend_that_computes_something_else_is_found_on_the_first_minibatch(at_once, wrong, monkeypatch):
     """As a compiler might: the kernels are made wrong on purpose."""
     plain = trained(EntityPPO, DICT, spaces.Discrete(3)).policy
-    own = program.Program.learn
+    own, own_losses = program.Program.learn, EntityAttentionPolicy.losses_at_once
     scale = torch.ones(()) * (1.01 if wrong == "output" else 1.0)
 
-    def learn(self, ego, entities, edges):
-        rows = scale * own(self, ego, entities, edges)
+    def distort(x):
         if wrong == "gradient":
-            rows.register_hook(lambda gradient: 1.01 * gradient)
-        return rows
+            x.register_hook(lambda gradient: 1.01 * gradient)
+        return x
 
-    monkeypatch.setattr(program.Program, "learn", learn)
+    def losses(self, *args):
+        figures, log_ratio, total = own_losses(self, *args)
+        return scale * figures, log_ratio, distort(total)
+
+    monkeypatch.setattr(program.Program, "learn", lambda self, *args: distort(scale * own(self, *args)))
+    monkeypatch.setattr(EntityAttentionPolicy, "losses_at_once", losses if at_once else lambda *_: None)
     model = collected(EntityPPO, DICT, spaces.Discrete(3))
     (message,) = updates(model)
     assert "from those of the plain modules" in message

@@ -175,6 +175,7 @@ def test_explain_tells_of_every_part():
         "learning: network by kernels",
         "learning: actor and critic by kernels",
         "learning: losses by kernels",
+        "learning: observation to losses by one call",
         "learning: step by all weights at once",
     ]
     model.policy.optimizer = torch.optim.SGD(model.policy.parameters(), lr=0.1)

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from attn_rl.backends.kernels import structures as s
 from attn_rl.backends.kernels.build import library
+from attn_rl.backends.kernels.fields import Structure
 from attn_rl.backends.kernels.mlp import MlpProgram
 from attn_rl.backends.kernels.program import Program
+from attn_rl.backends.kernels.threads import n_threads
 from attn_rl.backends.kernels.weights import floats
 from attn_rl.nn.stages import Opaque
 
@@ -97,8 +99,10 @@ class ActingProgram:
         if widths != [width for width in network.n_features if width]:
             raise Opaque("network", f"expects other features than the observation's {widths}")
         self.network, self.actor, self.critic, self.blocks = network, actor, critic, blocks
+        self.weights = [network.weights, actor.weights, critic.weights]
+        self.tensors = [weight for part in self.weights for weight in part.tensors]
         self.keys = {key for block in blocks for key in (*block.keys, block.presence_key) if key is not None}
-        self._idle: list[_Arguments] = []
+        self._idle: list[Arguments] = []
 
     def run(self, observation: Mapping[str, Tensor], deterministic: bool) -> Drawn | None:
         """Choose actions for the blocks of an observation; None where they are of another form than declared.
@@ -109,18 +113,20 @@ class ActingProgram:
         try:
             arguments = self._idle.pop()  # those that are being used belong to other threads
         except IndexError:
-            arguments = _Arguments(self)
+            arguments = Arguments(self, s.Decision())
         alive = arguments.point(observation)
         if alive is None:
             return None
         if any(self.network.relations):
             alive.append(self.network.point_forms(arguments.network, self.network.current_forms()))
-        n = arguments.network.n_observations
+        arguments.network.n_threads, n = n_threads(), arguments.network.n_observations
         actions, values, log_probs = INT.new_empty(n), floats(n, 1), floats(n)
         noise = _noise(n, self.actor.n_out, deterministic)
-        arguments.critic.out, arguments.draw.noise = values.data_ptr(), _address(noise)
-        arguments.draw.actions, arguments.draw.log_probs = actions.data_ptr(), log_probs.data_ptr()
-        n_wrong = library().decide(arguments.decision)
+        decision = arguments.call
+        decision.critic.out, draw = values.data_ptr(), decision.draw
+        draw.n_actions, draw.noise = self.actor.n_out, _address(noise)
+        draw.actions, draw.log_probs = actions.data_ptr(), log_probs.data_ptr()
+        n_wrong = library().decide(decision)
         del alive
         self._idle.append(arguments)
         if n_wrong:
@@ -128,21 +134,24 @@ class ActingProgram:
         return actions, values, log_probs
 
 
-class _Arguments:
-    """The structures of a call; what stays the same is filled in once."""
+class Arguments:
+    """The structures of a call; what stays the same is filled in once.
 
-    def __init__(self, program: ActingProgram) -> None:
-        self._program = program
-        self.decision = s.Decision()
-        self.network, self.critic, self.draw = self.decision.network, self.decision.critic, self.decision.draw
+    Args:
+        program: whose call it is.
+        call: its structure, with a ``network``, an ``actor`` and a ``critic``.
+        keeps_weights: weights stay the same from call to call.
+    """
+
+    def __init__(self, program: ActingProgram, call: Structure, keeps_weights: bool = True) -> None:
+        self._program, self.call, self.network = program, call, call.network
         network = program.network
         self._slots = (s.Slots * len(network.roles))()
         self.network.network, self.network.slots = map(ctypes.addressof, (network.network, self._slots))
-        self.network.transposed, self.network.transposed_from = network.transposed_at
-        for call, mlp in ((self.decision.actor, program.actor), (self.critic, program.critic)):
-            call.mlp = ctypes.addressof(mlp.mlp)
-            call.transposed, call.transposed_from = mlp.transposed_at
-        self.draw.n_actions = program.actor.n_out
+        call.actor.mlp, call.critic.mlp = ctypes.addressof(program.actor.mlp), ctypes.addressof(program.critic.mlp)
+        if keeps_weights:
+            for part, owner in ((self.network, network), (call.actor, program.actor), (call.critic, program.critic)):
+                part.transposed, part.transposed_from = owner.transposed_at
         blocks = iter(program.blocks)
         self._filled = [
             (slot, next(blocks)) for slot, role in zip(self._slots, network.roles, strict=True) if role != "query"

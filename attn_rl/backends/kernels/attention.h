@@ -4,6 +4,7 @@
 // head; the formulas of attn_rl/nn/attention.py and attn_rl/nn/relations. The output projection is the block's (blocks.h).
 #pragma once
 #include "edges.h"
+#include "gradients.h"
 
 // ---- relations -------------------------------------------------------------------------------------------------
 
@@ -32,9 +33,9 @@ static void relate_backward(const Pass& p, int i, int b, int h, int64_t n_querie
 }
 
 // left = z F: dF += dleft' z. F's rows are heads x columns.
-static void forms_backward(const Pass& p, int i, int64_t n, const float* rows, const float* d_left) {
+static void forms_backward(const Pass& p, const Gradients& g, int i, int64_t n, const float* rows, const float* d_left) {
     int64_t HZ = p.H * p.Z;
-    product(HZ, p.Z, n, {d_left, 1, HZ}, rows, p.Z, p.call.relations[i].d_forms, p.Z, ADD);
+    product(HZ, p.Z, n, {d_left, 1, HZ}, rows, p.Z, g.relations[i].d_forms, p.Z, ADD);
 }
 
 // What the first rows of observations b to e show, one behind the other.
@@ -76,10 +77,11 @@ static void attend_fully(const Pass& p, int i, int b, int e) {
 
 // dpattern = dmixed v', dv = pattern' dmixed, dscores by softmax_backward, dq = scale dscores k, dk = scale dscores' q;
 // then through the projections: dW += d' x, dx += d W. Adds to d_normed, the gradient of the rows of b to e.
-static void attend_fully_backward(const Pass& p, int i, int b, int e, const float* d_mixed, float* d_normed) {
+static void attend_fully_backward(const Pass& p, const Gradients& g, int i, int b, int e, const float* d_mixed,
+                                  float* d_normed) {
     int64_t D = p.D, H = p.H, d = p.d, Z = p.Z;
     const KeptBlock& k = p.kept[i];
-    const Block& block = p.block(i);
+    const Block& block = g.net.blocks[i];
     int64_t r = p.starts[b], rows = p.starts[e] - r;
     Scratch d_qkv(rows * 3 * D), d_left(block.relates ? rows * H * Z : 0);
     std::vector<float> d_scores, values;
@@ -111,7 +113,7 @@ static void attend_fully_backward(const Pass& p, int i, int b, int e, const floa
         product(rows, D, D, {d_part, 3 * D}, projections[part]->weight, D, d_normed, D, ADD);
     }
     add_rows(rows, D, d_qkv, 3 * D, block.query.d_bias);
-    if (block.relates) forms_backward(p, i, rows, p.shown + r * Z, d_left);
+    if (block.relates) forms_backward(p, g, i, rows, p.shown + r * Z, d_left);
 }
 
 // ---- the first row alone looks ---------------------------------------------------------------------------------
@@ -153,10 +155,11 @@ static void attend_first(const Pass& p, int i, int b, int e) {
 
 // dseen = dmixed W_v, dW_v += dmixed' seen; dpattern = dseen x', dx += pattern' dseen; dabsorbed = scale dscores x,
 // dx += scale dscores' absorbed; dq = dabsorbed W_k', dW_k += q' dabsorbed; dW_q += dq' x_first, dx_first += dq W_q.
-static void attend_first_backward(const Pass& p, int i, int b, int e, const float* d_mixed, float* d_normed) {
+static void attend_first_backward(const Pass& p, const Gradients& g, int i, int b, int e, const float* d_mixed,
+                                  float* d_normed) {
     int64_t D = p.D, H = p.H, d = p.d, Z = p.Z, n_obs = e - b;
     const KeptBlock& k = p.kept[i];
-    const Block& block = p.block(i);
+    const Block& block = g.net.blocks[i];
     int64_t r = p.starts[b];
     Scratch d_seen(n_obs * H * D), d_absorbed(n_obs * H * D), d_q(n_obs * D), first(n_obs * D), d_first(n_obs * D);
     Scratch d_left(block.relates ? n_obs * H * Z : 0), shown(block.relates ? n_obs * Z : 0), key_weights(D * D);
@@ -197,5 +200,5 @@ static void attend_first_backward(const Pass& p, int i, int b, int e, const floa
     product(n_obs, D, D, {d_q, D}, block.query.weight, D, d_first, D);
     for (int j = 0; j < n_obs; j++)
         for (int c = 0; c < D; c++) d_normed[(p.starts[b + j] - r) * D + c] += d_first[j * D + c];
-    if (block.relates) first_shown(p, b, e, shown), forms_backward(p, i, n_obs, shown, d_left);
+    if (block.relates) first_shown(p, b, e, shown), forms_backward(p, g, i, n_obs, shown, d_left);
 }

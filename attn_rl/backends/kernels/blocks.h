@@ -27,9 +27,9 @@ static void block_forward(const Pass& p, int i, int b, int e, float* out) {
 // dhidden = (dout W_narrow) where hidden > 0, dy = dout + normalize'(dhidden W_widen), dmixed = dy W_o,
 // dx += dy + normalize'(attention'(dmixed)); weights: d += d(output)' input. From the gradient of a block's output rows
 // to that of its input rows (added to d_x).
-static void block_backward(const Pass& p, int i, int b, int e, const float* d_out, float* d_x) {
+static void block_backward(const Pass& p, const Gradients& g, int i, int b, int e, const float* d_out, float* d_x) {
     const KeptBlock& k = p.kept[i];
-    const Block& block = p.block(i);
+    const Block& block = g.net.blocks[i];
     int64_t D = p.D, F = block.widen.n_out;
     bool single = p.single(i);
     int64_t r = p.starts[b], rows = p.starts[e] - r, first = single ? b : r, n = single ? e - b : rows;
@@ -50,8 +50,8 @@ static void block_backward(const Pass& p, int i, int b, int e, const float* d_ou
     product(n, D, D, {d_y, D}, block.output.weight, D, d_mixed, D);
     for (int64_t j = 0; j < n; j++)
         for (int c = 0; c < D; c++) d_x[(single ? p.starts[b + j] - r : j) * D + c] += d_y[j * D + c];
-    single ? attend_first_backward(p, i, b, e, d_mixed, d_normed.data())
-           : attend_fully_backward(p, i, b, e, d_mixed, d_normed.data());
+    single ? attend_first_backward(p, g, i, b, e, d_mixed, d_normed.data())
+           : attend_fully_backward(p, g, i, b, e, d_mixed, d_normed.data());
     normalize_backward(rows, D, k.x + r * D, block.norm_attention, d_normed.data(), d_x);
 }
 
@@ -87,17 +87,40 @@ static void write_watched(const Pass& p, int i) {
     }
 }
 
-static void network_forward(const Pass& p) {
-    scale_features(p);
-    show_features(p);
-    bool all = !p.reads_first();
-    Scratch rows((all ? p.R : p.B) * p.D);
-    p.in_chunks([&](int b, int e) {
+// Encoded rows of a lane's observations, into `rows` of all: the first ones (B, D), or every one (R, D).
+ONE_CODE void lane_forward(const Pass& p, int64_t lane, float* rows) {
+    scale_features(p, p.lanes[lane], p.lanes[lane + 1]);
+    show_features(p, p.lanes[lane], p.lanes[lane + 1]);
+    p.in_chunks(lane, [&](int b, int e) {
         for (int t = 0; t < p.net.n_sources; t++) embed(p, t, b, e);
         for (int i = 0; i < p.L; i++) block_forward(p, i, b, e, i == p.L - 1 ? p.last : p.kept[i + 1].x);
-        int64_t first = all ? p.starts[b] : b, n = (all ? p.starts[e] : e) - first;
-        normalize(n, p.D, p.last + first * p.D, p.net.norm, rows + first * p.D);
+        normalize(p.n_read(b, e), p.D, p.last + p.n_read(0, b) * p.D, p.net.norm, rows + p.n_read(0, b) * p.D);
     });
+}
+
+// Adds to the gradients of weights; d_rows: of the encoded rows of all observations.
+ONE_CODE void lane_backward(const Pass& p, const Gradients& g, int64_t lane, const float* d_rows_of_all) {
+    int64_t D = p.D;
+    std::vector<EmbeddingGradients> d_embeddings;
+    for (int t = 0; t < p.net.n_sources; t++)
+        d_embeddings.push_back({std::vector<float>(p.source(t).n_features * D), std::vector<float>(p.source(t).context.n_in * D)});
+    p.in_chunks(lane, [&](int b, int e) {
+        int64_t first = p.n_read(0, b), rows = p.n_read(b, e);
+        std::vector<float> d_rows(rows * D), d_x;
+        normalize_backward(rows, D, p.last + first * D, g.net.norm, d_rows_of_all + first * D, d_rows.data());
+        for (int i = p.L - 1; i >= 0; i--) {
+            d_x.assign((p.starts[e] - p.starts[b]) * D, 0);
+            block_backward(p, g, i, b, e, d_rows.data(), d_x.data());
+            d_rows.swap(d_x);
+        }
+        for (int t = 0; t < p.net.n_sources; t++) embed_backward(p, g, t, b, e, d_rows.data(), d_embeddings[t]);
+    });
+    for (int t = 0; t < p.net.n_sources; t++) d_embeddings[t].add_to(g.net.sources[t], D);
+}
+
+static void network_forward(const Pass& p) {
+    Scratch rows(p.n_read(0, p.B) * p.D);
+    Pool::run(p.call.n_threads, p.n_lanes(), [&](int64_t lane) { lane_forward(p, lane, rows); });
     write_out(p, rows);
     for (int i = 0; p.call.watched && i < p.L; i++) write_watched(p, i);
 }
@@ -105,26 +128,13 @@ static void network_forward(const Pass& p) {
 // Adds to the gradients of weights; those of relations' forms must be zero at the start.
 static void network_backward(const Pass& p) {
     bool all = !p.reads_first();
-    int64_t D = p.D;
-    Scratch gathered(all ? p.R * D : 0);
+    Scratch gathered(all ? p.R * p.D : 0);
     if (all)
         p.each_slot([&](int b, int64_t row, int64_t place) {
-            std::memcpy(gathered + row * D, p.call.d_out + (b * p.N + place) * D, 4 * D);
+            std::memcpy(gathered + row * p.D, p.call.d_out + (b * p.N + place) * p.D, 4 * p.D);
         });
-    const float* d_out = all ? gathered : p.call.d_out;
-    std::vector<EmbeddingGradients> d_embeddings;
-    for (int t = 0; t < p.net.n_sources; t++)
-        d_embeddings.push_back({std::vector<float>(p.source(t).n_features * D), std::vector<float>(p.source(t).context.n_in * D)});
-    p.in_chunks([&](int b, int e) {
-        int64_t first = all ? p.starts[b] : b, rows = (all ? p.starts[e] : e) - first;
-        std::vector<float> d_rows(rows * D), d_x;
-        normalize_backward(rows, D, p.last + first * D, p.net.norm, d_out + first * D, d_rows.data());
-        for (int i = p.L - 1; i >= 0; i--) {
-            d_x.assign((p.starts[e] - p.starts[b]) * D, 0);
-            block_backward(p, i, b, e, d_rows.data(), d_x.data());
-            d_rows.swap(d_x);
-        }
-        for (int t = 0; t < p.net.n_sources; t++) embed_backward(p, t, b, e, d_rows.data(), d_embeddings[t]);
+    const float* d_rows = all ? gathered : p.call.d_out;
+    in_lanes_of_gradients(p, {p.net, p.call.relations, {}}, [&](int64_t lane, const Gradients& g) {
+        lane_backward(p, g, lane, d_rows);
     });
-    for (int t = 0; t < p.net.n_sources; t++) d_embeddings[t].add_to(p.source(t), D);
 }

@@ -15,7 +15,7 @@ from attn_rl.backends.kernels.switch import is_on
 SOURCE = Path(__file__).with_name("kernels.cpp")
 HEADERS = sorted(SOURCE.parent.glob("*.h"))
 FLAGS = (
-    *("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC"),
+    *("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread"),
     # What -ffast-math stands for, less two things: NaN and inf stay what they are, and loading the library does not
     # switch denormal numbers off for the whole thread (-ffast-math with -shared links crtfastmath.o).
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math", "-freciprocal-math"),

@@ -2,11 +2,12 @@
 #pragma once
 #include <vector>
 
+#include "threads.h"
 #include "transposed.h"
 
 // ---- linear layers with one kind of activation between them -----------------------------------------------------
 
-static void run(const MlpCall& call) {
+ONE_CODE void run(const MlpCall& call) {
     const Mlp& mlp = *call.mlp;
     const float *x = call.x, *weight = call.transposed;
     float* hidden = call.hidden;
@@ -23,7 +24,7 @@ static void run(const MlpCall& call) {
 
 // y = act(W x + b), from the last layer to the first: dW += dy' x, db += dy, dx = dy W, times act'(x) below.
 // `hidden` as run left it; adds to d_x.
-static void run_backward(const MlpCall& call) {
+ONE_CODE void run_backward(const MlpCall& call) {
     const Mlp& mlp = *call.mlp;
     int64_t n = call.n;
     std::vector<float> d(call.d_out, call.d_out + n * mlp.layers[mlp.n_layers - 1].n_out), below;

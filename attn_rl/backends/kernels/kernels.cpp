@@ -1,10 +1,9 @@
 // An attention network over observations without padding, its actor and critic, and PPO's losses: outputs and gradients,
-// on one core. What crosses from Python is described in structures.py; tests hold everything equal to attn_rl/nn.
+// on some cores. What crosses from Python is described in structures.py; tests hold everything equal to attn_rl/nn.
 #include <new>
 #include <stdexcept>
 
-#include "blocks.h"
-#include "heads.h"
+#include "evaluation.h"
 
 // An exception that leaves C++ ends the process: what Python gets instead is a negative number (structures.py: FAILURES).
 template <class Do>
@@ -91,5 +90,23 @@ int64_t decide(const Decision* given) {
 
 int64_t ppo_losses(const Losses* minibatch) {
     return safely([&] { losses(*minibatch); });
+}
+
+// With what evaluate_backward needs, which evaluate_release gives back.
+int64_t evaluate(const Minibatch* minibatch) {
+    return safely([&] {
+        std::unique_ptr<Evaluation> evaluation(new Evaluation(*minibatch));
+        evaluation->forward();
+        *minibatch->kept = evaluation.release();
+    });
+}
+
+int64_t evaluate_backward(const Minibatch* minibatch) {
+    return safely([&] { (*minibatch->kept)->backward(); });
+}
+
+int64_t evaluate_release(const Minibatch* minibatch) {
+    delete std::exchange(*minibatch->kept, nullptr);
+    return 0;
 }
 }

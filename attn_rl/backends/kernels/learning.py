@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from attn_rl.backends.kernels import structures as s
 from attn_rl.backends.kernels.build import library
+from attn_rl.backends.kernels.fields import Structure
 from attn_rl.backends.kernels.weights import Unchanged, zeros
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class KeptPass:
         call: the arguments; the pass is taken at once.
     """
 
-    def __init__(self, call: s.Structure) -> None:
+    def __init__(self, call: Structure) -> None:
         self.call, self._place, self._release = call, ctypes.c_void_p(), library().release
         call.kept = ctypes.addressof(self._place)
         library().forward(call)

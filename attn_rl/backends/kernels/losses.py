@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 
 from attn_rl.backends.kernels.build import library
+from attn_rl.backends.kernels.fields import Structure
 from attn_rl.backends.kernels.structures import Losses
 from attn_rl.backends.kernels.weights import floats
+
+Remembered = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Values, log-probabilities, advantages and returns of the rollout, each (S,)."""
 
 
 class Coefficients(NamedTuple):
@@ -34,7 +38,7 @@ def ppo_losses(
     logits: Tensor,
     values: Tensor,
     actions: Tensor,
-    old: tuple[Tensor, Tensor, Tensor, Tensor],
+    old: Remembered,
     weights: Coefficients,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The losses of Schulman et al. 2017 (equations 7 and 9) as :meth:`attn_rl.sb3.ppo.EntityPPO.losses` states them.
@@ -53,25 +57,37 @@ def ppo_losses(
     Raises:
         IndexError: an action that is none.
     """
-    logits, values, actions = logits.contiguous(), values.contiguous(), actions.contiguous()
-    names = ("old_values", "log_probs", "advantages", "returns")
-    given = dict(zip(names, (x.contiguous() for x in old), strict=True), logits=logits, values=values, actions=actions)
+    logits, values, n = logits.contiguous(), values.contiguous(), logits.shape[0]
     d_logits, d_values = torch.empty_like(logits), torch.empty_like(values)
-    log_ratio, figures = floats(logits.shape[0]), floats(4)
-    found = {"d_logits": d_logits, "d_values": d_values, "log_ratio": log_ratio, "figures": figures}
-    minibatch = Losses(
-        n=logits.shape[0],
-        n_actions=logits.shape[1],
-        normalize=weights.normalize,
-        clip=weights.clip,
-        clip_values=-1.0 if weights.clip_values is None else weights.clip_values,
-        entropy_weight=weights.entropy,
-        value_weight=weights.value,
-        **{name: x.data_ptr() for name, x in (given | found).items()},
-    )
+    log_ratio, figures = floats(n), floats(4)
+    blocks = {"logits": logits, "values": values, "d_logits": d_logits, "d_values": d_values}
+    blocks |= {"log_ratio": log_ratio, "figures": figures}
+    minibatch = Losses(n=n, n_actions=logits.shape[1], **{name: x.data_ptr() for name, x in blocks.items()})
+    alive = fill(minibatch, actions, old, weights)
     library().ppo_losses(minibatch)
+    del alive
+    refuse_unknown_actions(figures, actions, logits.shape[1])
+    return figures, log_ratio, d_logits, d_values
+
+
+def fill(minibatch: Structure, actions: Tensor, old: Remembered, weights: Coefficients) -> list[Tensor]:
+    """Say what is known of a minibatch before the policy is asked; return what has to stay alive."""
+    minibatch.normalize, minibatch.clip = weights.normalize, weights.clip
+    minibatch.clip_values = -1.0 if weights.clip_values is None else weights.clip_values
+    minibatch.entropy_weight, minibatch.value_weight = weights.entropy, weights.value
+    alive = [x.contiguous() for x in (actions, *old)]
+    addresses = map(Tensor.data_ptr, alive)
+    minibatch.actions, minibatch.old_values, minibatch.log_probs, minibatch.advantages, minibatch.returns = addresses
+    return alive
+
+
+def refuse_unknown_actions(figures: Tensor, actions: Tensor, n_actions: int) -> None:
+    """Raise where an action is none: the figures (4,) are NaN then.
+
+    Raises:
+        IndexError: it is.
+    """
     if (total := figures[3].item()) != total:
         least, most = int(actions.min()), int(actions.max())
-        if least < 0 or most >= logits.shape[1]:
-            raise IndexError(f"actions from {least} to {most}, expected 0 to {logits.shape[1] - 1}")
-    return figures, log_ratio, d_logits, d_values
+        if least < 0 or most >= n_actions:
+            raise IndexError(f"actions from {least} to {most}, expected 0 to {n_actions - 1}")

@@ -1,12 +1,14 @@
 // One pass over a batch: its sizes, and where everything lies that it reads and keeps.
 //
 // Rows are the tokens that are there, one observation behind the other; within an observation they stand in the
-// order of the sources. Observations go through the network in chunks that stay in the cache.
+// order of the sources. Observations go through the network in chunks that stay in the cache, and in lanes of many chunks
+// that several cores may take. How they are cut depends on the observations alone.
 //
 // Shapes: B observations, R rows, N slots of all sources, D width, H heads, d = D / H, Z columns that tokens show.
 #pragma once
 #include <utility>
 
+#include "threads.h"
 #include "transposed.h"
 
 // Memory that is used again and again: fresh memory would be mapped page by page.
@@ -18,12 +20,11 @@ struct Memory {
         Memory found = std::move(spare());
         if (found.size >= needed) return found;
         found = {};
-        found.floats.reset(new float[needed + needed / 4]);  // the next pass may need more
-        found.size = needed + needed / 4;
-        return found;
+        return Memory(needed + needed / 4);  // the next pass may need more
     }
     void give_back() { spare() = std::move(*this); }
     Memory() = default;
+    explicit Memory(int64_t n) : floats(new float[n]), size(n) {}
     Memory(Memory&& other) : floats(std::move(other.floats)), size(std::exchange(other.size, 0)) {}
     Memory& operator=(Memory&& other) {
         floats = std::move(other.floats), size = std::exchange(other.size, 0);
@@ -53,6 +54,7 @@ struct Pass {
     std::vector<int64_t> slots;                  // of every row within its source (R), source by source
     std::vector<int64_t> rows_before;            // of each source in earlier observations (n_sources, B+1)
     std::vector<float> log_count;                // log(n + 1) of each observation
+    std::vector<int> lanes;                      // first observation of each lane; B
     std::vector<int64_t> row_at;                 // of each place within its observation (B, N), -1: absent; with edges
     std::vector<float*> features;                // per source: scaled, of its rows
     std::vector<KeptBlock> kept;                 // per block
@@ -63,7 +65,7 @@ struct Pass {
     explicit Pass(const Call& given)
         : call(given), net(*given.network), B(given.n_observations), D(net.width), H(net.n_heads), d(D / H),
           L(net.n_blocks), Z(net.n_shown), starts(B + 1), full_at(B + 1), first_at(B + 1), log_count(B) {
-        find_rows();
+        find_rows(), find_lanes();
         if (call.edges.n_pairs || call.edges.only) {
             row_at.assign(B * N, -1);
             each_slot([&](int b, int64_t row, int64_t place) { row_at[b * N + place] = row - starts[b]; });
@@ -88,6 +90,8 @@ struct Pass {
     }
     bool single(int i) const { return block(i).first_only; }
     bool reads_first() const { return single(L - 1); }
+    // Rows of observations b to e that are read.
+    int64_t n_read(int b, int e) const { return reads_first() ? e - b : starts[e] - starts[b]; }
     const float* raw(int t, int b, int64_t slot) const {
         return call.slots[t].x + b * call.slots[t].stride + slot * call.slots[t].row_stride;
     }
@@ -100,13 +104,15 @@ struct Pass {
         return (block(i).relates || block(i).joins) && !block(i).scales_products ? scale : scale * sharpness(i, b);
     }
 
-    // Observations one after the other until their rows fill a chunk.
+    int64_t n_lanes() const { return lanes.size() - 1; }
+
+    // A lane's observations one after the other until their rows fill a chunk.
     template <class Do>
-    void in_chunks(Do&& work) const {
+    void in_chunks(int64_t lane, Do&& work) const {
         constexpr int64_t ROWS = 96;
-        for (int b = 0; b < B;) {
+        for (int b = lanes[lane], end = lanes[lane + 1]; b < end;) {
             int e = b + 1;
-            while (e < B && starts[e + 1] - starts[b] <= ROWS) e++;
+            while (e < end && starts[e + 1] - starts[b] <= ROWS) e++;
             work(b, e);
             b = e;
         }
@@ -157,6 +163,16 @@ struct Pass {
             first_at[b + 1] = first_at[b] + H * padded(n);
             log_count[b] = std::log1p(float(n));
         }
+    }
+
+    // As many rows in every lane, so many that it pays.
+    void find_lanes() {
+        constexpr int64_t ROWS = 256, MOST = 8;
+        int64_t n = std::clamp(R / ROWS, int64_t(1), MOST);
+        lanes.push_back(0);
+        for (int b = 0; b + 1 < B && int64_t(lanes.size()) < n; b++)
+            if (starts[b + 1] * n >= R * int64_t(lanes.size())) lanes.push_back(b + 1);
+        lanes.push_back(B);
     }
 
     int64_t lay_out(float* start) {  // returns how much it takes

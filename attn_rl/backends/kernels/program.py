@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from attn_rl.backends.kernels import build
 from attn_rl.backends.kernels import structures as s
 from attn_rl.backends.kernels.build import library
+from attn_rl.backends.kernels.fields import Structure
 from attn_rl.backends.kernels.learning import Learn
+from attn_rl.backends.kernels.threads import n_threads
 from attn_rl.backends.kernels.weights import WEIGHTS, Weights, floats, naming, readable, zeros
 from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.relations.edges import EdgeRows
@@ -66,7 +68,7 @@ class Program:
         self.transposed_at = [x.data_ptr() for x in self._transposed]
         self._forms: list[tuple[list[Tensor], Tensor] | None] = [None] * len(blocks)
 
-    def _array(self, kind: type[s.Structure], length: int) -> Any:
+    def _array(self, kind: type[Structure], length: int) -> Any:
         made = (kind * length)()
         self._alive.append(made)
         return made
@@ -86,7 +88,7 @@ class Program:
                 self._token(source, token, self.n_features[i])
         self.network.n_sources, self.network.sources = len(tokens), ctypes.addressof(sources)
 
-    def _token(self, source: s.Structure, token: TokenStage, n_features: int) -> None:
+    def _token(self, source: Structure, token: TokenStage, n_features: int) -> None:
         if token.query is not None:
             self.weights.point(source, "query", token.query, self.width)
         if (embedding := token.embedding) is not None:
@@ -112,7 +114,7 @@ class Program:
             block.relates, block.joins = relation is not None, self.added[i] is not None
         self.network.n_blocks, self.network.blocks = len(stages), ctypes.addressof(blocks)
 
-    def _block(self, block: s.Structure, stage: BlockStage) -> None:
+    def _block(self, block: Structure, stage: BlockStage) -> None:
         attention, feedforward = stage.attention, stage.feedforward
         if attention.log_temperature is not None:
             raise Opaque("attention", "has similarity='cosine', which only the modules compute")
@@ -147,14 +149,14 @@ class Program:
         self.network.n_kinds, self.network.kinds = len(stages) if shown else 0, ctypes.addressof(kinds)
         self.network.n_shown = shown[0] if shown else 0
 
-    def _scaling(self, part: s.Structure, stage: ScalingStage | None, width: int) -> None:
+    def _scaling(self, part: Structure, stage: ScalingStage | None, width: int) -> None:
         if stage is not None:
             part.mean, part.variance = readable(stage.mean, width), readable(stage.variance, width)
             part.epsilon, part.clip = stage.epsilon, stage.clip
 
     # ---- passes ----
 
-    def call(self, ego: Tensor | None, entities: Entities) -> tuple[s.Structure, list[Any]]:
+    def call(self, ego: Tensor | None, entities: Entities) -> tuple[Structure, list[Any]]:
         """The arguments of a pass, and what they point to."""
         alive: list[Any] = [self]
         slots = (s.Slots * len(self.roles))()
@@ -171,16 +173,17 @@ class Program:
                 slot.n, slot.row_stride, slot.present = x.shape[1], x.stride(1), present.data_ptr()
             alive += [x, present]
         n = next(iter(entities.values()))[0].shape[0]
-        made = s.Call(network=ctypes.addressof(self.network), n_observations=n, slots=ctypes.addressof(slots))
+        network, places = ctypes.addressof(self.network), ctypes.addressof(slots)
+        made = s.Call(network=network, n_threads=n_threads(), n_observations=n, slots=places)
         return made, [*alive, slots]
 
-    def out(self, call: s.Structure, entities: Entities) -> Tensor:
+    def out(self, call: Structure, entities: Entities) -> Tensor:
         """Memory for what a pass returns: (B,1,D) where the first row is read, else (B,N,D)."""
         lead = sum(role != "type" for role in self.roles)
         n_rows = 1 if self.reads_first else lead + sum(x.shape[1] for x, _ in entities.values())
         return floats(call.n_observations, n_rows, self.width)
 
-    def point_forms(self, call: s.Structure, forms: Sequence[Tensor | None]) -> Any:
+    def point_forms(self, call: Structure, forms: Sequence[Tensor | None]) -> Any:
         """Let a pass find every block's forms; return what has to stay alive."""
         held = (s.Forms * len(forms))()
         found = [None if x is None else x.detach().contiguous() for x in forms]
@@ -197,7 +200,7 @@ class Program:
                 self._forms[i] = [x.detach().clone() for x in relation.depends_on], relation.forms().contiguous()
         return [None if known is None else known[1] for known in self._forms]
 
-    def join(self, call: s.Structure, entities: Entities, edges: EdgeRows | None) -> tuple[list[Tensor | None], Any]:
+    def join(self, call: Structure, entities: Entities, edges: EdgeRows | None) -> tuple[list[Tensor | None], Any]:
         """Let a pass find the pairs that edges join; return what they add to every block (B,P,H), and what must live.
 
         Statistics of the edges' features see the batch, as they do in the network.
@@ -211,7 +214,7 @@ class Program:
         call.edges.n_lead = sum(role != "type" for role in self.roles)
         return [None if scores is None else scores(pairs) for scores in self.added], [query, key]
 
-    def point_added(self, call: s.Structure, added: Sequence[Tensor | None]) -> Any:
+    def point_added(self, call: Structure, added: Sequence[Tensor | None]) -> Any:
         """Let a pass find what pairs add to every block; return what has to stay alive."""
         held = (s.Added * len(added))()
         found = [None if x is None else x.detach().contiguous() for x in added]

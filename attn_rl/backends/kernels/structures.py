@@ -8,56 +8,22 @@ Shapes: B observations, D width, F features, E ego features, H heads, Z columns 
 
 from __future__ import annotations
 
-import ctypes
-from typing import Any, NamedTuple
-
-
-class FieldType(NamedTuple):
-    """A field as either side declares it."""
-
-    python: Any
-    cpp: str
-
-
-INT = FieldType(ctypes.c_int64, "int64_t")
-FLOAT = FieldType(ctypes.c_float, "float")
-FLOATS = FieldType(ctypes.c_void_p, "const float*")
-INTS = FieldType(ctypes.c_void_p, "const int64_t*")
-BYTES = FieldType(ctypes.c_void_p, "const int8_t*")
-TO_FLOATS = FieldType(ctypes.c_void_p, "float*")
-TO_INTS = FieldType(ctypes.c_void_p, "int64_t*")
-TO_PASS = FieldType(ctypes.c_void_p, "struct Pass**")
-
-
-class Structure(ctypes.Structure):
-    """A structure that takes keywords only."""
-
-    def __init__(self, **fields: Any) -> None:
-        super().__init__(**fields)
-
-
-STRUCTURES: list[type[Structure]] = []
-CPP_FIELDS: dict[type[Structure], dict[str, str]] = {}
-
-
-def structure(name: str, doc: str, **fields: FieldType) -> Any:
-    """Declare a structure for both sides; ``doc`` becomes its comment."""
-    declared = [(field, kind.python) for field, kind in fields.items()]
-    made = type(name, (Structure,), {"_fields_": declared, "__doc__": doc})
-    STRUCTURES.append(made)
-    CPP_FIELDS[made] = {field: kind.cpp for field, kind in fields.items()}
-    return made
-
-
-def inside(kind: type[Structure]) -> FieldType:
-    """A structure within a structure."""
-    return FieldType(kind, kind.__name__)
-
-
-def array_of(kind: type[Structure]) -> FieldType:
-    """The address of an array of structures."""
-    return FieldType(ctypes.c_void_p, f"const {kind.__name__}*")
-
+from attn_rl.backends.kernels.fields import (
+    BYTES,
+    CPP_FIELDS,
+    FLOAT,
+    FLOATS,
+    INT,
+    INTS,
+    STRUCTURES,
+    TO_EVALUATION,
+    TO_FLOATS,
+    TO_INTS,
+    TO_PASS,
+    array_of,
+    inside,
+    structure,
+)
 
 Linear = structure(
     "Linear",
@@ -180,10 +146,11 @@ Joined = structure(
 )
 Call = structure(
     "Call",
-    "one pass over a batch; transposed: weights (in, out), transposed_from: what they were made of, none: anew at every"
-    " pass; kept: where forward leaves what backward needs; out (B, D) of first rows, or (B, N, D) with zeros where"
-    " nothing is",
+    "one pass over a batch, on up to n_threads cores; transposed: weights (in, out), transposed_from: what they were"
+    " made of, none: anew at every pass; kept: where forward leaves what backward needs; out (B, D) of first rows, or"
+    " (B, N, D) with zeros where nothing is",
     network=array_of(Network),
+    n_threads=INT,
     n_observations=INT,
     slots=array_of(Slots),
     transposed=TO_FLOATS,
@@ -256,6 +223,17 @@ Losses = structure(
     log_ratio=TO_FLOATS,
     figures=TO_FLOATS,
 )
+Minibatch = structure(
+    "Minibatch",
+    "from observations to PPO's losses; what one part hands to the next needs no memory; kept: where evaluate leaves"
+    " what its gradient needs; d_total: gradient by the total loss",
+    network=inside(Call),
+    actor=inside(MlpCall),
+    critic=inside(MlpCall),
+    losses=inside(Losses),
+    kept=TO_EVALUATION,
+    d_total=FLOAT,
+)
 
 ENUMS = {
     "Compare": ("BY_VALUE", "BY_POSITION", "BY_CATEGORY", "BY_FEATURE"),
@@ -276,6 +254,9 @@ FUNCTIONS = {
     "draw": Draw,
     "decide": Decision,
     "ppo_losses": Losses,
+    "evaluate": Minibatch,
+    "evaluate_backward": Minibatch,
+    "evaluate_release": Minibatch,
 }
 """What C++ exports: each takes one structure and returns 0, or a number that it says, or one of :data:`FAILURES`."""
 

@@ -1,6 +1,6 @@
 // From observations to tokens: rows that are there, scaled; what they show for relations; their embeddings.
 #pragma once
-#include "pass.h"
+#include "gradients.h"
 
 // ---- scaling ---------------------------------------------------------------------------------------------------
 
@@ -18,14 +18,14 @@ struct Scale {  // (x - mean) * factor, each within clip of zero; NaN stays
     }
 };
 
-static void scale_features(const Pass& p) {
+static void scale_features(const Pass& p, int first, int last) {
     for (int t = 0; t < p.net.n_sources; t++) {
         int64_t F = p.source(t).n_features;
         if (!F) continue;
         Scale scale(p.source(t).scaling, F);
-        const int64_t* slot = p.slots.data() + p.source_at[t];
-        float* out = p.features[t];
-        for (int b = 0; b < p.B; b++)
+        const int64_t* slot = p.slots.data() + p.source_at[t] + p.before(t, first);
+        float* out = p.features[t] + p.before(t, first) * F;
+        for (int b = first; b < last; b++)
             for (int64_t n = p.count(t, b); n > 0; n--, slot++) {
                 const float* x = p.raw(t, b, *slot);
                 for (int64_t c = 0; c < F; c++) *out++ = scale(x[c], c);
@@ -73,10 +73,10 @@ static void show_kind(const Pass& p, const Kind& kind, int b) {
         });
 }
 
-static void show_features(const Pass& p) {
+static void show_features(const Pass& p, int first, int last) {
     if (!p.Z) return;
-    std::memset(p.shown, 0, 4 * p.R * p.Z);
-    for (int b = 0; b < p.B; b++)
+    std::memset(p.shown + p.starts[first] * p.Z, 0, 4 * (p.starts[last] - p.starts[first]) * p.Z);
+    for (int b = first; b < last; b++)
         for (int k = 0; k < p.net.n_kinds; k++) show_kind(p, p.net.kinds[k], b);
 }
 
@@ -122,8 +122,8 @@ struct EmbeddingGradients {
 // token = W2 h + b2, h = relu(W1 x + b1 + Wc ego):
 // dW2 += dtoken' h, db2 += dtoken, dh = (dtoken W2) where h > 0, dW1 += dh' x, db1 += dh, dWc += (sum of dh)' ego.
 // d_x: gradients of the rows of observations b to e.
-static void embed_backward(const Pass& p, int t, int b, int e, const float* d_x, EmbeddingGradients& d) {
-    const Source& s = p.source(t);
+static void embed_backward(const Pass& p, const Gradients& g, int t, int b, int e, const float* d_x, EmbeddingGradients& d) {
+    const Source& s = g.net.sources[t];
     int64_t from = p.before(t, b), n = p.before(t, e) - from, F = s.n_features;
     int64_t D = p.D, E = s.context.n_in;
     Scratch d_tokens(n * D), d_hidden(n * D);

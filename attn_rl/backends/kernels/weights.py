@@ -9,7 +9,7 @@ from operator import is_
 import torch
 from torch import Tensor
 
-from attn_rl.backends.kernels import structures as s
+from attn_rl.backends.kernels.fields import Structure
 from attn_rl.compat import version_of
 from attn_rl.nn.changes import is_plain
 from attn_rl.nn.stages import LinearStage, NormStage, Opaque
@@ -53,12 +53,12 @@ class Weights:
 
     def __init__(self) -> None:
         self.tensors: list[Tensor] = []
-        self._fields: list[tuple[s.Structure, str]] = []
+        self._fields: list[tuple[Structure, str]] = []
         self._gradients: list[Tensor] = []
         self._pointed: list[int] = []
 
     def linear(
-        self, part: s.Structure, stage: LinearStage, n_in: int | None, n_out: int | None, *, bias: bool = True
+        self, part: Structure, stage: LinearStage, n_in: int | None, n_out: int | None, *, bias: bool = True
     ) -> None:
         """Fill a ``Linear``.
 
@@ -75,7 +75,7 @@ class Weights:
         if stage.bias is not None:
             self.point(part, "bias", stage.bias, part.n_out)
 
-    def norm(self, part: s.Structure, stage: NormStage, width: int) -> None:
+    def norm(self, part: Structure, stage: NormStage, width: int) -> None:
         """Fill a ``Norm``.
 
         Raises:
@@ -85,7 +85,7 @@ class Weights:
         self.point(part, "weight", stage.weight, width)
         self.point(part, "bias", stage.bias, width)
 
-    def point(self, part: s.Structure, field: str, weight: Tensor, *shape: int) -> None:
+    def point(self, part: Structure, field: str, weight: Tensor, *shape: int) -> None:
         """Let ``field`` point to a weight, and ``d_<field>`` to its gradient.
 
         Raises:

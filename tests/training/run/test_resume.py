@@ -128,6 +128,11 @@ def test_killed_and_resumed_is_bit_equal(update: int, uninterrupted: Path, tmp_p
     assert_same_run(tmp_path / "killed", uninterrupted)
 
 
+def test_resumed_on_more_threads_is_bit_equal(uninterrupted: Path, tmp_path: Path):
+    killed(3, lambda: run(tmp_path, "threads"))
+    assert_same_run(uninterrupted, resume(tmp_path / "threads", "--threads", "2"))
+
+
 def test_killed_twice_and_resumed_is_bit_equal(uninterrupted: Path, tmp_path: Path):
     killed(3, lambda: run(tmp_path, "killed"))
     killed(2, lambda: resume(tmp_path / "killed"))
