@@ -138,7 +138,7 @@ class Preset:
     transfer: tuple[Mapping[str, object], ...] = ()
 
     def settings(self, policy: str, n_envs: int | None = None) -> Settings:
-        """The settings of one policy; where the preset names none, they suit ``n_envs`` (None: its own) environments."""
+        """The settings of one policy; where the preset names none, what suits ``n_envs`` (None: its own)."""
         named = {**self.all_policies, **self.policies.get(policy, {})}
         return override(Settings(), {**find_policy(policy).defaults, **(named or adapted(n_envs or self.n_envs))})
 
