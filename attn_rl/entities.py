@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -12,18 +11,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from attn_rl.categories import (
-    Categories,
-    Checked,
-    check_categories,
-    expand,
-    expanded_names,
-    one_hot_places,
-    refuse_unknown,
-)
+from attn_rl.categories import Categories, Checked, check_categories
 from attn_rl.edges import EdgeRows, EdgeType, Ends, told
 from attn_rl.entity_types import ACTION_MASK, ALLOWED, PRESENT, EntityType, read_dict, read_plain, rows_of
-from attn_rl.kinds import COMPARE, EGO, Kinds, check_kinds, shared_values
+from attn_rl.expansion import Expanding
+from attn_rl.kinds import Kinds, check_kinds
 from attn_rl.wrappers.advice import find_wrapper
 
 __all__ = ["ACTION_MASK", "PRESENT", "EntitySpec", "EntityType", "SplitObservation", "env_metadata"]
@@ -46,7 +38,7 @@ class SplitObservation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EntitySpec:
+class EntitySpec(Expanding):
     """What the entities of an observation space are: types, capacities, feature names, kinds.
 
     Build it with :meth:`from_space` or :meth:`from_env`. Slot order and labels follow the space, whose keys
@@ -159,74 +151,6 @@ class EntitySpec:
         return SplitObservation(
             None if not ego else ego[0] if len(ego) == 1 else torch.cat(ego, -1), entities, action_mask, edges
         )
-
-    # ---- categories ----
-
-    @cached_property
-    def expanded(self) -> EntitySpec:
-        """The same observation with one column for each value in the place of every category, e.g. ``colour=red``."""
-        return replace(
-            self,
-            types=tuple(self._expanded_type(t) for t in self.types),
-            ego=tuple((key, expanded_names(features, self.categories.get(key, {}))) for key, features in self.ego),
-            kinds={},
-            categories={},
-        )
-
-    def expand(self, blocks: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Put one column per value in the place of every category, as :attr:`expanded` describes.
-
-        Args:
-            blocks: tensors by key, with a leading batch dimension; of a plain Box, under the name of its type.
-
-        Raises:
-            ValueError: a category in a row that is there has a value that it cannot have.
-        """
-        expanded = {}
-        for key, sizes in self._sizes.items():
-            if key in blocks:  # where one is missing, whoever takes the observation apart says so
-                if not torch.compiler.is_compiling():  # an exported program cannot ask
-                    present = next((t.present(blocks) for t in self.types if t.name == key), None)
-                    refuse_unknown(key, blocks[key], self.names[key], self.categories[key], present)
-                expanded[key] = expand(blocks[key], sizes)
-        return {**blocks, **expanded} if expanded else blocks
-
-    @property
-    def one_hot(self) -> dict[str, tuple[int, ...]]:
-        """Per entity type, and for the ego: which of its columns, once expanded, belong to categories."""
-        found = {t.name: one_hot_places(t.features, self.categories.get(t.name, {})) for t in self.types}
-        ego: tuple[int, ...] = ()
-        width = 0
-        for (key, names), (_, expanded) in zip(self.ego, self.expanded.ego, strict=True):
-            ego += tuple(width + place for place in one_hot_places(names, self.categories.get(key, {})))
-            width += len(expanded)
-        return {owner: places for owner, places in {**found, EGO: ego}.items() if places}
-
-    def common_values(self, kind: str) -> list[tuple[str, ...]]:
-        """Of a kind of categories, the values by which its groups are compared, feature by feature; else empty."""
-        owners = self.kinds[kind]
-        groups = [(owner, group) for owner, given in owners.items() if owner != COMPARE for group in given]
-        is_category = any(name in self.category_values.get(owner, {}) for owner, group in groups for name in group)
-        return shared_values(kind, groups, self.category_values) if is_category else []
-
-    @property
-    def category_values(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """Names of all values per owner: an entity type, or ``"ego"``."""
-        ego = {name: values for key, _ in self.ego for name, values in self.categories.get(key, {}).items()}
-        return {**self.categories, EGO: ego}
-
-    @cached_property
-    def _sizes(self) -> dict[str, tuple[int, ...]]:
-        """Of every key with categories: how many values each column has, 0 = it is a number."""
-        return {
-            key: tuple(len(values.get(name, ())) for name in self.names[key]) for key, values in self.categories.items()
-        }
-
-    def _expanded_type(self, t: EntityType) -> EntityType:
-        values, column = self.categories.get(t.name, {}), t.presence_column
-        if column is not None:
-            column = len(expanded_names(t.features[:column], values))
-        return replace(t, features=expanded_names(t.features, values), presence_column=column)
 
     @property
     def keys(self) -> list[str]:

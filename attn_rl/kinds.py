@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Values = Mapping[str, Mapping[str, Sequence[str]]]
 """Owner -> category -> names of its values."""
 
 Kinds = Mapping[str, Mapping[str, Any]]
-"""Kind -> type (or "ego") -> feature names of one group, or a sequence of groups; and ``"compare"`` -> how."""
+"""Kind -> type (or "ego") -> feature names of one group, or a sequence of groups; and ``"compare"`` -> how.
+Of positions also ``"heading"`` and ``"vectors"``: type (or "ego") -> names; see ``docs/relations.md``."""
 COMPARE = "compare"
+HEADING, VECTORS = "heading", "vectors"
+"""Of positions: which way their owners face, and features that turn with the scene but do not move with it."""
+RESERVED = (COMPARE, HEADING, VECTORS)
+"""Keys of a kind that are no owners."""
 COMPARISONS = ("value", "position", "equal", "category")
 OF_CATEGORIES = ("equal", "category")
 """How categories may be compared; the first is the default."""
@@ -47,7 +52,7 @@ def check_kinds(
         groups: dict[str, Any] = {
             owner: _check_groups(f"kinds[{kind!r}][{owner!r}]", given, features.get(owner), features)
             for owner, given in owners.items()
-            if owner != COMPARE
+            if owner not in RESERVED
         }
         widths = {len(group) for of_owner in groups.values() for group in of_owner}
         if len(widths) > 1:
@@ -61,8 +66,47 @@ def check_kinds(
             groups[COMPARE] = compare
         elif COMPARE in owners:
             groups[COMPARE] = compare
+        if HEADING in owners or VECTORS in owners:
+            groups |= _check_frame(kind, owners, compare, widths, features)
         checked[kind] = groups
     return checked
+
+
+def groups_of(owners: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(Owner, group) of every group of a checked kind."""
+    return ((owner, group) for owner, given in owners.items() if owner not in RESERVED for group in given)
+
+
+def _check_frame(
+    kind: str, owners: Mapping[str, Any], compare: str, widths: set[int], features: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, Any]]:
+    """``heading``, an angle or its cosine and sine per owner, and ``vectors``, pairs, in one form."""
+    if HEADING not in owners:
+        raise ValueError(
+            f"kinds[{kind!r}] has {VECTORS!r}, but no {HEADING!r}; {HEADING!r}: {{}} if nobody faces anywhere"
+        )
+    if compare != "position" or widths != {2}:
+        raise ValueError(
+            f"kinds[{kind!r}] has a {HEADING!r}; that takes {COMPARE!r}: 'position' and groups of two features, x and y"
+        )
+    if not features[EGO]:
+        raise ValueError(f"kinds[{kind!r}] has a {HEADING!r}, but nobody looks: there is no ego; add a 1-D Box")
+    found: dict[str, dict[str, Any]] = {}
+    for word, fitting, hint in (
+        (HEADING, (1, 2), "an angle in radians, or cosine and sine"),
+        (VECTORS, (2,), "x and y"),
+    ):
+        given = owners.get(word, {})
+        if not isinstance(given, Mapping):
+            raise ValueError(f"kinds[{kind!r}][{word!r}] is {given!r}; {HOW_KINDS}")
+        found[word] = {}
+        for owner, names in given.items():
+            where = f"kinds[{kind!r}][{word!r}][{owner!r}]"
+            groups = _check_groups(where, names, features.get(owner), features)
+            if (word == HEADING and len(groups) > 1) or any(len(group) not in fitting for group in groups):
+                raise ValueError(f"{where} is {names!r}; expected {hint}")
+            found[word][owner] = groups[0] if word == HEADING else groups
+    return found if VECTORS in owners else {HEADING: found[HEADING]}
 
 
 def shared_values(kind: str, groups: Sequence[tuple[str, Sequence[str]]], values: Values) -> list[tuple[str, ...]]:

@@ -17,6 +17,7 @@ NAMES = (
     "Intersection",
     "JobShop",
     "Match",
+    "Mines",
     "Recall",
     "Remember",
     "Route",

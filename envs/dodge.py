@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.drawing import FLOOR, GOOD, LINE, Canvas, blend
-from .core.geometry import COMPASS, fold, length
+from .core.geometry import COMPASS, closest, fold, length
 from .core.randomness import RandomStream
 from .core.single import SingleEnv
 from .core.slots import check_counts, features, reorder
@@ -152,7 +152,7 @@ class DodgeVectorEnv(BatchedEnv):
         goal_before = length(state.goal - state.ego)
         state.ego = np.clip(state.ego + STRIDE * self._heading(actions), -1, 1)
         state.position, state.velocity = _drift(state.position, state.velocity, state.radius)
-        gap = _closest(before, state.position - state.ego[:, None]) - state.radius - EGO_RADIUS
+        gap = closest(before, state.position - state.ego[:, None]) - state.radius - EGO_RADIUS
         hit = ((gap < 0) & state.present).any(axis=1)
         goal_after = length(state.goal - state.ego)
         arrived = (goal_after <= GOAL_REACH) & ~hit
@@ -243,14 +243,6 @@ def _drift(position: FloatArray, velocity: FloatArray, radius: FloatArray) -> tu
     return fold(free, room), np.where(np.abs(free) > room, -velocity, velocity)
 
 
-def _closest(before: FloatArray, after: FloatArray) -> FloatArray:
-    """Return the least distance from the origin of the segments before-after: (..., 2) -> (...)."""
-    way = after - before
-    size = way[..., 0] ** 2 + way[..., 1] ** 2
-    along = -(before[..., 0] * way[..., 0] + before[..., 1] * way[..., 1]) / np.maximum(size, 1e-12)
-    return length(before + np.clip(along, 0, 1)[..., None] * way)
-
-
 def _meeting_time(position: FloatArray, velocity: FloatArray, reach: FloatArray) -> FloatArray:
     """Return when |position + t velocity| first falls to reach, t >= 0; infinite where it never does."""
     a = np.maximum(velocity[..., 0] ** 2 + velocity[..., 1] ** 2, 1e-12)
@@ -272,6 +264,6 @@ def _room_of_moves(ego: FloatArray, items: FloatArray, present: BoolArray) -> Fl
         before = position[:, None] - walker[:, :, None]
         walker = np.clip(walker + STRIDE * MOVES, -1, 1)
         position, velocity = _drift(position, velocity, radius)
-        gap = _closest(before, position[:, None] - walker[:, :, None]) - radius[:, None] - EGO_RADIUS
+        gap = closest(before, position[:, None] - walker[:, :, None]) - radius[:, None] - EGO_RADIUS
         room = np.minimum(room, np.where(present[:, None], gap, np.inf).min(axis=-1))
     return room

@@ -99,6 +99,9 @@ class Tensors:
     def _inputs(self, exportable: ExportablePolicy) -> Json:
         """Where an observation has the ego's features, and the rows of every type; which of them are categories."""
         spec = exportable.spec
+        if spec.frames:
+            kinds = ", ".join(frame.kind for frame in spec.frames)
+            raise Opaque("features_extractor.spec", f"sees positions from the ego ({kinds}), which it does not compute")
         types = [
             {
                 "name": t.name,

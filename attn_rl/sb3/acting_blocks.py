@@ -25,7 +25,7 @@ def by_key(spec: EntitySpec, obs: Any) -> dict[str, Tensor]:
         ValueError: a category has a value that it cannot have.
     """
     if isinstance(obs, dict):
-        return dict(spec.expand(obs)) if spec.categories else obs
+        return dict(spec.expand(obs)) if spec.computed else obs
     name = spec.types[0].name
     return {PLAIN: spec.expand({name: obs})[name]}
 
@@ -55,7 +55,7 @@ def read_blocks(spec: EntitySpec, space: gym.Space[Any]) -> list[Block]:
     ]
     for key in (key for block in found for key in block.keys):
         part = space.spaces[key] if isinstance(space, spaces.Dict) else space
-        if part.dtype != np.float32 and (spec.types[0].name if key == PLAIN else key) not in spec.categories:
+        if part.dtype != np.float32 and (spec.types[0].name if key == PLAIN else key) not in spec.computed:
             where = f"holds {key!r} as" if key != PLAIN else "is"
             raise Opaque("observation_space", f"{where} {part.dtype}, where one call reads float32")
     return found

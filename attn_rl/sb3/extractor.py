@@ -21,7 +21,7 @@ from attn_rl.backends.choose import encode
 from attn_rl.categories import Categories, value_names
 from attn_rl.edges import Ends
 from attn_rl.entities import ACTION_MASK, EntitySpec
-from attn_rl.kinds import COMPARE, Kinds
+from attn_rl.kinds import COMPARE, HEADING, Kinds, groups_of
 from attn_rl.nn.baselines import DeepSetsNetwork, FlatNetwork
 from attn_rl.nn.network import AttentionNetwork, SetNetwork
 from attn_rl.nn.normalizer import Entities
@@ -219,20 +219,25 @@ class FlatExtractor(EntityExtractor):
 
 def comparable_groups(spec: EntitySpec) -> list[Group]:
     """The groups of features that the spec's kinds declare comparable, by column."""
-    found = [
-        (kind, owner, names)
-        for kind, owners in spec.kinds.items()
-        for owner, given in owners.items()
-        for names in (() if owner == COMPARE else given)
-    ]
+    found = [(kind, owner, names) for kind, owners in spec.kinds.items() for owner, names in groups_of(owners)]
     short = [f"{owner}.{_shared_prefix(names) or kind}" for kind, owner, names in found]
     groups = []
     for (kind, owner, names), label in zip(found, short, strict=True):
         if short.count(label) > 1:  # two groups of one name: told apart by kind and features
             label = f"{owner}.{kind}({'+'.join(names)})"
         columns = _columns_of(spec, kind, owner, names)
-        groups.append(Group(kind, spec.kinds[kind].get(COMPARE, "value"), owner, label, columns))
+        compare, facing = spec.kinds[kind].get(COMPARE, "value"), _facing(spec, kind, owner)
+        groups.append(Group(kind, compare, owner, label, columns, (), HEADING in spec.kinds[kind], facing))
     return groups
+
+
+def _facing(spec: EntitySpec, kind: str, owner: str) -> tuple[int, ...] | None:
+    """Where cosine and sine of an owner's heading stand; None where no entity of the kind has one."""
+    headings = {name: names for name, names in spec.kinds[kind].get(HEADING, {}).items() if name != EGO}
+    if not headings or owner not in headings:
+        return () if headings else None
+    names, features = headings[owner], spec.expanded.features[owner]
+    return tuple(map(features.index, names if len(names) == 2 else (names[0], f"{names[0]}_sine")))
 
 
 def _columns_of(spec: EntitySpec, kind: str, owner: str, names: Sequence[str]) -> tuple[int, ...]:

@@ -165,7 +165,7 @@ def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str
     """What ``EntityAttentionPolicy`` is built with: plain data, saved with the model."""
     named = find_policy(policy)
     extractor = {name: getattr(settings, name) for name in NETWORK_SETTINGS if name not in named.without}
-    kinds = None if settings.relations == "features" else spec.kinds or None
+    kinds = None if settings.relations == "features" and not spec.frames else spec.kinds or None
     extractor |= {"names": spec.names, "kinds": kinds, "presence": settings.presence}
     if spec.categories:  # not said where there are none: a registered extractor need not know of them
         extractor["categories"] = spec.categories

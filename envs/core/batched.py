@@ -40,7 +40,8 @@ class BatchedEnv(Rules, VectorEnv):
         render_mode: None or "rgb_array".
         entities: feature names, block by block, e.g. ``{"ego": ("x",), "items": ("dx", "dy")}``.
         kinds: which features can be compared: ``{kind: {block: (feature, ...)}}``, or a tuple of
-            such tuples where a block has several groups of one kind; ``"compare"`` in it may say how.
+            such tuples where a block has several groups of one kind; ``"compare"`` in it may say how,
+            and ``"heading"`` which way blocks face.
     """
 
     metadata: dict[str, Any] = {
@@ -60,7 +61,7 @@ class BatchedEnv(Rules, VectorEnv):
         max_episode_steps: int,
         render_mode: str | None,
         entities: Mapping[str, tuple[str, ...]],
-        kinds: Mapping[str, Mapping[str, tuple[str | tuple[str, ...], ...] | str]] | None = None,
+        kinds: Mapping[str, Mapping[str, Any]] | None = None,
     ):
         if num_envs < 1:
             raise ValueError(f"num_envs={num_envs}; expected 1 or more")

@@ -17,6 +17,14 @@ def length(vector: FloatArray) -> FloatArray:
     return np.sqrt(x * x + y * y)
 
 
+def closest(before: FloatArray, after: FloatArray) -> FloatArray:
+    """Return the least distance from the origin of the segments before-after: (..., 2) -> (...)."""
+    way = after - before
+    size = way[..., 0] ** 2 + way[..., 1] ** 2
+    along = -(before[..., 0] * way[..., 0] + before[..., 1] * way[..., 1]) / np.maximum(size, 1e-12)
+    return length(before + np.clip(along, 0, 1)[..., None] * way)
+
+
 def fold(position: FloatArray, wall: FloatArray | float) -> FloatArray:
     """Mirror what went beyond the walls at -wall and +wall back inside (one bounce)."""
     return np.where(np.abs(position) > wall, np.sign(position) * 2 * wall - position, position)

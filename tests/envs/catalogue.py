@@ -60,6 +60,8 @@ VARIANTS = [
     Variant("Match", {}, 1.0, (0.22, 0.28)),
     Variant("Match", {"rule": "odd"}, 1.0, (0.22, 0.28)),
     Variant("Match", {"rule": "odd", "levels": 7, "max_entities": 31, "capacity": 37}, 1.0, (0.22, 0.28)),
+    Variant("Mines", {}, 0.99, (0.005, 0.04)),
+    Variant("Mines", {"min_entities": 1, "max_entities": 13, "capacity": 17, "map_size": 0}, 0.99, (0.005, 0.05)),
     Variant("Recall", {}, 1.0, (0, 0.01)),
     Variant("Recall", {"min_entities": 2, "max_entities": 7, "capacity": 11, "lag": 7}, 1.0, (0, 0.01)),
     Variant("Remember", {}, 1.0, (0.22, 0.28)),

@@ -160,6 +160,9 @@ def test_kinds_name_features_that_exist(variant):
             if block == "compare":
                 assert names in ("value", "position", "category")
                 continue
+            if block == "heading":
+                assert all(set(group) <= set(metadata["entities"][owner]) for owner, group in names.items()), kind
+                continue
             for group in names if isinstance(names[0], tuple) else (names,):
                 assert set(group) <= set(metadata["entities"][block]), kind
                 widths.add(len(group))

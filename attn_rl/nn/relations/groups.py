@@ -22,6 +22,9 @@ from attn_rl.nn.normalizer import RunningNormalizer
 from attn_rl.nn.stages import Described, ScalingStage, stage_of
 from attn_rl.nn.token_order import EGO
 
+HEADING_SHOWN = 4
+"""Columns that a token shows of a heading: cosine, sine, and its own position as it sees it."""
+
 
 class Group(NamedTuple):
     """Features of one kind that the tokens of one owner carry.
@@ -33,6 +36,9 @@ class Group(NamedTuple):
         name: what a relation calls it, e.g. ``"items.colour"``.
         columns: where its w features stand among the owner's.
         features: their names, where they are compared on their own.
+        from_ego: of positions: the ego stands at their origin, and so the embedding of each tells the way to it.
+        heading: of positions: the columns of the cosine and the sine of where their owners face; offsets are then as
+            these see them. None = nobody of the kind faces anywhere, empty = these do not.
     """
 
     kind: str
@@ -41,12 +47,15 @@ class Group(NamedTuple):
     name: str
     columns: tuple[int, ...]
     features: tuple[str, ...] = ()
+    from_ego: bool = False
+    heading: tuple[int, ...] | None = None
 
     @property
     def n_shown(self) -> int:
         """Columns Z that a token shows of it."""
         width = len(self.columns)
-        return {"equal": width, "category": width, "feature": 2 * width + 1}.get(self.compare, width + 2)
+        turned = 0 if self.heading is None else HEADING_SHOWN
+        return {"equal": width, "category": width, "feature": 2 * width + 1}.get(self.compare, width + 2 + turned)
 
 
 ONE_HOT = ("equal", "category")
@@ -58,12 +67,23 @@ def own_features(owner: str, features: Sequence[str]) -> Group:
     return Group(f"features of {owner}", "feature", owner, owner, tuple(range(len(features))), tuple(features))
 
 
-def show(compare: str, u: Tensor, one: Tensor) -> Tensor:
-    """What tokens show of features u (B,N,w) that are compared in that way; ``one`` (B,N,1) where they are carried."""
+def show(compare: str, u: Tensor, one: Tensor, heading: Tensor | None = None) -> Tensor:
+    """What tokens show of features u (B,N,w) that are compared in that way; ``one`` (B,N,1) where they are carried.
+
+    Tokens with a ``heading`` (B,N,2) also show it, and how far ahead and to the left of the origin they stand, as they
+    see it themselves.
+    """
     if compare in ONE_HOT:
         return u
     squares = u.square()
-    return torch.cat([u, squares if compare == "feature" else squares.sum(-1, keepdim=True), one], -1)
+    shown = [u, squares if compare == "feature" else squares.sum(-1, keepdim=True), one]
+    return torch.cat(shown if heading is None else [*shown, heading, turned(u, heading)], -1)
+
+
+def turned(u: Tensor, heading: Tensor) -> Tensor:
+    """How much of u (...,2) points ahead, and how much to the left, of a heading's cosine and sine (...,2)."""
+    (x, y), (cos, sin) = u.unbind(-1), heading.unbind(-1)
+    return torch.stack([cos * x + sin * y, cos * y - sin * x], -1)
 
 
 def comparable(a: Group, b: Group) -> bool:
@@ -92,9 +112,9 @@ def channel_forms(a: Group, b: Group) -> Tensor:
     """The matrices (C,Z_a,Z_b) between what two tokens show.
 
     Value: minus half the mean squared difference; features of unit variance are 1 apart on average. Position: that and
-    the offset v - u, feature by feature. Equal: 1 for the same value, 0 otherwise or where
-    there is none. Category: one entry for each pair of categories. Feature: minus half the squared difference, feature
-    by feature.
+    the offset v - u, feature by feature, or ahead and to the left where there are headings. Equal: 1 for the same
+    value, 0 otherwise or where there is none. Category: one entry for each pair of categories. Feature: minus half the
+    squared difference, feature by feature.
     """
     w = len(a.columns)
     if a.compare == "equal":
@@ -106,10 +126,15 @@ def channel_forms(a: Group, b: Group) -> Tensor:
         for i in range(w):
             forms[i, i, i], forms[i, w + i, -1], forms[i, -1, w + i] = 1.0, -0.5, -0.5
         return forms
-    forms = torch.zeros(1 + w * (a.compare == "position"), w + 2, w + 2)
+    forms = torch.zeros(1 + w * (a.compare == "position"), a.n_shown, b.n_shown)
     square, one = w, w + 1
     forms[0, :w, :w] = torch.eye(w) / w
     forms[0, square, one] = forms[0, one, square] = -0.5 / w
+    if a.heading is not None:  # cos_i x_j + sin_i y_j - (cos_i x_i + sin_i y_i), and the same to the left
+        cos, sin, ahead, left = range(w + 2, w + 6)
+        forms[1, cos, 0], forms[1, sin, 1], forms[1, ahead, one] = 1.0, 1.0, -1.0
+        forms[2, cos, 1], forms[2, sin, 0], forms[2, left, one] = 1.0, -1.0, -1.0
+        return forms
     for i in range(len(forms) - 1):
         forms[1 + i, one, i], forms[1 + i, i, one] = 1.0, -1.0
     return forms

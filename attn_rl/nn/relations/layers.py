@@ -43,10 +43,11 @@ class LayerRelations(Described):
     ) -> None:
         super().__init__()
         self.n_rows = None if full else 1
-        kinds = dict.fromkeys(a.kind for a, _ in pairs if a.compare == "position")
+        kinds = dict.fromkeys(a.kind for a, _ in pairs if a.compare == "position" and (full or not a.from_ego))
         positions = [[place for g, place in columns.items() if g.kind == kind] for kind in kinds]
+        faces = [any(g.kind == kind and g.heading is not None for g in columns) for kind in kinds]
         self.scores = RelationScores(pairs, columns, n_heads) if pairs else None
-        self.carried = CarriedPositions(positions, n_heads, d_model) if positions else None
+        self.carried = CarriedPositions(positions, n_heads, d_model, faces) if positions else None
 
     def forward(self, shown: Tensor) -> ScoreTerms:
         """What this layer adds to its scores and to its output; tokens show (B,M,Z)."""
@@ -110,6 +111,8 @@ class Relations(NamedScores, Described):
     ) -> None:
         super().__init__()
         groups = sorted(groups, key=lambda g: g.owner)
+        if n_layers == 1 and not entities_read:  # only the ego looks, which faces ahead
+            groups = [group._replace(heading=None) for group in groups]
         last = (EGO,) * ego_reads + tuple(widths) * entities_read
         queries = [(EGO, *widths)] * (n_layers - 1) + [last]
         pairs = [asked(groups, owners, auto) for owners in queries]
@@ -184,7 +187,10 @@ class Relations(NamedScores, Described):
             present = torch.cat([tokens[group.owner][1] for group in groups], 1)
             if groups[0].compare not in ONE_HOT:
                 u = next(scales)(u, present)
-            rows = show(groups[0].compare, u, present)
+            heading = (
+                None if groups[0].heading is None else torch.cat([_heading(*tokens[g.owner], g) for g in groups], 1)
+            )
+            rows = show(groups[0].compare, u, present, heading)
             used = 0
             for group in groups:
                 first, n = starts[self.order.part_of(group.owner)], tokens[group.owner][0].shape[1]
@@ -228,6 +234,13 @@ def make_relations(
             stacklevel=3,
         )
     return made if made.compares else None
+
+
+def _heading(x: Tensor, present: Tensor, group: Group) -> Tensor:
+    """Cosine and sine of where the owners of x (B,N,F) face, (B,N,2); who faces nowhere sees as the ego does."""
+    if group.heading:
+        return _select(x, group.heading)
+    return torch.cat([present, torch.zeros_like(present)], -1)
 
 
 def _select(x: Tensor, columns: Sequence[int]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from attn_rl.nn.relations.groups import Group, are_distances, channel_forms, channel_names
+from attn_rl.nn.relations.groups import HEADING_SHOWN, Group, are_distances, channel_forms, channel_names, turned
 from attn_rl.nn.stages import CarriedStage, Described, LinearStage, RelationStage, stage_of
 
 
@@ -148,29 +148,37 @@ class CarriedPositions(Described):
 
     .. math:: o_i = \sum_h W_h\, \phi\Big(\sum_j p_{hij} (u_j - u_i)\Big)
 
-    over the attended tokens j that have a position of the kind (the mean of several); :math:`\phi` bounds the offset's
+    over the attended tokens j that have a position of the kind (the mean of several), turned to where i faces, if
+    anybody of the kind faces anywhere; :math:`\phi` bounds the offset's
     length by 1 and appends how much of the weight lies on such tokens.
 
     Args:
         places: per position kind, where its groups stand among the Z columns.
         n_heads: heads H.
         d_model: width D.
+        faces: per position kind, whether tokens show where they face.
     """
 
-    def __init__(self, places: Sequence[Sequence[slice]], n_heads: int, d_model: int) -> None:
+    def __init__(
+        self, places: Sequence[Sequence[slice]], n_heads: int, d_model: int, faces: Sequence[bool] | None = None
+    ) -> None:
         super().__init__()
         self.places = [list(groups) for groups in places]
-        sizes = [n_heads * (groups[0].stop - groups[0].start - 1) for groups in places]
+        self.faces = [False] * len(places) if faces is None else list(faces)
+        widths = [groups[0].stop - groups[0].start for groups in places]
+        sizes = [n_heads * (width - 1 - HEADING_SHOWN * turn) for width, turn in zip(widths, self.faces, strict=True)]
         self.project = nn.ModuleList(nn.Linear(size, d_model, bias=False) for size in sizes)
 
     def forward(self, pattern: Tensor, shown: Tensor, n_rows: int | None = None) -> Tensor:
         """Pattern (B,H,Q,M) of the first ``n_rows`` rows (all where None), what tokens show (B,M,Z) -> (B,Q,D)."""
         total, own = pattern.new_zeros(()), slice(None, n_rows)
-        for groups, project in zip(self.places, self.project, strict=True):
-            here, has = _positions(shown, groups)
+        for groups, faces, project in zip(self.places, self.faces, self.project, strict=True):
+            here, has = _positions(shown, groups, HEADING_SHOWN * faces)
+            here, heading = (here[..., :-2], here[..., -2:]) if faces else (here, None)
             seen = (pattern.flatten(1, 2) @ torch.cat([here, has], -1)).unflatten(1, pattern.shape[1:3])  # (B,H,Q,w+1)
             mass = seen[..., -1:]
             offset = seen[..., :-1] - mass * here[:, None, own]
+            offset = offset if heading is None else turned(offset, heading[:, None, own])
             bounded = offset * (1.0 + offset.square().sum(-1, keepdim=True)).rsqrt()
             total = total + project(torch.cat([bounded, mass], -1).transpose(1, 2).flatten(2)) * has[:, own]
         return total
@@ -179,18 +187,27 @@ class CarriedPositions(Described):
         """Describe what is added, kind by kind."""
         layers = (stage_of(layer, f"project.{i}", LinearStage) for i, layer in enumerate(self.project))
         return tuple(
-            CarriedStage(tuple(place.start for place in groups), groups[0].stop - groups[0].start - 2, layer.weight)
-            for groups, layer in zip(self.places, layers, strict=True)
+            CarriedStage(
+                tuple(p.start for p in groups),
+                groups[0].stop - groups[0].start - 2 - HEADING_SHOWN * faces,
+                layer.weight,
+            )
+            for groups, faces, layer in zip(self.places, self.faces, layers, strict=True)
         )
 
 
-def _positions(shown: Tensor, groups: Sequence[slice]) -> tuple[Tensor, Tensor]:
-    """Every token's position (B,M,w), the mean of several, and 1 where it has one (B,M,1)."""
-    total = shown[..., groups[0]]  # [u, |u|^2, 1]
+def _positions(shown: Tensor, groups: Sequence[slice], n_heading: int = 0) -> tuple[Tensor, Tensor]:
+    """Every token's position (B,M,w), the mean of several, and 1 where it has one (B,M,1).
+
+    Where tokens show a heading in ``n_heading`` columns, its cosine and sine follow the position: (B,M,w+2).
+    """
+    total = shown[..., groups[0]]  # [u, |u|^2, 1], then perhaps [heading, u as it sees it]
     for place in groups[1:]:
         total = total + shown[..., place]
-    count = total[..., -1:]
-    return total[..., :-2] / count.clamp(min=1.0), count.clamp(max=1.0)
+    w = total.shape[-1] - 2 - n_heading
+    count = total[..., w + 1 : w + 2]
+    mean = torch.cat([total[..., :w], total[..., w + 2 : w + 4]], -1) if n_heading else total[..., :w]
+    return mean / count.clamp(min=1.0), count.clamp(max=1.0)
 
 
 def inverse_strength(strength: float) -> float:

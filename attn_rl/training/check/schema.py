@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from attn_rl.edges import EdgeType
 from attn_rl.entities import EntitySpec
-from attn_rl.kinds import COMPARE, COMPARISONS
+from attn_rl.kinds import COMPARE, COMPARISONS, HEADING, groups_of
 from attn_rl.training.check.sample import Sample, rows_of
 from attn_rl.training.check.slots import Order
 from attn_rl.vec_envs.guarded import choices_of
@@ -82,8 +82,12 @@ def _edges(edge_type: EdgeType) -> str:
 
 
 def _kind(kind: str, owners: Mapping[str, Any]) -> str:
-    groups = [f"{o} ({', '.join(g)})" for o, several in owners.items() if o != COMPARE for g in several]
-    return f"{kind}, by {owners.get(COMPARE, COMPARISONS[0])}: {' ~ '.join(groups)}"
+    groups = [f"{owner} ({', '.join(group)})" for owner, group in groups_of(owners)]
+    seen = ""
+    if HEADING in owners:
+        facing = (f"{owner} ({', '.join(names)})" for owner, names in owners[HEADING].items())
+        seen = f", seen from the ego, headings {' ~ '.join(facing)}" if owners[HEADING] else ", seen from the ego"
+    return f"{kind}, by {owners.get(COMPARE, COMPARISONS[0])}: {' ~ '.join(groups)}{seen}"
 
 
 def _pointer(env: gym.Env, spec: EntitySpec) -> str:

@@ -84,7 +84,7 @@ def find_spec(
 
 def check_spaces(env: gym.Env, spec: EntitySpec) -> list[Finding]:
     """Names, pictures, actions, masks and wrappers."""
-    findings = [*_unnamed(env, spec), *_pictures(env, spec), *_whole_numbers(env, spec)]
+    findings = [*_unnamed(env, spec), *_pictures(env, spec), *_whole_numbers(env, spec), *_on_a_map(env, spec)]
     if without := _family_wrapper(env):
         findings.append(Finding("note", "adapter", "there is a wrapper for environments of this package", without))
     findings += _refused(
@@ -154,6 +154,10 @@ def _unnamed(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:
         )
 
 
+HEADINGS = ("heading", "angle", "theta", "yaw", "orientation", "direction")
+PLACES = ("x", "y", "pos_x", "pos_y", "position_x", "position_y")
+
+
 def _pictures(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:
     space = env.observation_space
     for key in [""] if spec.plain else spec.capacities:
@@ -175,6 +179,19 @@ def _whole_numbers(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:
         what = f"{', '.join(found)}: whole numbers, taken as measurements, of which 4 is twice 2"
         example = {found[0]: {spec.names[found[0]][0]: None}}
         yield Finding("note", "categories", what, f"where they stand for names, say so: {{'categories': {example}}}")
+
+
+def _on_a_map(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:
+    """An ego that faces somewhere, among entities whose places are told as its own is: on a map."""
+    facing, ego = next((name for name in spec.ego_features if name in HEADINGS), None), set(spec.ego_features)
+    shared = {name: tuple(f for f in t.features if f in ego and f in PLACES) for t in spec.types for name in (t.name,)}
+    owners = {name: places for name, places in shared.items() if len(places) == 2}
+    if facing is None or not owners or spec.frames:
+        return
+    (name, places), *_ = owners.items()
+    kind = {"compare": "position", "heading": {"ego": (facing,)}, "ego": places, name: places}
+    what = f"{name} tell their places as the ego does, on a map, and the ego has a heading ({facing})"
+    yield Finding("note", "heading", what, f"declare it, and places are seen from the ego: kinds={{'place': {kind}}}")
 
 
 def _mask_size(env: gym.Env, spec: EntitySpec) -> Iterator[Finding]:

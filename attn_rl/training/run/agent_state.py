@@ -105,7 +105,7 @@ def declared(agent: OnPolicyAlgorithm) -> str:
     """Names of the features, in their order, the kinds that are compared and, if any, categories and edges, as JSON."""
     extractor: Any = agent.policy.features_extractor
     network, spec = extractor.network, extractor.spec
-    related = getattr(network, "relations", None) is not None
+    related = getattr(network, "relations", None) is not None or bool(spec.frames)
     joined = spec.ends if getattr(network, "joined", None) else {}
     return json.dumps([spec.names, spec.kinds if related else {}, *filter(None, (spec.categories, joined))])
 
