@@ -14,7 +14,7 @@ from attn_rl.nn.encoder import Encoder
 from attn_rl.nn.normalizer import Entities, EntityNormalizer
 from attn_rl.nn.readout import READOUTS, Readout
 from attn_rl.nn.registry import look_up
-from attn_rl.nn.relations.edges import EdgeRows, Joined, make_edges
+from attn_rl.nn.relations.edges import EdgeRows, Joined, joins_entities, make_edges
 from attn_rl.nn.relations.groups import Group
 from attn_rl.nn.relations.layers import make_relations
 from attn_rl.nn.relations.named import LayerShape, Strength
@@ -115,7 +115,7 @@ class AttentionNetwork(SetNetwork):
         entity_rows: also compute the entities' rows in the last block (a pointer head reads them).
         relations: scores that compare like with like (``docs/relations.md``): ``"declared"`` compares ``groups``,
             ``"auto"`` also every feature with itself where entities attend to entities and nothing is declared between
-            them; ``"off"``: neither.
+            them, neither a kind nor edges; ``"off"``: neither.
         groups: the features that are declared comparable; for ``"auto"`` also :func:`own_features` of every type.
         edge_attention: what edges do (``docs/relations.md``): ``"biased"`` adds to the scores of the pairs that they
             join, ``"only"`` also lets entities look along edges alone, ``"off"``: nothing.
@@ -171,6 +171,8 @@ class AttentionNetwork(SetNetwork):
         self.entity_rows = entity_rows
         self.d_model = self.d_out = d_model
         shape = LayerShape(d_model, n_heads, n_layers, self.order, not self.reads_first)
+        if relations == "auto" and edge_attention != "off" and joins_entities(joined or {}):
+            groups = [group for group in groups if group.compare != "feature"]
         self.relations = make_relations(relations, widths, groups, shape, ego_reads=self.readout.needs == EGO)
         self.edges = make_edges(edge_attention, joined or {}, shape, normalize=normalize, values=edge_values)
         self.joined = None if self.edges is None else self.edges.joined

@@ -11,11 +11,13 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from attn_rl.sb3.reward_scale import RewardScale, no_statistics
+from attn_rl.sb3.shared_baseline import play_the_same, share_baseline
 from attn_rl.vec_envs.memory import memory_of
 
 
@@ -31,9 +33,12 @@ class LeanRollouts(OnPolicyAlgorithm):
         normalize_reward: learn from rewards divided by the running spread of discounted returns, see
             :class:`attn_rl.sb3.reward_scale.RewardScale`. The critic's values are in this unit, too; episode returns in
             the log are not. The scale is saved with the model.
+        shared_baseline: so many environments in a row play the same games, and their advantages are taken against each
+            other's, see :mod:`attn_rl.sb3.shared_baseline`; 1: every environment for itself.
 
     Raises:
-        ValueError: ``normalize_reward`` with ``use_sde``, whose rollouts SB3 collects itself.
+        ValueError: ``normalize_reward`` or ``shared_baseline`` with ``use_sde``, whose rollouts SB3 collects itself; a
+            number of environments that ``shared_baseline`` does not divide, once it learns.
     """
 
     memory: dict[str, Any] | None = None
@@ -41,9 +46,11 @@ class LeanRollouts(OnPolicyAlgorithm):
     normalize_reward: bool
     return_statistics: dict[str, float]
     _reward_scale: RewardScale | None = None
+    shared_baseline: int = 1
 
-    def __init__(self, *args: Any, normalize_reward: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, normalize_reward: bool = False, shared_baseline: int = 1, **kwargs: Any) -> None:
         self.normalize_reward, self.return_statistics = normalize_reward, no_statistics()
+        self.shared_baseline = shared_baseline
         super().__init__(*args, **kwargs)
 
     def _setup_model(self) -> None:
@@ -55,9 +62,32 @@ class LeanRollouts(OnPolicyAlgorithm):
                 "normalize_reward=True and use_sde=True: SB3 collects such rollouts itself, with rewards as they are; "
                 "leave one, or wrap the environment in VecNormalize(norm_obs=False)"
             )
+        if self.shared_baseline > 1 and self.use_sde:
+            raise ValueError(
+                f"shared_baseline={self.shared_baseline} and use_sde=True: SB3 collects such rollouts itself; leave one"
+            )
         if self.normalize_reward:
             self.return_statistics = dict(self.return_statistics)  # an agent adapted from another counts for itself
             self._reward_scale = RewardScale(self.n_envs, self.gamma, self.return_statistics)
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[int, BaseCallback]:
+        if self.n_envs % self.shared_baseline:  # which only learning minds
+            raise ValueError(
+                f"shared_baseline={self.shared_baseline} does not divide n_envs={self.n_envs}: so many environments in "
+                "a row play the same games"
+            )
+        resets = reset_num_timesteps or self._last_obs is None
+        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
+        if resets and self.shared_baseline > 1 and self.env is not None:
+            self._last_obs = play_the_same(self.env, self._last_obs, self.shared_baseline, self.seed)
+        return prepared
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_reward_scale"]
@@ -83,6 +113,9 @@ class LeanRollouts(OnPolicyAlgorithm):
             compute_returns_and_advantage(rollout_buffer, values.cpu().numpy().flatten(), dones)
         else:
             rollout_buffer.compute_returns_and_advantage(last_values=values, dones=dones)
+        if self.shared_baseline > 1:
+            starts = np.concatenate([rollout_buffer.episode_starts, np.asarray(dones)[None]])
+            rollout_buffer.advantages = share_baseline(rollout_buffer.advantages, starts, self.shared_baseline)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True

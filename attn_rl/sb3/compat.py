@@ -44,6 +44,11 @@ def forget_seeds(env: VecEnv) -> None:
     env._reset_seeds()
 
 
+def seed_each(env: VecEnv, seeds: list[int]) -> None:
+    """Give every environment a seed of its own for the next reset; ``env.seed`` knows only successive ones."""
+    env._seeds = list(seeds)
+
+
 def look_before_saving(env: DummyVecEnv, look: Callable[[int, Any], None]) -> None:
     """Show each observation before the environment casts and broadcasts it into its own arrays.
 

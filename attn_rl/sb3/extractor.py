@@ -31,7 +31,7 @@ from attn_rl.nn.token_order import EGO
 
 RelationsMode = Literal["auto", "declared", "features", "off"]
 """What relations compare: ``declared`` the kinds that the environment declares, ``features`` every feature with itself
-whatever is declared, ``auto`` the kinds and, where none serves, the features; ``off`` nothing. See
+whatever is declared, ``auto`` the kinds and, where none serves and no edges do, the features; ``off`` nothing. See
 ``docs/relations.md``."""
 
 

@@ -41,8 +41,9 @@ class EntityPPO(LeanRollouts, PPO):
     spared is around it: the rollout becomes tensors once per update instead of once per minibatch, the normaliser looks
     at each observation once instead of once per epoch, figures for the log are read once, weights and gradients lie
     side by side, and networks, heads and losses are computed in C++ where that can be (:mod:`attn_rl.backends`;
-    ``attn_rl.explain(model)`` tells). Rollouts, and ``normalize_reward``, the one argument more that it takes: see
-    :class:`attn_rl.sb3.collection.LeanRollouts`. Zips load with plain ``PPO.load`` and the other way round.
+    ``attn_rl.explain(model)`` tells). Rollouts, and the two arguments more that it takes, ``normalize_reward`` and
+    ``shared_baseline``: see :class:`attn_rl.sb3.collection.LeanRollouts`. Zips load with plain ``PPO.load`` and the
+    other way round.
 
     On the first minibatch of every training, losses and gradients are computed by the plain modules too. If they differ
     by more than rounding, a warning gives the numbers, and the modules serve from then on.

@@ -47,8 +47,8 @@ class Settings:
     """Normalise features inside the network: per type, shared over slots, present rows only."""
     relations: RelationsMode = "auto"
     """Scores that compare like with like: the kinds that the environment declares (declared), every feature with
-    itself (features), or both: features where entities attend to entities and nothing is declared between them (auto).
-    See docs/relations.md."""
+    itself (features), or both: features where entities attend to entities and nothing is declared between them, no
+    edges either (auto). See docs/relations.md."""
     edge_attention: EdgeMode = "biased"
     """What the edges in an observation do: add to the scores of the pairs that they join (biased), also let entities
     look along them alone (only), or nothing (off). See docs/relations.md."""
@@ -102,6 +102,9 @@ class Settings:
     are learned from alike."""
     max_grad_norm: float = 0.5
     """Gradients are scaled down to this norm."""
+    shared_baseline: int = 1
+    """So many environments in a row play the same games, and are judged against each other; 1: each for itself. For
+    games of a fixed length that differ in how hard they are."""
 
 
 PPO_SETTINGS = (
@@ -116,6 +119,7 @@ PPO_SETTINGS = (
     "normalize_advantage",
     "normalize_reward",
     "max_grad_norm",
+    "shared_baseline",
 )
 
 

@@ -69,6 +69,7 @@ RANGES = {
     "clip_range": Range(0, 100, above=True),
     "vf_coef": Range(0, 1000),
     "max_grad_norm": Range(0, above=True),
+    "shared_baseline": Range(1, 1 << 16, whole=True),
     # a run
     "total_timesteps": Range(1, 10**12, whole=True),
     "seed": Range(0, 2**32 - 1, whole=True),

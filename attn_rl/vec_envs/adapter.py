@@ -128,7 +128,7 @@ class VectorEnvAdapter(VecEnv):
     def reset(self) -> VecEnvObs:
         """Begin new episodes, with the seeds given by :meth:`seed` if any; return the observation."""
         obs: VecEnvObs
-        obs, infos = self.env.reset(seed=self._seeds[0], options=self._shared_options())
+        obs, infos = self.env.reset(seed=self._next_seeds(), options=self._shared_options())
         self._reset_seeds()
         self._reset_options()
         self._returns[:], self._lengths[:] = 0, 0
@@ -280,6 +280,12 @@ class VectorEnvAdapter(VecEnv):
         if sorted(self._get_indices(indices)) != list(range(self.num_envs)):
             name = type(self.env.unwrapped).__name__
             raise ValueError(f"{what}: {name} acts on all sub-environments at once; pass indices=None")
+
+    def _next_seeds(self) -> Any:
+        """The seed of the first sub-environment where the others' follow it, or one each; None: no new seed."""
+        first = self._seeds[0]
+        successive = [first if first is None else first + i for i in range(self.num_envs)]
+        return first if self._seeds == successive else list(self._seeds)
 
     def _shared_options(self) -> dict[str, object] | None:
         if any(options != self._options[0] for options in self._options):

@@ -126,7 +126,15 @@ def test_a_record_names_the_edges_that_a_head_follows_with_the_weight_on_them(ag
     assert {(layer, head) for layer, head in follows} == {(i, h) for i in range(2) for h in range(4)}
     assert follows[0, 0].weight > follows[0, 0].equal  # as it started
     assert "follows most: layer 1, head 1: edge" in compared(record)
-    assert {strength.name.partition(".")[0] for strength in record.compared().values()} == {"nodes"}  # not the edges
+    assert record.compared() == {}  # edges are no comparison
+
+
+def test_features_are_compared_beside_edges_only_where_asked():
+    """Auto: edges say how entities are related, so that nothing is guessed from their features."""
+    asked = trained(relations="features")
+    found = record_attention(asked, make_vec_env(NEXT_HOP, 5, seed=3).reset()).compared()
+    assert {strength.name.partition(".")[0] for strength in found.values()} == {"nodes"}  # not the edges
+    assert trained(edge_attention="off").policy.features_extractor.network.relations is not None
 
 
 def test_replay_and_leak_are_zero_and_the_record_survives_the_disk(agent, tmp_path):

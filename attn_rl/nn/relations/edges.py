@@ -175,6 +175,11 @@ def make_edges(
     return None
 
 
+def joins_entities(joined: Mapping[str, Joined]) -> bool:
+    """Whether some edge type says how entities are related, and not only how the ego is to them."""
+    return any(EGO not in (edge_type.source, edge_type.target) for edge_type in joined.values())
+
+
 def channels(joined: Mapping[str, Joined]) -> tuple[list[str], list[int]]:
     """Names of the C channels, and which of them say that there is an edge: there, then back, of each type."""
     names: list[str] = []

@@ -33,6 +33,7 @@ def zoo_entry(env_id: str, env_kwargs: Mapping[str, object] | None = None) -> di
     ppo = {name: getattr(settings, name) for name in PPO_SETTINGS}
     if ppo.pop("normalize_reward"):  # SB3's PPO leaves it to a wrapper, and the Zoo puts that around
         ppo["normalize"] = "dict(norm_obs=False, norm_reward=True)"
+    ppo.pop("shared_baseline")  # which is EntityPPO's alone
     ppo["batch_size"] = min(settings.batch_size, settings.n_steps * preset.n_envs)
     return {
         "policy": POLICY,
