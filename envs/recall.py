@@ -26,7 +26,7 @@ CARD = ("r", "g", "b", *(f"suit_{i}" for i in range(N_SUITS)))
 PRESET = {
     "total_timesteps": 200_000,
     "n_envs": 64,
-    "settings": {"memory_steps": 8, "n_steps": 32, "batch_size": 512, "gamma": 0.5, "learning_rate": 5e-3},
+    "settings": {"memory_steps": 8, "batch_size": 512, "gamma": 0.5, "learning_rate": 5e-3},
 }
 
 

@@ -23,7 +23,7 @@ SIGN = ("r", "g", "b", *(f"answer_{i}" for i in range(N_ANSWERS)))
 PRESET = {
     "total_timesteps": 100_000,
     "n_envs": 64,
-    "settings": {"memory_sightings": 4, "n_steps": 32, "batch_size": 512, "learning_rate": 5e-3},
+    "settings": {"memory_sightings": 4, "batch_size": 512, "learning_rate": 5e-3},
     "transfer": ({"length": 48}, {"length": 96}),
 }
 

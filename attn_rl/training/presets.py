@@ -108,18 +108,8 @@ class Settings:
 
 
 PPO_SETTINGS = (
-    "gamma",
-    "gae_lambda",
-    "n_steps",
-    "batch_size",
-    "n_epochs",
-    "ent_coef",
-    "clip_range",
-    "vf_coef",
-    "normalize_advantage",
-    "normalize_reward",
-    "max_grad_norm",
-    "shared_baseline",
+    *("gamma", "gae_lambda", "n_steps", "batch_size", "n_epochs", "ent_coef", "clip_range", "vf_coef"),
+    *("normalize_advantage", "normalize_reward", "max_grad_norm", "shared_baseline"),
 )
 
 

@@ -29,8 +29,7 @@ ADVANTAGES_SCALED: Mapping[str, bool] = {"normalize_advantage": True, "normalize
 class BatchedEnv(Rules, VectorEnv):
     """Rules over arrays, played by ``num_envs`` sub-environments at once. Autoreset: same step.
 
-    A subclass calls ``super().__init__`` with its spaces and defines the methods of
-    :class:`attn_rl.envs.core.rules.Rules`.
+    A subclass calls ``super().__init__`` with its spaces and defines the methods of ``rules.Rules``.
 
     Args:
         num_envs: how many games are played side by side.
@@ -39,9 +38,7 @@ class BatchedEnv(Rules, VectorEnv):
         max_episode_steps: an episode is truncated after so many steps.
         render_mode: None or "rgb_array".
         entities: feature names, block by block, e.g. ``{"ego": ("x",), "items": ("dx", "dy")}``.
-        kinds: which features can be compared: ``{kind: {block: (feature, ...)}}``, or a tuple of
-            such tuples where a block has several groups of one kind; ``"compare"`` in it may say how,
-            and ``"heading"`` which way blocks face.
+        kinds: which features can be compared, as :class:`attn_rl.entities.EntitySpec` takes them.
     """
 
     metadata: dict[str, Any] = {

@@ -8,6 +8,7 @@ from attn_rl.adapters import find_spec
 from attn_rl.training.presets import Preset, Settings, find_preset, override, register_preset
 from attn_rl.training.run.resume import settings_of
 
+UNSCALED = {"normalize_advantage": False, "normalize_reward": True}
 CHANGES = {  # environment, variant -> steps, environments, settings of all policies and of each, transfer
     ("Boxes", ()): (
         *(300_000, 128, {"gamma": 0.95, "pointer": "items", "ego_conditioning": False, "learning_rate": 4e-3}),
@@ -58,6 +59,18 @@ CHANGES = {  # environment, variant -> steps, environments, settings of all poli
             "flat": {"learning_rate": 2e-3, "d_model": 80},
         },
         [16, 31],
+    ),
+    ("Hidden", ()): (
+        *(500_000, 128, {**UNSCALED, "memory_sightings": 8, "gamma": 0.97, "learning_rate": 5e-3}),
+        *({}, [16]),
+    ),
+    ("Recall", ()): (
+        *(200_000, 64, {**UNSCALED, "memory_steps": 8, "batch_size": 512, "gamma": 0.5, "learning_rate": 5e-3}),
+        *({}, []),
+    ),
+    ("Remember", ()): (
+        *(100_000, 64, {**UNSCALED, "memory_sightings": 4, "batch_size": 512, "learning_rate": 5e-3}),
+        *({}, [{"length": 48}, {"length": 96}]),
     ),
     ("Route", ()): (200_000, 128, {"pointer": "cities", "gamma": 1.0}, {}, [12]),
     ("Seek", ()): (200_000, 128, {"gamma": 0.95, "learning_rate": 8e-3}, {}, [16, 32]),

@@ -128,7 +128,7 @@ def test_minibatches_of_one_are_fine_where_advantages_are_not_normalised():
 
 
 def test_every_number_and_choice_among_the_settings_is_checked():
-    checked = {*RANGES, *CHOICES, "net_arch", "sort_by", "pointer", "presence", "ignore"}
+    checked = {*RANGES, *CHOICES, "net_arch", "sort_by", "pointer", "presence", "ignore", "memory_identity"}
     checked |= {"readout", "attention", "block", "embedding"}  # registries, asked when the network is built
     assert set(vars(Settings())) <= checked
 
