@@ -255,7 +255,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Run what is not there yet and print the table."""
     rows = read_csv(arguments.out) if arguments.out.exists() else []
     held = {(row["task"], row["arm"], int(row["seed"])) for row in rows if row["half"] == arguments.half}
-    cells = [(t, arm, s) for s in range(arguments.seeds) for t in HALVES[arguments.half] for arm in arguments.arms]
+    tasks = [name for name in HALVES[arguments.half] if name in (arguments.tasks or HALVES[arguments.half])]
+    cells = [(task, arm, seed) for seed in range(arguments.seeds) for task in tasks for arm in arguments.arms]
     todo = [cell for cell in cells if cell not in held]
     run_and_append(partial(run, arguments.half), todo, arguments.out, arguments.workers)
     print(table(read_csv(arguments.out), arguments.half))
@@ -265,6 +266,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--half", default="first", choices=HALVES)
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
+    parser.add_argument("--tasks", nargs="+", choices=[*FIRST, *HELD_OUT], help="of the half; default: all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="agents side by side")
     parser.add_argument("--out", type=Path, default=Path("docs/results/exam.csv"))
