@@ -72,6 +72,7 @@ CHANGES = {  # environment, variant -> steps, environments, settings of all poli
         *(100_000, 64, {**UNSCALED, "memory_sightings": 4, "batch_size": 512, "learning_rate": 5e-3}),
         *({}, [{"length": 48}, {"length": 96}]),
     ),
+    ("Mines", ()): (500_000, 128, {**UNSCALED, "gamma": 0.97, "learning_rate": 5e-3}, {}, [15]),
     ("Route", ()): (200_000, 128, {"pointer": "cities", "gamma": 1.0}, {}, [12]),
     ("Seek", ()): (200_000, 128, {"gamma": 0.95, "learning_rate": 8e-3}, {}, [16, 32]),
     ("Tiles", ()): (10_000, 64, {"n_steps": 4, "batch_size": 64, "gamma": 0.0}, {}, []),

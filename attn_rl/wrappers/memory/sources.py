@@ -207,7 +207,7 @@ def extended_metadata(
         for kind, owners in kinds.items():
             groups = owners.get(owner, ())
             if groups and {name for group in _groups(groups) for name in group} <= set(features):
-                kinds[kind] = {**kinds[kind], copy: groups}
+                kinds[kind] = {**kinds[kind], copy: groups, **_turned(kinds[kind], owner, copy, features)}
         known = {
             name: n for key in source.keys for name, n in _n_values(categories.get(key), space[key], entities, key)
         }
@@ -215,6 +215,16 @@ def extended_metadata(
             categories[copy] = {name: n for name, n in known.items() if name in features}
     found = {"entities": entities, "kinds": kinds, "categories": categories}
     return {**metadata, **{name: value for name, value in found.items() if value}}
+
+
+def _turned(owners: Mapping[str, Any], owner: str, copy: str, features: tuple[str, ...]) -> dict[str, Any]:
+    """Headings and vectors of a kind of positions, with those of remembered rows."""
+    found = {}
+    for word in ("heading", "vectors"):
+        groups = owners.get(word, {}).get(owner, ())
+        if groups and {name for group in _groups(groups) for name in group} <= set(features):
+            found[word] = {**owners[word], copy: groups}
+    return found
 
 
 def _n_values(
