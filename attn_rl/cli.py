@@ -48,6 +48,10 @@ class Solve(TrainedAgent):
 
     samples: int = 16
     """Episodes to sample for each instance; the best one counts."""
+    starts: int = 0
+    """Greedy solutions of each instance that begin with different actions, the likeliest ones; the best counts."""
+    beam: int = 0
+    """Sequences of actions that a beam search keeps of each instance; 0: none."""
     instances: int = 100
     """How many instances."""
     seed: int = 0
@@ -175,7 +179,7 @@ def evaluate(command: Evaluate) -> None:
 
 
 def solve(command: Solve) -> None:
-    """Print a row each for the greedy policy, the best samples and the scripted policy, as JSON."""
+    """Print a row each for the greedy policy, for whatever else was asked for and for the scripted policy, as JSON."""
     import torch
 
     from attn_rl.training.loading import load
@@ -183,13 +187,13 @@ def solve(command: Solve) -> None:
     from attn_rl.training.solve import solve
     from attn_rl.vec_envs.adapter import make_vec_env
 
-    for name in ("samples", "instances", "seed"):
+    for name in ("samples", "starts", "beam", "instances", "seed"):
         check_value(name, getattr(command, name))
     with opened(command) as (folder, env_id, env_kwargs):
         env = make_vec_env(env_id, command.instances, env_kwargs=env_kwargs)
         model = load(folder, env=env)
     torch.manual_seed(command.seed)
-    print(json.dumps(solve(model, env, command.samples).means(), indent=2))
+    print(json.dumps(solve(model, env, command.samples, starts=command.starts, beam=command.beam).means(), indent=2))
 
 
 def record(command: Record) -> None:

@@ -87,6 +87,8 @@ RANGES = {
     "episodes": Range(1, 10_000_000, whole=True),
     "n_scenes": Range(1, 10_000, whole=True),
     "samples": Range(0, 1_000_000, whole=True),
+    "starts": Range(0, 1_000_000, whole=True),
+    "beam": Range(0, 1_000_000, whole=True),
     "instances": Range(1, 100_000, whole=True),
     "steps": Range(1, 1_000_000, whole=True),
 }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
+from attn_rl.training.beam import Beams, branching, log_probabilities, nth_likeliest, rows_of, take
 from attn_rl.training.evaluation import EVALUATION_SEED
 from attn_rl.training.loading import adapt, agent_memory
 from attn_rl.training.ranges import check_value
@@ -65,12 +67,17 @@ class Solutions:
         best: of each instance, the best of the samples; None where none were asked for.
         symmetric: of each instance, the best of eight, each found greedily in another view of the square; None where
             the environment declares no symmetries (:func:`attn_rl.training.symmetries.find_views`).
+        started: of each instance, the best of several greedy solutions that begin with different actions; None where
+            none were asked for.
+        beam: the best end of a beam search; None where none was asked for.
         scripted: the environment's own ``oracle``'s; None where it has none.
     """
 
     greedy: Solved
     best: Solved | None = None
     symmetric: Solved | None = None
+    started: Solved | None = None
+    beam: Solved | None = None
     scripted: Solved | None = None
 
     def means(self) -> dict[str, dict[str, float]]:
@@ -83,6 +90,8 @@ def solve(
     env: VecEnv,
     samples: int = 16,
     *,
+    starts: int = 0,
+    beam: int = 0,
     seed: int = EVALUATION_SEED,
     options: Mapping[str, object] | None = None,
 ) -> Solutions:
@@ -97,14 +106,19 @@ def solve(
         env: one sub-environment for each instance (:func:`attn_rl.make_vec_env`). The same seed must begin the same
             game, and the same actions lead to the same end.
         samples: episodes to sample per instance; 0: greedy only.
+        starts: greedy solutions per instance, each of which begins with another of the likeliest first actions.
+        beam: how many of the likeliest sequences of actions a beam search keeps of each instance; so many
+            sub-environments work on one instance at a time.
         seed: of the first sub-environment; the others follow.
         options: for every reset, e.g. the instances that a job shop is to play.
 
     Raises:
         DoesNotFit: the policy cannot take the environment's observations.
-        ValueError: a number of samples that is none, or an environment that begins another game from the same seed.
+        ValueError: a number of samples, starts or beams that is none, an environment that begins another game from the
+            same seed, or one whose games cannot be copied, which a beam search does.
     """
-    check_value("samples", samples)
+    for name, number in (("samples", samples), ("starts", starts), ("beam", beam)):
+        check_value(name, number)
     env = remembering(env, agent_memory(model))
     agent = adapt(model, env)
     player = _Player(env, seed, options)
@@ -112,9 +126,20 @@ def solve(
     def act(deterministic: bool, view: Callable[[Any], Any] = lambda obs: obs) -> Act:
         return lambda obs, state, starts: agent.predict(view(obs), state, starts, deterministic=deterministic)
 
+    def begin(rank: int) -> Act:
+        def play(obs: Any, state: Any, begins: np.ndarray) -> tuple[np.ndarray, Any]:
+            actions, state = agent.predict(obs, state, begins, deterministic=True)
+            if begins.any():  # where an episode has ended, nobody looks any more
+                actions = np.where(begins, nth_likeliest(log_probabilities(agent, obs), rank), actions)
+            return actions, state
+
+        return play
+
     solutions = Solutions(player.play(act(True)))
     solutions.best = player.play_best([act(False)] * samples)
     solutions.symmetric = player.play_best([act(True, view) for view in find_views(env)])
+    solutions.started = player.play_best(begin(rank) for rank in range(starts))
+    solutions.beam = player.search(partial(log_probabilities, agent), beam) if beam else None
     oracle = _find_oracle(env)
     if oracle is not None:
         solutions.scripted = player.play(lambda obs, state, starts: (oracle(obs), state))
@@ -157,6 +182,46 @@ class _Player:
             else:
                 best.keep_better(found)
         return best
+
+    def search(self, log_probability: Callable[[Any], np.ndarray], beam: int) -> Solved:
+        """Beam search in one group of instances after the other, ``beam`` sub-environments working on each."""
+        batch, began, n = branching(self.env, beam), time.perf_counter(), self.env.num_envs
+        obs = self._begin()
+        first, at_once = batch.get_state(), n // beam
+        returns, ends, taken = np.zeros(n), [{} for _ in range(n)], [np.empty(0)] * n  # type: ignore[var-annotated]
+        for start in range(0, n, at_once):
+            instances = np.minimum(start + np.arange(at_once), n - 1)
+            rows = np.append(np.repeat(instances, beam), np.full(n - at_once * beam, n - 1))
+            batch.set_state(rows_of(first, rows))
+            found = self._search(batch, take(obs, rows), log_probability, Beams(at_once, beam))
+            for instance, (total, end, actions) in zip(instances, found, strict=True):
+                returns[instance], ends[instance], taken[instance] = total, end, actions
+        scores = {name: np.array([end[name] for end in ends], float) for name in _scores(ends)}
+        return Solved(returns, scores, taken, time.perf_counter() - began)
+
+    def _search(
+        self, batch: VectorEnvAdapter, obs: Any, log_probability: Callable[[Any], np.ndarray], beams: Beams
+    ) -> list[tuple[float, dict[str, Any], np.ndarray]]:
+        """Return, end and actions of the best sequence found for each instance."""
+        n_used, n = beams.score.size, self.env.num_envs
+        returns, ends = np.zeros(n_used), np.array([{}] * n_used, object)
+        steps: list[np.ndarray] = []
+        length = np.zeros(n_used, int)
+        while not beams.ended.all():
+            rows, actions = beams.extend(log_probability(obs)[:n_used])
+            returns, ends, length, steps = returns[rows], ends[rows], length[rows], [step[rows] for step in steps]
+            everyone = np.append(rows, np.arange(n_used, n))
+            batch.set_state(rows_of(batch.get_state(), everyone))
+            obs, rewards, done, infos = self.env.step(np.append(actions, np.zeros(n - n_used, actions.dtype)))
+            running = ~beams.ended.ravel()
+            returns = returns + np.where(running, rewards[:n_used], 0.0)
+            length, steps = length + running, [*steps, actions]
+            for i in np.flatnonzero(running & done[:n_used]):
+                ends[i] = infos[i]
+            beams.ended = (beams.ended.ravel() | done[:n_used]).reshape(beams.shape)
+        possible = np.where(np.isfinite(beams.score), returns.reshape(beams.shape), -np.inf)
+        best = possible.argmax(axis=1) + beams.shape[1] * np.arange(beams.shape[0])
+        return [(returns[i], ends[i], np.array([step[i] for step in steps[: length[i]]])) for i in best]
 
     def _begin(self) -> Any:
         self.env.seed(self.seed)
