@@ -5,10 +5,11 @@
     python -m benchmarks.exam --half held_out       # looked at once, at the end
 
 Every arm gets the environment and nothing else: no preset, only the pointer where the action is an entity. "now" are
-the defaults of today; the two before them scaled rewards or advantages, with sizes of 128 environments whatever their
-number; "SB3's settings" are those of its PPO with our network, "MlpPolicy" is all SB3's. Trains what
-``docs/results/exam.csv`` does not hold yet, appends each agent when it is finished, and prints the table. A task's
-score is its mean return over the last 200 training episodes, 0 for random play and 1 for the best arm's mean.
+the defaults of today; those before scaled rewards by the spread of what was rewarded so far, those before them scaled
+advantages, both with four epochs whatever the number of environments; "SB3's settings" are those of its PPO with our
+network, "MlpPolicy" is all SB3's. Trains what ``docs/results/exam.csv`` does not hold yet, appends each agent when it
+is finished, and prints the table. A task's score is its mean return over the last 200 training episodes, 0 for random
+play and 1 for the best arm's mean.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from attn_rl import make_agent, make_vec_env
+from attn_rl.sb3.reward_scale import RewardScale
 from attn_rl.training.presets import Preset
 from benchmarks.intervals import interquartile_mean, interval
 from benchmarks.learning import run_and_append
@@ -172,6 +174,20 @@ HELD_OUT = {
     "SpaceInvaders": Task("minatar:MinAtar/SpaceInvaders-v1", 200_000, 32),
     "Breakout": Task("minatar:MinAtar/Breakout-v1", 200_000, 32),
 }
+
+
+class RewardedSoFar(RewardScale):
+    """The scale of ``VecNormalize``: the spread of what was rewarded so far in an episode, discounted."""
+
+    def _count(self, rewards: np.ndarray) -> None:
+        so_far = self.traces[0]
+        so_far *= self.gamma
+        so_far += rewards
+        self.statistics["count"] += len(rewards)
+        self.statistics["sum"] += float(so_far.sum())
+        self.statistics["squares"] += float(so_far @ so_far)
+
+
 HALVES = {"first": FIRST, "held_out": HELD_OUT}
 ARMS = ("now", *OLD_DEFAULTS, "SB3's settings", "MlpPolicy")
 Cell = tuple[str, str, int]  # task, arm, seed
@@ -188,7 +204,10 @@ def make(task: Task, arm: str, seed: int) -> PPO:
     if arm == "SB3's settings":
         settings |= {"n_steps": 2048 // task.n_envs, "batch_size": 64, "n_epochs": 10, "ent_coef": 0.0}
         settings |= {"learning_rate": lambda _: 3e-4, "normalize_reward": False, "normalize_advantage": True}
-    return make_agent(env, "attention", seed=seed, max_abs_reward=1e6, **settings)
+    agent = make_agent(env, "attention", seed=seed, max_abs_reward=1e6, **settings)
+    if arm == "rewards scaled":
+        agent._reward_scale = RewardedSoFar(task.n_envs, agent.gamma, agent.return_statistics)
+    return agent
 
 
 def run(half: str, cell: Cell) -> dict[str, Any]:

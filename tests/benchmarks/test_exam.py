@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from stable_baselines3.common.vec_env import VecNormalize
 
 from attn_rl import make_vec_env
 from attn_rl.training.presets import Preset
@@ -45,6 +46,20 @@ def test_an_episode_is_paid_the_same_in_another_unit_and_at_its_end(at_the_end: 
         np.testing.assert_allclose(given[dones], 100 * totals[dones], rtol=1e-5)
         totals[dones] = given[dones] = 0
     assert ended > 5
+
+
+def test_the_scale_of_before_is_that_of_vec_normalize():
+    agent = make(Task(Identity, 0, 2), "rewards scaled", 0)
+    theirs = VecNormalize(make_vec_env(Identity, 2), norm_obs=False, gamma=agent.gamma)
+    random = np.random.default_rng(0)
+    for _ in range(3000):
+        rewards, theirs.returns[:] = random.normal(size=2), theirs.returns * agent.gamma
+        dones = random.random(2) < 0.1
+        agent._reward_scale(rewards, dones)
+        theirs.returns += rewards.astype(np.float32)
+        theirs.ret_rms.update(theirs.returns)
+        theirs.returns[dones] = 0
+    assert agent._reward_scale.scale == pytest.approx(float(theirs.ret_rms.var) ** 0.5, rel=1e-3)
 
 
 def test_random_play_is_the_zero_of_every_score():
