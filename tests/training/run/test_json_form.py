@@ -8,7 +8,8 @@ from typing import Any, Literal
 import pytest
 
 from attn_rl.envs import NAMES
-from attn_rl.training.presets import FAMILY_PRESETS, Preset, Settings, find_preset, read_preset
+from attn_rl.training.family_presets import FAMILY_PRESETS
+from attn_rl.training.presets import Preset, Settings, find_preset, read_preset
 from attn_rl.training.run.json_form import WrongForm, fields_from_json, from_json
 
 
