@@ -16,9 +16,10 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from attn_rl.sb3.past_buffer import PastBuffer
 from attn_rl.sb3.reward_scale import RewardScale, no_statistics
 from attn_rl.sb3.shared_baseline import play_the_same, share_baseline
-from attn_rl.vec_envs.memory import memory_of
+from attn_rl.vec_envs.memory import find_memory, memory_of
 
 
 class LeanRollouts(OnPolicyAlgorithm):
@@ -57,6 +58,7 @@ class LeanRollouts(OnPolicyAlgorithm):
         super()._setup_model()
         if (remembered := memory_of(self.env)) is not None:
             self.memory = remembered.as_dict()
+        self._store_past_once()
         if self.normalize_reward and self.use_sde:
             raise ValueError(
                 "normalize_reward=True and use_sde=True: SB3 collects such rollouts itself, with rewards as they are; "
@@ -88,6 +90,15 @@ class LeanRollouts(OnPolicyAlgorithm):
         if resets and self.shared_baseline > 1 and self.env is not None:
             self._last_obs = play_the_same(self.env, self._last_obs, self.shared_baseline, self.seed)
         return prepared
+
+    def _store_past_once(self) -> None:
+        """Put a buffer without copies of past steps in the place of SB3's own, where a memory brings some."""
+        memory, own = find_memory(self.env), self.rollout_buffer
+        if memory is None or not memory.options.steps or type(own) is not DictRolloutBuffer:
+            return
+        spaces_and_size = own.buffer_size, self.observation_space, self.action_space
+        rates = {"gamma": own.gamma, "gae_lambda": own.gae_lambda, "n_envs": own.n_envs}
+        self.rollout_buffer = PastBuffer(memory, *spaces_and_size, device=self.device, **rates)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_reward_scale"]
@@ -193,7 +204,7 @@ class LeanRollouts(OnPolicyAlgorithm):
 def is_stock(buffer: RolloutBuffer) -> bool:
     """Whether ``buffer`` is one of Stable-Baselines3's own, with no method replaced."""
     replaced = {"add", "compute_returns_and_advantage"} & vars(buffer).keys()
-    return type(buffer) in (RolloutBuffer, DictRolloutBuffer) and not replaced
+    return type(buffer) in (RolloutBuffer, DictRolloutBuffer, PastBuffer) and not replaced
 
 
 def add_transition(
@@ -207,6 +218,8 @@ def add_transition(
 ) -> None:
     """``buffer.add`` of a step of B environments, each number copied once."""
     at = buffer.pos
+    if isinstance(buffer, PastBuffer):
+        buffer.keep_past(observation)
     if isinstance(buffer, DictRolloutBuffer):
         for key, block in buffer.observations.items():
             block[at] = observation[key].reshape(block[at].shape)

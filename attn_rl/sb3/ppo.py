@@ -25,6 +25,7 @@ from attn_rl.sb3.collection import LeanRollouts
 from attn_rl.sb3.contiguous_adam import ContiguousAdam, side_by_side
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.losses import Losses, UpdateLog, approximate_kl, relative_difference, torch_losses
+from attn_rl.sb3.past_buffer import PastBuffer
 from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.sb3.samples import Samples, why_not_plain_buffer
 
@@ -119,6 +120,9 @@ class EntityPPO(LeanRollouts, PPO):
         buffer = self.rollout_buffer
         if why_not_plain_buffer(buffer) is None:
             rollout = Samples.from_buffer(buffer, self.device)
+            if isinstance(buffer, PastBuffer):
+                past = buffer.gatherer(self.device)
+                return lambda: rollout.with_past(past, self.batch_size)
             return lambda: rollout.minibatches(self.batch_size)
         discrete = isinstance(self.action_space, spaces.Discrete)
         return lambda: (Samples.from_sb3(samples, discrete) for samples in buffer.get(self.batch_size))

@@ -12,6 +12,8 @@ from stable_baselines3.common.buffers import BaseBuffer, DictRolloutBuffer, Roll
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, RolloutBufferSamples
 from torch import Tensor
 
+from attn_rl.sb3.past_buffer import Gatherer, PastBuffer
+
 
 class Samples(NamedTuple):
     """Transitions, S of them: a whole rollout or a minibatch.
@@ -68,6 +70,13 @@ class Samples(NamedTuple):
         for i, columns in enumerate(rest):
             yield Samples({key: blocks[i] for key, blocks in observations.items()}, *columns)
 
+    def with_past(self, past: Gatherer, batch_size: int) -> Iterator[Samples]:
+        """The same, each minibatch with its past."""
+        numbered = {**self.observations, "": torch.arange(self.actions.shape[0], device=self.actions.device)}
+        for samples in self._replace(observations=numbered).minibatches(batch_size):
+            index = samples.observations.pop("")
+            yield samples._replace(observations={**samples.observations, **past(index)})
+
 
 def why_not_plain_buffer(buffer: RolloutBuffer) -> str | None:
     """Why minibatches cannot be cut from the arrays of ``buffer``: it has its own way to hand them out."""
@@ -78,4 +87,4 @@ def why_not_plain_buffer(buffer: RolloutBuffer) -> str | None:
 
 def _defined_elsewhere(cls: type, method: str) -> bool:
     definer = next(base for base in cls.__mro__ if method in vars(base))
-    return definer not in (BaseBuffer, RolloutBuffer, DictRolloutBuffer)
+    return definer not in (BaseBuffer, RolloutBuffer, DictRolloutBuffer, PastBuffer)

@@ -60,7 +60,7 @@ class PastSteps(RememberedRows):
 
     def __init__(self, n_envs: int, source: Source, steps: int) -> None:
         super().__init__(PAST + source.name, source, steps * source.capacity, steps)
-        self._ages = age_columns(np.repeat(np.arange(1, steps + 1), source.capacity), steps)
+        self.columns = age_columns(np.repeat(np.arange(1, steps + 1), source.capacity), steps)
         self.rows = np.zeros((n_envs, self.capacity, len(source.features)), np.float32)
         self.present = np.zeros((n_envs, self.capacity), bool)
         self.forgotten = np.zeros(n_envs, np.int64)
@@ -80,7 +80,7 @@ class PastSteps(RememberedRows):
     def recall(self, obs: Observation, which: Which) -> tuple[np.ndarray, np.ndarray]:
         """What some environments remember: features (n,M,F+A) and presence (n,M)."""
         present = self.present[which]
-        return with_ages(self.rows[which], present, self._ages), present.astype(np.int8)
+        return with_ages(self.rows[which], present, self.columns), present.astype(np.int8)
 
     def slot(self, age: int, slot: int) -> int:
         """Where the row is that was in a slot so many steps ago; -1: it is none of these."""

@@ -36,6 +36,7 @@ class Source(NamedTuple):
         capacity: slots N.
         presence_key: flags of the rows; None: all exist.
         low, high: bounds of the features (F,).
+        n_deeds: how many of the features, the last ones, are of what was done and what it brought.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Source(NamedTuple):
     presence_key: str | None
     low: np.ndarray
     high: np.ndarray
+    n_deeds: int = 0
 
     def rows(self, obs: Observation, done: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Features (n,N,F), zero where absent, and presence (n,N), boolean, of a batch of observations.
@@ -186,7 +188,7 @@ def find_sources(space: spaces.Dict, names: Mapping[str, Sequence[str]], deed: D
             np.concatenate([*(getattr(box, end) for *_, box in vectors), getattr(deed, end)], dtype=np.float32)
             for end in ("low", "high")
         )
-        found.append(Source(STEP, tuple(key for key, *_ in vectors), features, 1, None, low, high))
+        found.append(Source(STEP, tuple(key for key, *_ in vectors), features, 1, None, low, high, len(deed.features)))
     return found
 
 
