@@ -27,6 +27,7 @@ from attn_rl.vec_envs.wrapper_check import check_wrappers
 from attn_rl.wrappers.memory import MemoryOptions
 
 Schedule = Callable[[float], float]
+NO_MEMORY = {name: value for name, value in vars(Settings()).items() if name.startswith("memory_")}
 SCHEDULES = ("learning_rate", "clip_range")
 """Settings that may also be a function of the training that is left, 1 to 0."""
 
@@ -55,8 +56,8 @@ def make_agent(
         verbose: as in SB3: 0 is silent.
         max_abs_reward: larger rewards stop the training, see :mod:`attn_rl.vec_envs.guarded`.
         memory: what to remember of the past, as entities: ``dict(steps=8)``, ``dict(sightings=8)``, with ``actions``,
-            ``rewards`` and ``identity`` if need be (:class:`attn_rl.wrappers.memory.MemoryOptions`). The same as the
-            settings ``memory_steps`` and so on; the environment gets the memory if it has none.
+            ``rewards`` and ``identity`` if need be (:class:`attn_rl.wrappers.memory.MemoryOptions`), in the place of
+            all that a preset remembers. The environment gets the memory if it has none.
         settings: fields of :class:`attn_rl.training.presets.Settings`. ``learning_rate`` (as a number it decays to a
             tenth) and ``clip_range`` may also be SB3's schedules, ``net_arch`` SB3's ``dict(pi=[...], vf=[...])``.
 
@@ -68,7 +69,8 @@ def make_agent(
     preset = preset_of_env(env)
     check_device(device)
     check_value("seed", 0 if seed is None else seed)
-    settings |= {f"memory_{name}": value for name, value in (memory or {}).items()}
+    if memory is not None:
+        settings |= {**NO_MEMORY, **{f"memory_{name}": value for name, value in memory.items()}}
     schedules = take_schedules(settings)
     n_envs = preset.n_envs if isinstance(env, str) else env.num_envs
     chosen = choose_settings(preset.settings(policy, n_envs), policy, settings)

@@ -83,6 +83,12 @@ def test_a_memory_that_the_environment_brings_is_kept():
         make_agent(env, memory={"steps": 3}, **SMALL)
 
 
+def test_a_memory_takes_the_place_of_the_presets():
+    agent = make_agent(make_vec_env("AttnRL/Recall-v0", 2, seed=0), memory={"sightings": 2}, **SMALL)
+    assert agent.memory == {"sightings": 2}
+    assert make_agent(make_vec_env("AttnRL/Recall-v0", 2, seed=0), memory={}, **SMALL).memory is None
+
+
 def test_the_callback_gives_its_scenes_the_memory():
     agent = make_agent(make_vec_env("AttnRL/Recall-v0", 4, seed=0), seed=0, **SMALL)
     callback = AttentionCallback("AttnRL/Recall-v0", n_scenes=3, n_pictures=1)

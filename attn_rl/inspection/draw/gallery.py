@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from attn_rl.inspection.draw import cells, grid, scene, timeline
+from attn_rl.inspection.draw import cells, grid, past, scene, timeline
 from attn_rl.inspection.measure.probe_record import ProbeRecord
 from attn_rl.inspection.record.frame import Picture
 
@@ -77,6 +77,11 @@ def episode_film(probe: ProbeRecord) -> np.ndarray | None:
     return scene.episode_frames(probe) if _has_episode(probe) else None
 
 
+def over_the_past(probe: ProbeRecord) -> np.ndarray | None:
+    """How far back the episode's steps look; where something is remembered."""
+    return past.over_the_past(probe) if _has_episode(probe) else None
+
+
 VIEWS: dict[str, View] = {
     "scenes": scenes,
     "heads_by_entities": heads_by_entities,
@@ -85,6 +90,7 @@ VIEWS: dict[str, View] = {
     "over_training": over_training,
     "disagreements": disagreements,
     "episode": episode,
+    "over_the_past": over_the_past,
     "episode_film": episode_film,
 }
 """Every picture by name; ``attention/<name>`` is its tag. An entry more is all that a new one needs."""

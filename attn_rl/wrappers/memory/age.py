@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
+FIRST_NAME = "log_age"
+"""Name of the first column, the logarithm of the age + 1."""
 MOST_AGE = 4095
 """Steps; what is older counts as this old."""
 LONGEST_EXACT = 64
@@ -23,7 +25,7 @@ LONGEST_EXACT = 64
 def age_names(most: int) -> tuple[str, ...]:
     """Names of the columns for ages up to ``most``."""
     waves = (f"age_{wave}_{period}" for period in _periods(most) for wave in ("cos", "sin"))
-    return ("log_age", *(name for name in waves if name != "age_sin_2"))  # which is zero at whole steps
+    return (FIRST_NAME, *(name for name in waves if name != "age_sin_2"))  # which is zero at whole steps
 
 
 def age_columns(age: np.ndarray, most: int) -> np.ndarray:
