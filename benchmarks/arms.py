@@ -10,7 +10,6 @@ trained, then evaluated on held-out episodes at the trained counts and at each o
 
 from __future__ import annotations
 
-import csv
 import json
 import time
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from attn_rl import make_agent, make_vec_env
 from attn_rl.training.evaluation import evaluate
 from attn_rl.training.presets import find_preset
 from benchmarks.learning import LearningCurve, run_and_append
+from benchmarks.results import read_csv
 
 SCALED = {"normalize_advantage": False, "normalize_reward": True}
 """Rewards by the spread of returns, advantages as they are: the general default, not these presets'."""
@@ -148,14 +148,6 @@ def run(cell: tuple[str, int], episodes: int = 1000, steps: int | None = None) -
     }
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of the CSV; none where it is not there."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def table(rows: list[dict[str, str]]) -> str:
     """Success of every seed, in ascending order, and where it never was, as Markdown."""
     lines = ["| arm, steps | success | elsewhere, mean | 95% at | CPU seconds |", "|---|---|---|---|---:|"]
@@ -177,7 +169,7 @@ def table(rows: list[dict[str, str]]) -> str:
 
 def main(args: Args) -> None:
     """Run what is not there yet, seeds outermost; or print the table."""
-    rows = read(args.out)
+    rows = read_csv(args.out) if args.out.exists() else []
     if args.table:
         print(table(rows))
         return

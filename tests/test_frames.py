@@ -9,10 +9,13 @@ import torch
 from gymnasium import spaces
 
 from attn_rl import EntityAttentionExtractor, EntitySpec, explain, load, make_agent, make_vec_env, using
+from attn_rl.backends.kernels.program import make_program
 from attn_rl.deployment.cpp import write_cpp
 from attn_rl.deployment.exportable import NotExportable, exportable_copy
 from attn_rl.deployment.graph import write_torch
 from attn_rl.nn.relations.groups import Group, channel_forms, show
+from attn_rl.nn.relations.terms import CarriedPositions
+from attn_rl.nn.stages import Opaque
 from attn_rl.sb3.extractor import DeepSetsExtractor
 from attn_rl.training.check.spaces import check_spaces
 
@@ -172,6 +175,23 @@ def test_offsets_are_as_the_looking_entity_sees_them():
         torch.testing.assert_close(torch.stack([ahead[i], left[i]]), expected, atol=1e-5, rtol=0)
 
 
+def test_so_are_the_offsets_that_values_carry():
+    torch.manual_seed(0)
+    module = CarriedPositions([[slice(0, 8)]], n_heads=1, d_model=3, faces=[True])
+    torch.nn.init.eye_(module.project[0].weight)
+    u, angle = torch.randn(1, 5, 2), torch.rand(1, 5, 1) * 6
+    heading = torch.cat([angle.cos(), angle.sin()], -1)
+    shown = show("position", u, torch.ones(1, 5, 1), heading)
+    with torch.no_grad():
+        carried = module(torch.eye(5).roll(1, 0)[None, None], shown)[0]  # each looks at the one before it
+    for i in range(5):
+        x, y = (u[0, i - 1] - u[0, i]).tolist()
+        cos, sin = heading[0, i].tolist()
+        ahead, left = cos * x + sin * y, cos * y - sin * x
+        length = (1 + x * x + y * y) ** 0.5
+        torch.testing.assert_close(carried[i], torch.tensor([ahead / length, left / length, 1.0]), atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -203,16 +223,23 @@ def agent_on_mines(**settings):
     return make_agent(make_vec_env("AttnRL/Mines-v0", 8, seed=0), seed=0, n_steps=8, batch_size=64, **settings)
 
 
-def test_kernels_act_and_learn_where_the_ego_looks_alone_and_say_why_not_elsewhere():
-    agent = agent_on_mines().learn(64)
-    assert all("kernels" in line or "one call" in line for line in str(explain(agent)).splitlines()[:4])
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_kernels_act_and_learn(n_layers):
+    agent = agent_on_mines(n_layers=n_layers).learn(64)
+    assert all("kernels" in line or "one call" in line for line in explain(agent).splitlines()[:4])
     obs = agent.env.reset()
     with torch.no_grad():
         fast = agent.policy.extract_features(agent.policy.obs_to_tensor(obs)[0])
         with using(agent, "plain"):
             plain = agent.policy.extract_features(agent.policy.obs_to_tensor(obs)[0])
     torch.testing.assert_close(fast, plain, atol=1e-5, rtol=1e-5)
-    assert "carries positions in the values" in str(explain(agent_on_mines(n_layers=2)))
+
+
+@pytest.mark.parametrize("more", [{"n_layers": 2}, {"pointer": "cars"}])
+def test_they_say_why_not_where_entities_look_along_headings_of_their_own(more):
+    with pytest.raises(Opaque, match="carries positions in the values"):
+        make_program(extractor(relations="declared", **more).network)
+    make_program(extractor(relations="declared").network)  # the ego alone looks
 
 
 def test_a_saved_agent_sees_the_same(tmp_path):

@@ -309,6 +309,27 @@ MUTANTS = [
         "tests/test_entities.py::TestSplit::test_blocks_by_name_whatever_the_order_in_the_observation",
     ),
     Mutant(
+        "the ego sees a mirror image",
+        "attn_rl/frames.py",
+        "return cos * x + sin * y, cos * y - sin * x",
+        "return cos * x + sin * y, sin * x - cos * y",
+        "tests/test_frames.py::test_what_is_seen_is_how_far_ahead_and_to_the_left",
+    ),
+    Mutant(
+        "positions are turned and not moved",
+        "attn_rl/frames.py",
+        "x, y = x - _over(x0, x), y - _over(y0, y)",
+        "x, y = x, y",
+        "tests/test_frames.py::test_moving_and_turning_the_scene_changes_nothing",
+    ),
+    Mutant(
+        "values carry offsets along the axes",
+        "attn_rl/nn/relations/terms.py",
+        "offset if heading is None else turned(offset, heading[:, None, own])",
+        "offset",
+        "tests/test_frames.py::test_so_are_the_offsets_that_values_carry",
+    ),
+    Mutant(
         "categories are scaled",
         NORMALIZER,
         "if self.unscaled:",

@@ -43,7 +43,7 @@ class LayerRelations(Described):
     ) -> None:
         super().__init__()
         self.n_rows = None if full else 1
-        kinds = dict.fromkeys(a.kind for a, _ in pairs if a.compare == "position" and (full or not a.from_ego))
+        kinds = dict.fromkeys(a.kind for a, _ in pairs if a.compare == "position" and _carries(a, full))
         positions = [[place for g, place in columns.items() if g.kind == kind] for kind in kinds]
         faces = [any(g.kind == kind and g.heading is not None for g in columns) for kind in kinds]
         self.scores = RelationScores(pairs, columns, n_heads) if pairs else None
@@ -61,6 +61,11 @@ class LayerRelations(Described):
             return None
         carried = () if self.carried is None else stage_of(self.carried, "carried", tuple)
         return stage_of(self.scores, "scores", RelationStage)._replace(carried=carried)
+
+
+def _carries(group: Group, full: bool) -> bool:
+    """Whether outputs tell the way to what is looked at; embeddings do, where all is seen from the ego and as it is."""
+    return not group.from_ego or (full and group.heading is not None)
 
 
 def asked(groups: Sequence[Group], queries: Sequence[str], auto: bool) -> list[Pair]:
