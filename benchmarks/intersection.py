@@ -83,19 +83,32 @@ def make_learner(policy: str, seed: int, settings: Mapping[str, Any]) -> PPO:
     return make_agent(env, policy, seed=seed, **settings)
 
 
+def prepare(arguments: argparse.Namespace, policy: str, seed: int) -> tuple[PPO, dict[str, Any]]:
+    """An agent and what its training was: out of the folder of agents where it is there, else trained now."""
+    name = f"{policy}__{said(arguments.set)}__{arguments.steps}__{seed}"
+    kept, told = (arguments.agents / f"{name}{end}" if arguments.agents else None for end in (".zip", ".json"))
+    if kept and told and told.exists():
+        facts: dict[str, Any] = json.loads(told.read_text())
+        return PPO.load(kept, device="cpu"), facts
+    start = time.process_time()
+    agent = make_learner(policy, seed, arguments.set).learn(arguments.steps)
+    facts = {"settings": said(arguments.set), "steps": arguments.steps}
+    facts["parameters"] = sum(p.numel() for p in agent.policy.parameters())
+    facts["cpu_seconds"] = round(time.process_time() - start)
+    if kept and told:
+        agent.save(kept)
+        told.write_text(json.dumps(facts))
+    return agent, facts
+
+
 def run(arguments: argparse.Namespace, policy: str, seed: int) -> list[dict[str, Any]]:
     """Train, where there is something to train, and judge: rows of the CSV."""
     torch.set_num_threads(1)
-    start = time.process_time()
     facts: dict[str, Any] = {"policy": policy, "settings": "", "seed": seed, "steps": 0, "parameters": 0}
-    agent: Any = None
+    facts["cpu_seconds"], agent = 0, None
     if policy in LEARNERS:
-        agent = make_learner(policy, seed, arguments.set).learn(arguments.steps)
-        facts |= {"settings": said(arguments.set), "steps": arguments.steps}
-        facts["parameters"] = sum(p.numel() for p in agent.policy.parameters())
-        if arguments.agents:
-            agent.save(arguments.agents / f"{policy}__{seed}.zip")
-    facts["cpu_seconds"] = round(time.process_time() - start)
+        agent, trained_as = prepare(arguments, policy, seed)
+        facts |= trained_as
     rows = []
     for simulator in arguments.simulators:
         for density in arguments.densities:
@@ -178,7 +191,7 @@ if __name__ == "__main__":
     parser.add_argument("--densities", nargs="+", type=float, default=[1.0])
     parser.add_argument("--set", nargs="+", type=setting, default=[], help="name=value over the preset's")
     parser.add_argument("--workers", type=int, default=1, help="agents side by side")
-    parser.add_argument("--agents", type=Path, help="folder in which trained agents are saved")
+    parser.add_argument("--agents", type=Path, help="folder of agents: what is there is judged, not trained again")
     parser.add_argument("--out", type=Path, default=Path("docs/results/intersection.csv"))
     given = parser.parse_args()
     given.set = dict(given.set)

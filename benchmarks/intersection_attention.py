@@ -30,7 +30,7 @@ from attn_rl.training.evaluation import EVALUATION_SEED
 from benchmarks.intersection import ENV_ID
 from benchmarks.learning import append
 from benchmarks.results import read_csv
-from benchmarks.tables import markdown
+from benchmarks.tables import NONE, markdown
 
 SECONDS = (0.0, 0.75, 1.5, 2.25, 3.0)
 SLOWER = 0
@@ -81,6 +81,8 @@ def known_mean(values: np.ndarray) -> float:
 
 def of_agents(values: np.ndarray) -> str:
     """``.312 [.290, .333]``: mean over agents and, of several, its 95% interval (Student's t)."""
+    if not np.isfinite(values).all():
+        return NONE
     mean = f"{values.mean():.3f}"
     if len(values) < 2:
         return mean

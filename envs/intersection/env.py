@@ -29,10 +29,10 @@ ROOM = 20.0  # metres around the ego that are free at the start
 FIRST_PROBABILITY = 0.6  # that each of the first vehicles is there
 DESTINATIONS = ("o1", "o2", "o3")
 MOST_VEHICLES, LONGEST, MOST_SLOTS = 100, 1000, 1000
-PRESET = {  # untuned; its form: attn_rl.training.presets.register_preset
-    "total_timesteps": 500_000,
-    "n_envs": 64,
-    "settings": {"gamma": 0.95},
+PRESET = {  # its form: attn_rl.training.presets.register_preset
+    "total_timesteps": 1_000_000,
+    "n_envs": 128,
+    "settings": {"gamma": 0.95, "learning_rate": 3e-3, "batch_size": 256},
     "transfer": (
         {"spawn_probability": 0.9, "initial_vehicle_count": 15, "capacity": 21},
         {"spawn_probability": 1.0, "initial_vehicle_count": 20, "capacity": 28},

@@ -63,7 +63,9 @@ def test_a_small_run_trains_judges_and_saves(tmp_path: Path):
         ("Intersection-v0", 1.0, 2),
         ("Intersection-v0", 2.0, 2),
     ]
-    assert (tmp_path / "attention__0.zip").exists()
+    assert (tmp_path / "attention____64__0.zip").exists()
+    again = run(asked(simulators=["Intersection-v0"], densities=[1.0, 2.0], agents=tmp_path), "attention", 0)
+    assert again == rows  # judged again, not trained: the seconds are the same
     stock = run(asked(simulators=["Intersection-v0"], set={"n_epochs": 1, "batch_size": 2048}), "MultiInputPolicy", 0)
     assert [r["settings"] for r in stock] == ["n_epochs=1 batch_size=2048"]
     for name in ("IDLE", "random", "cautious"):

@@ -47,7 +47,7 @@ def test_a_film_shows_every_vehicle_that_was_seen_where_it_was(agent: BaseAlgori
     assert ending.split()[0] in ("arrived", "crashed", "too")
     for second in seconds:
         assert len(second.shots) == 2
-        assert second.columns.shape == second.weights.shape == (len(second.instead),)
+        assert second.columns.shape == second.weights.shape == second.brakes_for.shape
         assert second.shots[0].present[0, second.columns].all()
         assert second.shots[0].ego[0] not in second.columns
     assert any(len(second.columns) for second in seconds)

@@ -31,7 +31,9 @@ CHANGES = {  # environment, variant -> steps, environments, settings of all poli
         ],
     ),
     ("Intersection", ()): (
-        *(500_000, 64, {"gamma": 0.95, "normalize_advantage": False, "normalize_reward": True}, {}),
+        *(1_000_000, 128),
+        {"gamma": 0.95, "batch_size": 256, "normalize_advantage": False, "normalize_reward": True},
+        {},
         [
             {"spawn_probability": 0.9, "initial_vehicle_count": 15, "capacity": 21},
             {"spawn_probability": 1.0, "initial_vehicle_count": 20, "capacity": 28},
