@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
 
 from attn_rl.actions import Actions, mask_keys
 from attn_rl.entities import ACTION_MASK
@@ -37,8 +38,10 @@ def make_head(policy: Any) -> StructuredHead:
     """The head of a policy whose extractor was built for structured actions.
 
     Raises:
-        ValueError: the environment's action space is not the one that is declared.
+        ValueError: the environment's action space is not the one that is declared, or a policy of another algorithm.
     """
+    if not is_sb3s(policy):
+        raise ValueError(f"{type(policy).__name__} knows no structured actions; use EntityAttentionPolicy, PPO or A2C")
     layout = policy.features_extractor.layout
     found, declared = policy.action_space, layout.action_space
     same = type(found) is type(declared) and (
@@ -50,3 +53,8 @@ def make_head(policy: Any) -> StructuredHead:
             "attn_rl.actions.action_space(actions, capacities)"
         )
     return StructuredHead(layout, policy.mlp_extractor.mlp.latent_dim_pi).to(policy.device)
+
+
+def is_sb3s(policy: object) -> bool:
+    """Whether it draws and weighs actions as SB3's actor-critic policy does; sb3-contrib's maskable one does not."""
+    return isinstance(policy, ActorCriticPolicy)

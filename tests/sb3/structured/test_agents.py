@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from attn_rl import EntityAttentionPolicy, explain, load, make_agent, make_vec_env
+from attn_rl import EntityAttentionPolicy, explain, load, make_agent, make_vec_env, record_attention
 from attn_rl.actions import action_space, split_action
+from attn_rl.deployment.exportable import refuse_unknown
+from attn_rl.inspection.measure.effects import absence
+from attn_rl.inspection.measure.invariants import absent_leak, replay_error
+from attn_rl.inspection.record.actor import Actor
 from attn_rl.sb3.extractor import DeepSetsExtractor, FlatExtractor
+from attn_rl.sb3.maskable import MaskableEntityAttentionPolicy
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.loading import adapt
 from attn_rl.training.resizing import with_capacity
@@ -247,3 +253,55 @@ def test_spaces_and_parts_of_an_action_by_hand():
 def test_a_declaration_is_plain_data_and_survives_json():
     again = json.loads(json.dumps(MIXED))
     assert action_space(again, {"units": 2, "enemies": 3}) == action_space(MIXED, {"units": 2, "enemies": 3})
+
+
+def test_what_structured_actions_do_not_go_into_says_so():
+    agent = make_model()
+    with pytest.raises(ValueError, match="drawn from a StructuredDistribution"):
+        refuse_unknown(agent.policy)
+    with pytest.raises(AttributeError, match="use PPO or A2C"):
+        _ = agent.policy.action_dist.distribution
+    env = DummyVecEnv([Battle])
+    with pytest.raises(ValueError, match="knows no structured actions; use EntityAttentionPolicy"):
+        MaskablePPO(
+            MaskableEntityAttentionPolicy, DummyVecEnv([lambda: Battle("sets")]), policy_kwargs={"actions": SETS}
+        )
+    env.close()
+
+
+def test_records_tell_who_points_at_whom():
+    for actions in DECLARATIONS:
+        model, obs = make_model(EntityPPO, actions).learn(18), observations(Battle(actions), 6)
+        actor = Actor(model)
+        record = record_attention(actor, obs)
+        np.testing.assert_allclose(record.action, model.predict(obs, deterministic=True)[0], atol=1e-5)
+        assert replay_error(actor, record) < 1e-5
+        assert absent_leak(actor, record) == 0
+        aims = record.pointing.sum(-1)
+        if actions == "mixed":
+            assert record.pointing_labels == ("units 0 target", "units 1 target", "units 2 target")
+            parts = split_action(MIXED, {"units": 3, "enemies": 5}, record.action)
+            asked = (parts["verb"] == 2) & (obs["units_present"] == 1)
+            np.testing.assert_allclose(aims, asked, atol=1e-5)
+            assert not record.pointing[..., 5:].any()  # slots of units
+        else:
+            assert record.pointing_labels == ("leader", "guards", "route", "order")
+            np.testing.assert_allclose(aims[:, 2], np.minimum(obs["enemies_present"].sum(-1), 3), atol=1e-4)
+        found = absence(actor, record)["absence_kl"]
+        assert np.isfinite(found[record.slot_present]).all()
+        assert "target" in record._repr_html_() or actions == "sets"
+
+
+def test_removing_a_target_changes_the_orders_of_those_who_point_at_it():
+    model = make_model(EntityPPO)
+    torch.manual_seed(0)
+    for head in model.policy.action_net.heads:
+        torch.nn.init.normal_(head.out.weight, std=2.0)
+    obs = observations(Battle(), 32)
+    obs["verbs"][:], obs["units_present"][:], obs["near"][:] = [0, 0, 1], 1, 1
+    actor = Actor(model)
+    record = record_attention(actor, obs)
+    found = absence(actor, record)["absence_kl"][:, :5]
+    aimed, there = record.pointing[..., :5].sum(1), record.slot_present[:, :5]
+    alone = there.sum(-1) > 1
+    assert found[alone][(aimed > 0.9)[alone]].min() > 1.0
