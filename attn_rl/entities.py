@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from attn_rl.actions import masks_in
 from attn_rl.categories import Categories, Checked, check_categories
 from attn_rl.edges import EdgeRows, EdgeType, Ends, told
 from attn_rl.entity_types import ACTION_MASK, ALLOWED, PRESENT, EntityType, read_dict, read_plain, rows_of
@@ -127,7 +128,8 @@ class EntitySpec(Expanding):
         metadata = env_metadata(env)
         space = getattr(env, "single_observation_space", None) or env.observation_space
         names, kinds, categories, edges = (metadata.get(name) for name in ("entities", "kinds", "categories", "edges"))
-        return cls.from_space(space, names, kinds, presence, categories, edges, ignore)
+        unseen = (*ignore, *masks_in(space, metadata.get("actions")))
+        return cls.from_space(space, names, kinds, presence, categories, edges, unseen)
 
     def split(self, observation: Mapping[str, Tensor] | Tensor) -> SplitObservation:
         """Take a batch of observations apart; presence becomes boolean, categories one column per value.

@@ -23,6 +23,7 @@ SCENES = {
     **{"Boxes": (16, 3), "CherryPick": (3, 7), "Dodge": (2, 6), "Forage": (5, 6), "Intersection": (3, 4)},
     **{"Hidden": (2, 3), "JobShop": (1, 14), "Match": (6, 0), "Mines": (3, 6), "Recall": (1, 5), "Remember": (5, 0)},
     **{"Route": (5, 6), "Seek": (2, 2), "Tiles": (7, 0), "Triage": (2, 5)},
+    **{"Pick": (3, 0), "Squad": (4, 3)},
 }
 """Of each picture: the seed, and how many steps the scripted policy has made."""
 

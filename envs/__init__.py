@@ -18,10 +18,12 @@ NAMES = (
     "JobShop",
     "Match",
     "Mines",
+    "Pick",
     "Recall",
     "Remember",
     "Route",
     "Seek",
+    "Squad",
     "Tiles",
     "Triage",
 )

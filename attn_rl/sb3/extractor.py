@@ -17,6 +17,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from attn_rl.actions import Actions, mask_keys, read_actions, types_of
 from attn_rl.backends.choose import encode
 from attn_rl.categories import Categories, value_names
 from attn_rl.edges import Ends
@@ -28,6 +29,7 @@ from attn_rl.nn.normalizer import Entities
 from attn_rl.nn.relations.edges import Joined
 from attn_rl.nn.relations.groups import Group, own_features
 from attn_rl.nn.token_order import EGO
+from attn_rl.sb3.structured.layout import StructuredLayout
 
 RelationsMode = Literal["auto", "declared", "features", "off"]
 """What relations compare: ``declared`` the kinds that the environment declares, ``features`` every feature with itself
@@ -82,10 +84,11 @@ class EntityExtractor(BaseFeaturesExtractor):
         pointer: entity type whose tokens the action head of :class:`EntityAttentionPolicy` chooses from; the policy
             sets it.
         masked: append the observation's ``action_mask`` for that head; the policy sets it.
+        actions: append what structured actions need (``docs/actions.md``); the policy sets it.
         network: keywords of the network.
     """
 
-    layout: FeatureLayout
+    layout: FeatureLayout  # or, for structured actions, a StructuredLayout
 
     def __init__(
         self,
@@ -100,16 +103,21 @@ class EntityExtractor(BaseFeaturesExtractor):
         ignore: Sequence[str] = (),
         pointer: str | None = None,
         masked: bool = False,
+        actions: Actions | None = None,
         **network: Any,
     ) -> None:
+        ignore = tuple(dict.fromkeys((*ignore, *mask_keys(actions))))
         spec = EntitySpec.from_space(observation_space, names, kinds, presence, categories, edges, ignore)
-        built = self.make_network(spec, pointer, network)
+        chosen_among = types_of(read_actions(actions)) if actions else ()
+        built = self.make_network(spec, pointer or next(iter(chosen_among), None), network)
         width = features_dim or built.d_out
-        layout = FeatureLayout(width)
+        layout: Any = FeatureLayout(width)
         if pointer is not None:
             layout = layout._replace(n_slots=_capacity(spec, pointer), d_token=built.d_model)
         if masked:
             layout = layout._replace(n_mask=_mask_length(observation_space))
+        if actions:
+            layout = StructuredLayout(actions, spec, observation_space, width, built.d_model if chosen_among else 0)
         super().__init__(observation_space, layout.width)
         self.spec, self.layout, self.pointer, self.network = spec, layout, pointer, built
         self.project = (
@@ -136,6 +144,8 @@ class EntityExtractor(BaseFeaturesExtractor):
         split = self.spec.split(observations)
         readout, tokens = encode(self.network, split.ego, split.entities, split.edges)
         columns = [self.project(readout)]
+        if isinstance(self.layout, StructuredLayout):
+            columns += self.layout.columns(tokens, split.entities, observations)
         if self.pointer is not None:
             pointed, present = self.pointed_at(tokens, split.entities)
             columns += [pointed.flatten(1), present.to(readout.dtype)]

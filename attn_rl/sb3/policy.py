@@ -14,6 +14,7 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from attn_rl.actions import Actions
 from attn_rl.backends.choose import why_not_now
 from attn_rl.backends.heads import ActingParts, WholePolicy, actor_and_critic, whole_policy
 from attn_rl.backends.kernels import build
@@ -30,6 +31,8 @@ from attn_rl.sb3.acting_blocks import by_key, read_blocks
 from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
+from attn_rl.sb3.structured.build import make_head, refuse_other_heads
+from attn_rl.sb3.structured.distribution import StructuredDistribution
 from attn_rl.type_names import with_article
 
 DEFAULT_NET_ARCH = [64]
@@ -44,6 +47,7 @@ class EntityHeads:
         lr_schedule: as SB3 passes it.
         pointer: name of the entity type that an action dimension chooses from: choice *i* is slot *i*. With
             ``Discrete(N)`` that is the action, with ``MultiDiscrete`` the last dimension of N choices.
+        actions: structured actions, as ``docs/actions.md`` declares them; the environment's ``metadata["actions"]``.
         policy: keywords of SB3's policy, among them ``features_extractor_class`` (default
             :class:`EntityAttentionExtractor`), ``features_extractor_kwargs``, ``net_arch`` (default [64]) and
             ``optimizer_kwargs`` (default of Adam: ``eps=1e-5``, as in SB3, and ``fused=True``: one kernel a step; not
@@ -63,9 +67,10 @@ class EntityHeads:
         lr_schedule: Schedule,
         *args: Any,
         pointer: str | None = None,
+        actions: Actions | None = None,
         **policy: Any,
     ) -> None:
-        self.pointer = pointer
+        self.pointer, self.actions = pointer, actions
         policy.setdefault("features_extractor_class", EntityAttentionExtractor)
         if not args:
             policy.setdefault("net_arch", DEFAULT_NET_ARCH)
@@ -76,7 +81,11 @@ class EntityHeads:
             policy["optimizer_kwargs"] = given if other else {"fused": True, **given}
         masked = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
         extractor = dict(policy.pop("features_extractor_kwargs", None) or {})
-        if pointer is not None or masked:
+        if actions:
+            _check_feeds_heads(policy["features_extractor_class"])
+            refuse_other_heads(actions, observation_space, pointer, policy)
+            extractor |= {"actions": actions}
+        elif pointer is not None or masked:
             _check_feeds_heads(policy["features_extractor_class"])
             extractor |= {"pointer": pointer, "masked": masked}
         super().__init__(  # type: ignore[call-arg]
@@ -85,7 +94,7 @@ class EntityHeads:
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
-        return parameters | {"pointer": self.pointer}
+        return parameters | {"pointer": self.pointer, "actions": self.actions}
 
     def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
         """Features as SB3 extracts them, without its preprocessing where an entity extractor sees to types itself."""
@@ -106,14 +115,18 @@ class EntityHeads:
             activation_fn=self.activation_fn,  # type: ignore[attr-defined]
             device=self.device,  # type: ignore[attr-defined]
         )
-        self.mlp_extractor = mlp if layout.width == layout.readout else HeadInputs(mlp, layout)
+        self.mlp_extractor = mlp if layout.width == layout.readout and not self.actions else HeadInputs(mlp, layout)
 
     def _build(self, lr_schedule: Schedule) -> None:
         policy: Any = self
         if type(policy.action_dist) is CategoricalDistribution:
             policy.action_dist = LeanCategorical(policy.action_dist.action_dim)
+        if self.actions:
+            policy.action_dist = StructuredDistribution()
         super()._build(lr_schedule)  # type: ignore[misc]
-        if isinstance(self.mlp_extractor, HeadInputs):
+        if self.actions:
+            self.action_net = make_head(policy)
+        elif isinstance(self.mlp_extractor, HeadInputs):
             layout = self._layout()
             actions = ActionLayout.from_space(self.action_space, layout.n_slots)  # type: ignore[attr-defined]
             self.action_net = EntityActionHead(layout, actions, self.mlp_extractor.mlp.latent_dim_pi)
@@ -252,6 +265,8 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
             return f"{type(self).__name__}.{changed[0]} is not Stable-Baselines3's"
         if not self.share_features_extractor:
             return "actor and critic have networks of their own"
+        if self.actions:
+            return f"actions are structured: {', '.join(self.actions)}"
         if not isinstance(self.action_space, spaces.Discrete):
             return "actions are not Discrete"
         drawn_by = type(self.action_dist)

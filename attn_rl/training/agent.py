@@ -12,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, is_vecenv_wrapped
 
+from attn_rl.actions import Actions, masks_in
 from attn_rl.entities import EntitySpec, env_metadata
 from attn_rl.observation_size import check_rollout
 from attn_rl.sb3.policy import EntityAttentionPolicy
@@ -41,6 +42,7 @@ def make_agent(
     verbose: int = 0,
     max_abs_reward: float = MAX_ABS_REWARD,
     memory: Mapping[str, Any] | None = None,
+    actions: Actions | None = None,
     **settings: Any,
 ) -> GuardedPPO:
     """Build the agent that ``python train.py`` trains.
@@ -58,6 +60,7 @@ def make_agent(
         memory: what to remember of the past, as entities: ``dict(steps=8)``, ``dict(sightings=8)``, with ``actions``,
             ``rewards`` and ``identity`` if need be (:class:`attn_rl.wrappers.memory.MemoryOptions`), in the place of
             all that a preset remembers. The environment gets the memory if it has none.
+        actions: structured actions (``docs/actions.md``); None = the environment's ``metadata["actions"]``, if any.
         settings: fields of :class:`attn_rl.training.presets.Settings`. ``learning_rate`` (as a number it decays to a
             tenth) and ``clip_range`` may also be SB3's schedules, ``net_arch`` SB3's ``dict(pi=[...], vf=[...])``.
 
@@ -82,11 +85,13 @@ def make_agent(
     if memory_of(games) is not None:
         chosen = replace(chosen, presence=None)  # a Dict says itself what is there
     check_rollout(games.observation_space, games.num_envs, chosen.n_steps)
-    guarded, spec = guard(games, chosen.presence, max_abs_reward, chosen.ignore)
+    actions = env_metadata(games).get("actions") if actions is None else actions
+    unseen = (*chosen.ignore, *masks_in(games.observation_space, actions))
+    guarded, spec = guard(games, chosen.presence, max_abs_reward, unseen)
     return GuardedPPO(
         EntityAttentionPolicy,
         guarded,
-        policy_kwargs=policy_kwargs(spec, policy, chosen),
+        policy_kwargs=policy_kwargs(spec, policy, chosen, actions),
         seed=seed,
         device=device,
         verbose=verbose,
@@ -163,7 +168,9 @@ def ppo_settings(settings: Settings, n_envs: int, schedules: Mapping[str, Schedu
     return chosen | {"learning_rate": LinearSchedule(rate, 0.1 * rate, 1.0)} | dict(schedules)
 
 
-def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str, object]:
+def policy_kwargs(
+    spec: EntitySpec, policy: str, settings: Settings, actions: Actions | None = None
+) -> dict[str, object]:
     """What ``EntityAttentionPolicy`` is built with: plain data, saved with the model."""
     named = find_policy(policy)
     extractor = {name: getattr(settings, name) for name in NETWORK_SETTINGS if name not in named.without}
@@ -180,12 +187,13 @@ def policy_kwargs(spec: EntitySpec, policy: str, settings: Settings) -> dict[str
     if "sort_by" not in named.without and settings.sort_by is not None:
         extractor["sort_by"] = _sorted_types(spec, settings.sort_by)
     arch = settings.net_arch
-    return {
+    found = {
         "features_extractor_class": named.extractor,
         "features_extractor_kwargs": extractor,
         "net_arch": {k: list(v) for k, v in arch.items()} if isinstance(arch, Mapping) else list(arch),
         "pointer": None if "pointer" in named.without else settings.pointer,
     }
+    return found if not actions or "pointer" in named.without else found | {"actions": actions}
 
 
 def _sorted_types(spec: EntitySpec, feature: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
+from attn_rl.actions import Actions, action_space, read_actions
 from attn_rl.edges import EdgeType
 from attn_rl.entities import ACTION_MASK, EntitySpec
 from attn_rl.observation_size import check_slots
@@ -83,11 +84,16 @@ def with_capacity(model: BaseAlgorithm, capacity: Capacity) -> SpacesOnly:
     widths = spec.widths | {t.name: len(t.features) + 2 for t in spec.edges}
     for name, n in slots.items():
         check_slots(name, n, widths[name] + 1)
-    pointer = getattr(policy, "pointer", None)
+    pointer, structured = getattr(policy, "pointer", None), getattr(policy, "actions", None)
     actions: spaces.Space[object] = model.action_space
     if pointer is not None:
         actions = _actions(actions, spec.capacities[pointer], slots[pointer])
-    return SpacesOnly(model.n_envs, _observations(model.observation_space, spec, slots, actions), actions)
+    if structured:
+        actions = action_space(structured, slots)
+    observations = _observations(model.observation_space, spec, slots, actions)
+    if structured and isinstance(observations, spaces.Dict):
+        observations = spaces.Dict({**observations.spaces, **_masks(structured, observations, slots)})
+    return SpacesOnly(model.n_envs, observations, actions)
 
 
 def _slots(spec: EntitySpec, capacity: Capacity) -> dict[str, int]:
@@ -154,10 +160,21 @@ def _edges(
     return found
 
 
+def _masks(
+    structured: Actions, parts: Mapping[str, spaces.Space[object]], slots: Mapping[str, int]
+) -> dict[str, spaces.Space[object]]:
+    """The masks of structured actions, for as many slots."""
+    arguments = read_actions(structured)
+    shapes = {a.mask: a.shape_of_mask(slots, arguments) for a in arguments.values() if a.mask}
+    return {key: _flags(parts[key], shape) for key, shape in shapes.items()}
+
+
 def _rows(box: spaces.Box, n: int) -> spaces.Box:
     """A row's bounds are the widest that any slot had."""
     return spaces.Box(np.tile(box.low.min(0), (n, 1)), np.tile(box.high.max(0), (n, 1)), dtype=box.dtype)
 
 
-def _flags(space: spaces.Space[object], n: int) -> spaces.Space[object]:
-    return spaces.MultiBinary(n) if isinstance(space, spaces.MultiBinary) else spaces.Box(0, 1, (n,), space.dtype)  # type: ignore[arg-type]
+def _flags(space: spaces.Space[object], shape: int | tuple[int, ...]) -> spaces.Space[object]:
+    if isinstance(space, spaces.MultiBinary):
+        return spaces.MultiBinary(shape)
+    return spaces.Box(0, 1, shape if isinstance(shape, tuple) else (shape,), space.dtype)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 from .drawing import Canvas
 from .randomness import EpisodeStreams, RandomStream
 from .rules import Rules
-from .slots import MOST_BYTES
+from .slots import MOST_BYTES, all_inside
 from .state import Outcome, State
 from .types import BoolArray, FloatArray, Info, IntArray, Observation
 
@@ -231,15 +231,8 @@ class BatchedEnv(Rules, VectorEnv):
         expected = (self.num_envs, *(self.single_action_space.shape or ()))
         if actions.shape != expected:
             raise ValueError(f"actions have shape {actions.shape}; expected {expected}")
-        space = self.single_action_space
-        if isinstance(space, gym.spaces.Discrete):
-            fits = actions.dtype.kind in "iu" and actions.min() >= 0 and actions.max() < space.n
-        elif isinstance(space, gym.spaces.Box):
-            fits = bool(((actions >= space.low) & (actions <= space.high)).all())
-        else:
-            fits = all(space.contains(action) for action in actions)
-        if not fits:
-            raise ValueError(f"an action is outside {space}: {actions}")
+        if not all_inside(self.single_action_space, actions):
+            raise ValueError(f"an action is outside {self.single_action_space}: {actions}")
         return actions
 
     def _begin(self, rows: IntArray) -> Observation:

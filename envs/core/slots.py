@@ -83,6 +83,16 @@ def per_type(argument: str, given: int | Mapping[str, int] | None, default: Mapp
     return {**default, **chosen}
 
 
+def all_inside(space: gym.Space[object], actions: np.ndarray) -> bool:
+    """Say whether a batch of actions lies in the space of one."""
+    if isinstance(space, gym.spaces.Box):
+        return bool(((actions >= space.low) & (actions <= space.high)).all())
+    if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        most = space.n if isinstance(space, gym.spaces.Discrete) else space.nvec
+        return actions.dtype.kind in "iu" and bool(((actions >= 0) & (actions < most)).all())
+    return all(space.contains(action) for action in actions)
+
+
 def reorder(state: State, order: IntArray, arrays: Iterable[str], slots: Iterable[str] = ()) -> None:
     """Move entities to new slots, in place: new slot j holds what was in slot ``order[:, j]``.
 

@@ -40,6 +40,11 @@ MIXED_SHOPS = {
     "capacity": {"jobs": 11, "machines": 5},
     "schedule": "insertion",
 }
+SKIRMISH = {
+    "min_entities": {"units": 3, "enemies": 1},
+    "max_entities": {"units": 5, "enemies": 3},
+    "capacity": {"units": 7, "enemies": 3},
+}
 VARIANTS = [
     Variant("Boxes", {}, 1.0, (0.07, 0.13)),
     Variant("Boxes", {"min_depth": 4, "max_depth": 4, "branch_length": 2, "capacity": 23}, 1.0, (0, 0.02)),
@@ -62,6 +67,8 @@ VARIANTS = [
     Variant("Match", {"rule": "odd", "levels": 7, "max_entities": 31, "capacity": 37}, 1.0, (0.22, 0.28)),
     Variant("Mines", {}, 0.99, (0.005, 0.04)),
     Variant("Mines", {"min_entities": 1, "max_entities": 13, "capacity": 17, "map_size": 0}, 0.99, (0.005, 0.05)),
+    Variant("Pick", {}, 1.0, (0, 0.01)),
+    Variant("Pick", {"min_entities": 3, "max_entities": 5, "capacity": 7, "take": 3}, 1.0, (0.005, 0.08)),
     Variant("Recall", {}, 1.0, (0, 0.01)),
     Variant("Recall", {"min_entities": 2, "max_entities": 7, "capacity": 11, "lag": 7}, 1.0, (0, 0.01)),
     Variant("Remember", {}, 1.0, (0.22, 0.28)),
@@ -70,6 +77,8 @@ VARIANTS = [
     Variant("Route", {"min_entities": 2, "max_entities": 7, "capacity": 11, "report_gap": True}, 1.0, (0.3, 0.5)),
     Variant("Seek", {}, 1.0, (0.005, 0.04)),
     Variant("Seek", {"min_entities": 32, "max_entities": 41, "capacity": 64, "penalty": 0.5}, 1.0, (0, 0.04)),
+    Variant("Squad", {}, 0.93, (0, 0.03)),
+    Variant("Squad", SKIRMISH, 0.9, (0, 0.2)),
     Variant("Tiles", {}, 1.0, (0.10, 0.15)),
     Variant("Tiles", {"min_entities": 5, "max_entities": 7, "capacity": 11}, 1.0, (0.10, 0.15)),
     Variant("Triage", {}, 1.0, (0, 0.01)),

@@ -115,6 +115,9 @@ def _rows(probe: ProbeRecord, state: int) -> list[TableRow]:
     if record.pointer is not None:
         pointed = np.pad(record.pointer[state], (lead, 0), constant_values=np.nan)
         rows.append(TableRow("pointer", POINTER, pointed, pointed))
+    for label, pointed in record.pointing_rows(state):
+        pointed = np.pad(pointed, (lead, 0), constant_values=np.nan)
+        rows.append(TableRow(label, POINTER, pointed, pointed))
     return rows
 
 

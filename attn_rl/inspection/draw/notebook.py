@@ -44,6 +44,9 @@ def _table(record: AttentionRecord, state: int) -> str:
     if record.pointer is not None:
         pointed = np.pad(record.pointer[state], (record.lead, 0))
         rows.append(f"<tr>{NAME}pointer</th>{_cells(pointed, record.present[state])}</tr>")
+    for label, pointed in record.pointing_rows(state):
+        weights = np.pad(pointed, (record.lead, 0))
+        rows.append(f"<tr>{NAME}{html.escape(label)}</th>{_cells(weights, record.present[state])}</tr>")
     return (
         f'<table style="border-collapse:collapse;margin:0 0 12px"><caption style="text-align:left">'
         f"{_decision(record, state)}</caption><tr><td></td>{head}</tr>{''.join(rows)}</table>"

@@ -10,6 +10,7 @@ from attn_rl.inspection.record.actor import Actor
 from attn_rl.inspection.record.attention_record import AttentionRecord
 from attn_rl.inspection.record.recorder import capture_pass, recorded_tensors, to_array
 from attn_rl.sb3.extractor import FeatureLayout
+from attn_rl.sb3.structured.layout import StructuredLayout
 
 
 @torch.no_grad()
@@ -70,6 +71,8 @@ def absent_leak(actor: Actor, record: AttentionRecord) -> float:
 
 def _of_present(features: Tensor, layout: FeatureLayout) -> Tensor:
     """Features in which the tokens of absent slots are zero: nobody reads them, and only the modules compute them."""
+    if isinstance(layout, StructuredLayout):
+        return features  # they are zero there
     tokens, present, _ = layout.extras(features[:, layout.readout :])
     n_tokens = layout.readout + layout.n_slots * layout.d_token
     return torch.cat(

@@ -34,6 +34,9 @@ key                 shape              meaning
 ``policy``          (S,A)              log-probabilities of all choices; continuous: means | log standard deviations
 ``value``           (S,)               state value, NaN where the model has none
 ``pointer``         (S,N)              probability of pointing at each slot; only with a pointer head
+``chosen``          (S,entries)        of structured actions only: the deterministic action; ``policy`` is then given
+                                       the likeliest earlier choices
+``pointing``        (S,P,N)            of structured actions only: who points at whom; ``meta`` has ``pointing_labels``
 ``lstm_states``     (S,4,layers,width) of a recurrent policy only: hidden and cell state of the actor's LSTM, then those
                                        of the critic's
 ``scene``           (S,)               number of the scene, index into ``scene_names``
@@ -83,9 +86,9 @@ from attn_rl.inspection.record.scenes import Scenes
 from attn_rl.nn.relations.named import Strength
 from attn_rl.regular_files import refuse_to_replace
 
-RECORD_META = ("labels", "lead", "sizes", "feature_names", "categories", "strengths", "edge_types")
+RECORD_META = ("labels", "lead", "sizes", "feature_names", "categories", "strengths", "edge_types", "pointing_labels")
 CURVE_AXES = (1, 2, 0, 3)
-OPTIONAL = ("pointer", "lstm_states", "followed", "reachable")
+OPTIONAL = ("pointer", "chosen", "pointing", "lstm_states", "followed", "reachable")
 
 
 @dataclass
@@ -190,6 +193,7 @@ def _record(arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Attent
         strengths=tuple(Strength(*each) for each in meta.get("strengths", ())),  # older records hold none
         readout_rows=readout_rows(arrays, meta),
         edge_types=tuple(meta.get("edge_types", ())),
+        pointing_labels=tuple(meta.get("pointing_labels", ())),
         **{name: arrays[name] for name in named},
     )
 

@@ -47,6 +47,8 @@ EFFECT_ARRAYS = {
 
 OPTIONAL_ARRAYS = {
     "pointer": "S,N",
+    "chosen": "S,entries",
+    "pointing": "S,P,N",
     "readout_rows": "S,K",
     "lstm_states": "S,4,layers,width",
     "followed": "S,L,heads,T",

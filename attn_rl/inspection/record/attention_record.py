@@ -81,6 +81,11 @@ class AttentionRecord:
         sizes: choices per action dimension; empty = continuous.
         value: (S,), NaN where the model has none.
         pointer: (S,N) probability of pointing at each slot; None without a pointer head.
+        chosen: of structured actions, the deterministic action (S, entries); else None. ``policy`` is then given the
+            likeliest earlier choices, entry by entry, see :mod:`attn_rl.sb3.structured.figures`.
+        pointing: of structured actions, who points at whom: probability of every slot (S,P,N), row by row; rows that
+            are not asked are zeros. None where nothing points.
+        pointing_labels: what the P rows are called: ``("units 0 target", ...)``.
         feature_names: names of the features per observation key.
         categories: per observation key and feature, the names of the values that its numbers stand for.
         strengths: of every named relation, per layer and head, when the pass was made; empty without relations.
@@ -104,6 +109,9 @@ class AttentionRecord:
     sizes: tuple[int, ...]
     value: np.ndarray
     pointer: np.ndarray | None = None
+    chosen: np.ndarray | None = None
+    pointing: np.ndarray | None = None
+    pointing_labels: tuple[str, ...] = ()
     feature_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     categories: Categories = field(default_factory=dict)
     strengths: tuple[Strength, ...] = ()
@@ -131,6 +139,8 @@ class AttentionRecord:
     @property
     def action(self) -> np.ndarray:
         """The deterministic action as ``predict`` gives it before clipping: (S,) or (S, dimensions)."""
+        if self.chosen is not None:
+            return self.chosen
         if not self.sizes:
             return self.policy[:, : self.policy.shape[-1] // 2]
         parts = np.split(self.policy, np.cumsum(self.sizes)[:-1], axis=-1)
@@ -170,6 +180,13 @@ class AttentionRecord:
                 said = _named(block[state, int(row)], self.feature_names.get(key, ()), self.categories.get(key, {}))
             found.append(" ".join(word for word in said if word != NOTHING))
         return tuple(found)
+
+    def pointing_rows(self, state: int) -> list[tuple[str, np.ndarray]]:
+        """Who points at whom in a state: name and probabilities (N,) of every row that points in any state."""
+        if self.pointing is None:
+            return []
+        ever = self.pointing.any((0, 2))
+        return [(self.pointing_labels[i], self.pointing[state, i]) for i in np.flatnonzero(ever)]
 
     def compared(self) -> dict[tuple[int, int], Strength]:
         """What each head compares most: (layer, head), both from 0 -> the relation of the greatest strength."""
@@ -218,7 +235,7 @@ class AttentionRecord:
 
 ROW_ARRAYS = ("present", "readout_rows", "features", "policy", "value")
 """The arrays of a record with one row per state, apart from observation and layers."""
-OPTIONAL_ARRAYS = ("pointer", "lstm_states", "next_lstm_states", "followed", "reachable")
+OPTIONAL_ARRAYS = ("pointer", "chosen", "pointing", "lstm_states", "next_lstm_states", "followed", "reachable")
 """The same, of those that not every policy has."""
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from attn_rl.sb3.compat import action_distribution
 from attn_rl.sb3.extractor import EntityExtractor
+from attn_rl.sb3.structured.distribution import StructuredDistribution
+from attn_rl.sb3.structured.figures import log_probabilities
 
 PROBABILITY_FLOOR = 1e-6
 NOT_CALLED = ("forward", "get_distribution", "predict_values", "_predict")
@@ -33,12 +35,14 @@ class Outputs(NamedTuple):
         value: (B,); NaN where the model has no state value (SAC, TD3).
         lstm_states: of a recurrent policy, what it goes on with (B,4,layers,width): hidden and cell state of the
             actor's LSTM, hidden and cell state of the critic's; else None.
+        structured: of structured actions, their distribution; ``policy`` is given the likeliest earlier choices.
     """
 
     policy: Tensor
     sizes: tuple[int, ...]
     value: Tensor
     lstm_states: Tensor | None = None
+    structured: StructuredDistribution | None = None
 
 
 def policy_kl(p: Outputs, q: Outputs) -> Tensor:
@@ -180,6 +184,8 @@ def _through_lstms(policy: Any, features: Any, lstm_states: Tensor) -> tuple[Ten
 
 
 def _distribution_outputs(distribution: Any, value: Tensor) -> Outputs:
+    if isinstance(distribution, StructuredDistribution):
+        return Outputs(*log_probabilities(distribution), value, structured=distribution)
     parts = getattr(distribution, "distribution", None) or distribution.distributions
     parts = parts if isinstance(parts, list) else [parts]
     if isinstance(parts[0], torch.distributions.Normal):

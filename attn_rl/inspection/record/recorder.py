@@ -19,6 +19,7 @@ from attn_rl.inspection.record.outputs import Outputs
 from attn_rl.nn.attention import MultiHeadAttention
 from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.relations.named import Strength
+from attn_rl.sb3.structured.figures import pointing
 
 
 @dataclass
@@ -118,6 +119,7 @@ def make_record(
         strengths=_strengths(network) if actor.attention else (),
         next_lstm_states=None if outputs.lstm_states is None else to_array(outputs.lstm_states),
         **_along_edges(actor, obs, captured.patterns),
+        **_pointing(actor, outputs),
     )
 
 
@@ -193,6 +195,15 @@ def _pointer(actor: Actor, outputs: Outputs) -> np.ndarray | None:
         for name, n in capacities.items()
     ]
     return to_array(torch.cat(parts, 1))
+
+
+def _pointing(actor: Actor, outputs: Outputs) -> dict[str, Any]:
+    """Of structured actions: what is chosen, and who points at whom."""
+    if outputs.structured is None:
+        return {}
+    found, labels = pointing(outputs.structured, actor.spec.capacities)
+    told = {"chosen": to_array(outputs.structured.mode()), "pointing_labels": labels}
+    return told if found is None else told | {"pointing": to_array(found)}
 
 
 def to_array(x: Tensor) -> np.ndarray:

@@ -102,7 +102,7 @@ def _check_preset(env: gym.Env, spec: EntitySpec) -> None:
     data = env_metadata(env).get("preset")
     if data is not None:
         settings = read_preset(data, "the environment").settings("attention")
-        kwargs: dict[str, Any] = policy_kwargs(spec, "attention", settings)
+        kwargs: dict[str, Any] = policy_kwargs(spec, "attention", settings, env_metadata(env).get("actions"))
         EntityAttentionPolicy(env.observation_space, env.action_space, lambda _: settings.learning_rate, **kwargs)
 
 

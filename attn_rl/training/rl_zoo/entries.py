@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from attn_rl.entities import EntitySpec
+from attn_rl.entities import EntitySpec, env_metadata
 from attn_rl.training.agent import memory_options, policy_kwargs
 from attn_rl.training.presets import PPO_SETTINGS, find_preset
 from attn_rl.vec_envs.adapter import make_vec_env
@@ -27,7 +27,8 @@ def zoo_entry(env_id: str, env_kwargs: Mapping[str, object] | None = None) -> di
     settings = preset.settings("attention")
     memory = memory_options(settings)
     env = remembering(make_vec_env(env_id, 1, env_kwargs=dict(env_kwargs or {})), memory)
-    network = policy_kwargs(EntitySpec.from_env(env, settings.presence, settings.ignore), "attention", settings)
+    spec = EntitySpec.from_env(env, settings.presence, settings.ignore)
+    network = policy_kwargs(spec, "attention", settings, env_metadata(env).get("actions"))
     env.close()
     network.pop("features_extractor_class")  # the policy's default
     ppo = {name: getattr(settings, name) for name in PPO_SETTINGS}

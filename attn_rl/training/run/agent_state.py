@@ -102,12 +102,13 @@ def restore_figures(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
 
 
 def declared(agent: OnPolicyAlgorithm) -> str:
-    """Names of the features, in their order, the kinds that are compared and, if any, categories and edges, as JSON."""
+    """Names of the features, in order, kinds that are compared and, if any, categories, edges and actions, as JSON."""
     extractor: Any = agent.policy.features_extractor
     network, spec = extractor.network, extractor.spec
     related = getattr(network, "relations", None) is not None or bool(spec.frames)
     joined = spec.ends if getattr(network, "joined", None) else {}
-    return json.dumps([spec.names, spec.kinds if related else {}, *filter(None, (spec.categories, joined))])
+    actions: Any = getattr(agent.policy, "actions", None)
+    return json.dumps([spec.names, spec.kinds if related else {}, *filter(None, (spec.categories, joined, actions))])
 
 
 def restore_weights(agent: OnPolicyAlgorithm, checkpoint: Checkpoint) -> None:
