@@ -87,7 +87,11 @@ class Bandit(gym.Env[np.ndarray, np.int64]):
 
 
 class Paid(VecEnvWrapper):
-    """Other rewards for the same play: in another unit, or all of an episode's at its end."""
+    """Other rewards for the same play: in another unit, or all of an episode's at its end.
+
+    Running out of time is such an end, too. If it counted as truncation, the value of going on would be added to what
+    was paid, and playing for time would seem to pay without limit.
+    """
 
     def __init__(self, venv: VecEnv, unit: float, at_the_end: bool) -> None:
         super().__init__(venv)
@@ -104,6 +108,8 @@ class Paid(VecEnvWrapper):
             self.owed += rewards
             rewards = np.where(dones, self.owed, 0)
             self.owed[dones] = 0
+            for info in infos:
+                info.pop("TimeLimit.truncated", None)
         return observation, (self.unit * rewards).astype(np.float32), dones, infos
 
 
