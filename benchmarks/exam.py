@@ -6,10 +6,10 @@
 
 Every arm gets the environment and nothing else: no preset, only the pointer where the action is an entity. "now" are
 the defaults of today; those before scaled rewards by the spread of what was rewarded so far, those before them scaled
-advantages, both with four epochs whatever the number of environments; "SB3's settings" are those of its PPO with our
-network, "MlpPolicy" is all SB3's. Trains what ``docs/results/exam.csv`` does not hold yet, appends each agent when it
-is finished, and prints the table. A task's score is its mean return over the last 200 training episodes, 0 for random
-play and 1 for the best arm's mean.
+advantages, both with four epochs whatever the number of environments; "ent_coef .03" differs from "now" in that;
+"SB3's settings" are those of its PPO with our network, "MlpPolicy" is all SB3's. Trains what ``docs/results/exam.csv``
+does not hold yet, appends each agent when it is finished, and prints the table. A task's score is its mean return over
+the last 200 training episodes, 0 for random play and 1 for the best arm's mean.
 """
 
 from __future__ import annotations
@@ -87,7 +87,11 @@ class Bandit(gym.Env[np.ndarray, np.int64]):
 
 
 class Paid(VecEnvWrapper):
-    """Other rewards for the same play: in another unit, or all of an episode's at its end."""
+    """Other rewards for the same play: in another unit, or all of an episode's at its end.
+
+    Running out of time is such an end, too. If it counted as truncation, the value of going on would be added to what
+    was paid, and playing for time would seem to pay without limit.
+    """
 
     def __init__(self, venv: VecEnv, unit: float, at_the_end: bool) -> None:
         super().__init__(venv)
@@ -104,6 +108,8 @@ class Paid(VecEnvWrapper):
             self.owed += rewards
             rewards = np.where(dones, self.owed, 0)
             self.owed[dones] = 0
+            for info in infos:
+                info.pop("TimeLimit.truncated", None)
         return observation, (self.unit * rewards).astype(np.float32), dones, infos
 
 
@@ -189,7 +195,8 @@ class RewardedSoFar(RewardScale):
 
 
 HALVES = {"first": FIRST, "held_out": HELD_OUT}
-ARMS = ("now", *OLD_DEFAULTS, "SB3's settings", "MlpPolicy")
+VARIANTS = {"ent_coef .03": {"ent_coef": 0.03}}
+ARMS = ("now", *OLD_DEFAULTS, *VARIANTS, "SB3's settings", "MlpPolicy")
 Cell = tuple[str, str, int]  # task, arm, seed
 
 
@@ -200,7 +207,7 @@ def make(task: Task, arm: str, seed: int) -> PPO:
         flat = Flattened(env) if isinstance(env.observation_space, spaces.Dict) else env
         return PPO("MlpPolicy", flat, n_steps=2048 // task.n_envs, seed=seed, device="cpu")
     general = Preset(n_envs=task.n_envs).settings("attention")  # whatever preset the environment has
-    settings: dict[str, Any] = vars(general) | {"pointer": task.pointer} | OLD_DEFAULTS.get(arm, {})
+    settings: dict[str, Any] = vars(general) | {"pointer": task.pointer} | (OLD_DEFAULTS | VARIANTS).get(arm, {})
     if arm == "SB3's settings":
         settings |= {"n_steps": 2048 // task.n_envs, "batch_size": 64, "n_epochs": 10, "ent_coef": 0.0}
         settings |= {"learning_rate": lambda _: 3e-4, "normalize_reward": False, "normalize_advantage": True}

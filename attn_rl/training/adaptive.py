@@ -21,7 +21,5 @@ def reasons(n_envs: int) -> dict[str, str]:
     if n_envs > FEW_ENVIRONMENTS:
         return {}
     few = "1 environment" if n_envs == 1 else f"{n_envs} environments"
-    return {
-        "n_epochs": f"{MANY_EPOCHS} epochs instead of {EPOCHS}: {few} (at most {FEW_ENVIRONMENTS}) make steps dear, so "
-        "each is learned from more often."
-    }
+    change = f"{MANY_EPOCHS} epochs instead of {EPOCHS}: with {few} ({FEW_ENVIRONMENTS} or fewer)"
+    return {"n_epochs": f"{change} steps are dear, so each is learned from more."}

@@ -71,7 +71,7 @@ def test_a_run_says_so_stores_it_and_is_resumed_with_it(tmp_path: Path, monkeypa
     short = {"n_steps": 8, "eval_episodes": 0, "total_timesteps": 64, "runs_dir": tmp_path, "save_every": 1}
     folder = attn_rl.train(UNTUNED, n_envs=4, **short)
     plan = json.loads((folder / "args.json").read_text())["plan"]
-    line = "10 epochs instead of 4: 4 environments (at most 8) make steps dear, so each is learned from more often."
+    line = "10 epochs instead of 4: with 4 environments (8 or fewer) steps are dear, so each is learned from more."
     assert line in plan
     assert "but for n_steps." in plan[-1]
     assert read_args(folder)["settings"].n_epochs == MANY_EPOCHS
