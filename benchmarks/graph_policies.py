@@ -1,9 +1,10 @@
 """Edges as relations against edges as rows, a plain graph convolution and no edges: shortest ways on random graphs.
 
-    python -m benchmarks.graph_policies                      # one seed each: some ten minutes on one core
-    python -m benchmarks.graph_policies --seeds 5 --steps 400000
+    python -m benchmarks.graph_policies              # five seeds each: some half an hour on one core
+    python -m benchmarks.graph_policies --seeds 1 --policies relations "no edges"
 
-Trained on graphs of 8 to 16 nodes, judged there and on 34. All have about as many parameters.
+Trained on graphs of 8 to 16 nodes, judged there and on 34. All have about as many parameters. Trains what
+``docs/results/graphs.csv`` does not hold yet, and prints the table. The page that quotes it: ``docs/relations.md``.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,17 +29,21 @@ from attn_rl.nn.tokenizer import Tokenizer
 from attn_rl.sb3.extractor import EntityExtractor
 from attn_rl.training.loading import adapt
 from attn_rl.training.policies import NETWORK_SETTINGS, register_policy
+from benchmarks.learning import run_and_append
+from benchmarks.results import read_csv
+from benchmarks.tables import markdown
 
 ENV = "benchmarks.graphs:Benchmarks/NextHop-v0"
 SETTINGS = {"n_steps": 8, "batch_size": 256, "gamma": 0.9, "pointer": "nodes", "normalize_advantage": False}
 LAYERS = 3
 POLICIES: dict[str, tuple[str, str, dict[str, Any]]] = {  # name -> policy, edges of the environment, settings
     "relations": ("attention", "relations", {"n_layers": LAYERS}),
+    "relations, features compared too": ("attention", "relations", {"n_layers": LAYERS, "relations": "features"}),
     "relations, values": ("attention", "relations", {"n_layers": LAYERS, "edge_values": True}),
     "along edges only": ("attention", "relations", {"n_layers": LAYERS, "edge_attention": "only"}),
     "graph convolution": ("graph_convolution", "relations", {"n_layers": LAYERS, "d_model": 64}),
     "edges as rows": ("attention", "rows", {"n_layers": LAYERS}),
-    "no edges": ("attention", "relations", {"n_layers": LAYERS, "edge_attention": "off"}),
+    "no edges": ("attention", "relations", {"n_layers": LAYERS, "edge_attention": "off", "relations": "off"}),
 }
 
 
@@ -93,33 +100,56 @@ def success(agent: Any, env_kwargs: Mapping[str, object], episodes: int = 2000) 
     return float(env.step(actions)[1].mean())
 
 
-def compare(name: str, seed: int, steps: int) -> tuple[int, float, float, float]:
-    """Parameters, success where it was trained and at 34 nodes, minutes."""
-    policy, edges, settings = POLICIES[name]
-    env = make_vec_env(ENV, 128, seed=seed, env_kwargs={"edges": edges})
-    agent = make_agent(env, policy, seed=seed, **(SETTINGS | settings))
-    start = time.perf_counter()
-    agent.learn(steps)
-    minutes = (time.perf_counter() - start) / 60
-    large = {"edges": edges, "min_entities": 34, "max_entities": 34}
-    n_parameters = sum(p.numel() for p in agent.policy.parameters())
-    return n_parameters, success(agent, {"edges": edges}), success(agent, large), minutes
+class Cell(NamedTuple):
+    """One agent."""
+
+    policy: str
+    steps: int
+    seed: int
 
 
-def main() -> None:
-    """Print a row per policy and seed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=200_000)
-    parser.add_argument("--policies", nargs="*", default=list(POLICIES), choices=list(POLICIES))
-    args = parser.parse_args()
+def run(cell: Cell) -> dict[str, Any]:
+    """Train one agent and judge it, in the graphs that it was trained on and in larger ones: a row of the CSV."""
     torch.set_num_threads(1)
-    print("policy, seed, parameters, success at 8-16, at 34 nodes, minutes")
-    for name in args.policies:
-        for seed in range(args.seeds):
-            n, trained, large, minutes = compare(name, seed, args.steps)
-            print(f"{name}, {seed}, {n:,}, {trained:.3f}, {large:.3f}, {minutes:.1f}", flush=True)
+    policy, edges, settings = POLICIES[cell.policy]
+    env = make_vec_env(ENV, 128, seed=cell.seed, env_kwargs={"edges": edges})
+    agent = make_agent(env, policy, seed=cell.seed, **(SETTINGS | settings))
+    start = time.process_time()
+    agent.learn(cell.steps)
+    row = {**cell._asdict(), "cpu_seconds": round(time.process_time() - start)}
+    row["parameters"] = sum(p.numel() for p in agent.policy.parameters())
+    larger = {"edges": edges, "min_entities": 34, "max_entities": 34}
+    return {**row, "success": success(agent, {"edges": edges}), "success_34": success(agent, larger)}
+
+
+def key(row: dict[str, str]) -> Cell:
+    """The cell that a row of the CSV holds."""
+    return Cell(row["policy"], int(row["steps"]), int(row["seed"]))
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run what is not there yet and print a row for each kind of agent."""
+    held = {key(row) for row in read_csv(arguments.out)} if arguments.out.exists() else set()
+    cells = [Cell(name, arguments.steps, seed) for name in arguments.policies for seed in range(arguments.seeds)]
+    run_and_append(run, [cell for cell in cells if cell not in held], arguments.out, arguments.workers)
+    rows = read_csv(arguments.out)
+    lines = []
+    for group in dict.fromkeys(key(row)[:2] for row in rows):
+        mine = [row for row in rows if key(row)[:2] == group]
+        means = (np.mean([float(row[name]) for row in mine]) for name in ("success", "success_34"))
+        seconds = np.mean([float(row["cpu_seconds"]) for row in mine])
+        lines.append(
+            [group[0], f"{group[1]:,}", mine[0]["parameters"], f"{seconds:.0f}", *map("{:.3f}".format, means)]
+            + [str(len(mine))]
+        )
+    print(markdown(["policy", "steps", "parameters", "CPU s", "8 to 16 nodes", "34 nodes", "seeds"], lines))
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=75_000)
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=list(POLICIES))
+    parser.add_argument("--workers", type=int, default=2, help="agents side by side")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/graphs.csv"))
+    main(parser.parse_args())

@@ -2,7 +2,7 @@
 
     python -m benchmarks.scheduling              # attention and DeepSets at 6 x 6, 5 seeds
     python -m benchmarks.scheduling --policies attention --seeds 1 --samples 16
-    python -m benchmarks.scheduling --size 10 --steps 1000000 --normalize on off
+    python -m benchmarks.scheduling --size 10 --n-envs 256 --shared-baseline 1 8
     python -m benchmarks.scheduling --rules      # makespans of rules alone: a minute
     python -m benchmarks.scheduling --optimum 6  # by CP-SAT, with the extra "scheduling"
 
@@ -33,6 +33,8 @@ ID = "AttnRL/JobShop-v0"
 POLICIES = ("attention", "deepsets")
 SCHEDULES = ("active", "append", "non-delay", "insertion")
 SIZES = (6, 10, 15)
+MINIBATCHES = 8
+"""Of a rollout."""
 PUBLISHED = {  # greedy makespans, as their papers give them
     "L2D (Zhang et al. 2020)": (574.1, 988.6, 1505.8),
     "Wheatley (Infantes et al. 2024)": (533.0, 920.1, 1414.5),
@@ -45,7 +47,9 @@ class Cell(NamedTuple):
     policy: str
     schedule: str
     normalize: bool
+    shared_baseline: int
     size: int
+    n_envs: int
     steps: int
     samples: int
     seed: int
@@ -60,8 +64,16 @@ def make_env(size: int, n_envs: int, schedule: str, seed: int | None = None) -> 
 def run(cell: Cell) -> dict[str, Any]:
     """Train one agent and test it: a row of the CSV."""
     torch.set_num_threads(1)
-    env = make_env(cell.size, find_preset(ID).n_envs, cell.schedule, cell.seed)
-    agent = make_agent(env, cell.policy, seed=cell.seed, normalize_advantage=cell.normalize)
+    env = make_env(cell.size, cell.n_envs, cell.schedule, cell.seed)
+    settings = find_preset(ID).settings(cell.policy)
+    agent = make_agent(
+        env,
+        cell.policy,
+        seed=cell.seed,
+        normalize_advantage=cell.normalize,
+        shared_baseline=cell.shared_baseline,
+        batch_size=cell.n_envs * settings.n_steps // MINIBATCHES,
+    )
     start = time.process_time()
     agent.learn(cell.steps)
     row = {**cell._asdict(), "cpu_seconds": round(time.process_time() - start)}
@@ -88,7 +100,7 @@ def test(agent: Any, instances: Instances, cell: Cell) -> tuple[np.ndarray, np.n
 
 def key(row: dict[str, str]) -> Cell:
     """The cell that a row of the CSV holds."""
-    numbers = (int(row[name]) for name in ("size", "steps", "samples", "seed"))
+    numbers = (int(row[name]) for name in ("shared_baseline", "size", "n_envs", "steps", "samples", "seed"))
     return Cell(row["policy"], row["schedule"], row["normalize"] == "True", *numbers)
 
 
@@ -97,13 +109,18 @@ def table(rows: list[dict[str, str]]) -> str:
     lines = []
     for group in dict.fromkeys(key(row)[:-1] for row in rows):
         mine = [row for row in rows if key(row)[:-1] == group]
-        policy, schedule, normalize, size, steps, samples = group
-        line = [policy, schedule, "to unit variance" if normalize else "as they are", f"{size} x {size}"]
-        line += [f"{steps:,}", mine[0]["parameters"], f"{np.mean([float(row['cpu_seconds']) for row in mine]):.0f}"]
+        policy, schedule, normalize, shared, size, n_envs, steps, samples = group
+        line = [policy, schedule, "to unit variance" if normalize else "as they are", str(shared), f"{size} x {size}"]
+        line += [
+            str(n_envs),
+            f"{steps:,}",
+            mine[0]["parameters"],
+            f"{np.mean([float(row['cpu_seconds']) for row in mine]):.0f}",
+        ]
         line += [f"{figure(mine, f'greedy_{n}')} / {figure(mine, f'best_{n}')}" for n in SIZES]
         line += [" / ".join(figure(mine, f"{name}_taillard_gap", 100) for name in ("greedy", "best"))]
         lines.append([*line, str(samples), str(len(mine))])
-    head = ["policy", "schedule", "advantages", "trained", "steps", "parameters", "CPU s"]
+    head = ["policy", "schedule", "advantages", "share a baseline", "trained", "n_envs", "steps", "parameters", "CPU s"]
     return markdown([*head, *(f"{n} x {n}" for n in SIZES), "ta01-10, %", "best of", "seeds"], lines)
 
 
@@ -178,12 +195,14 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.rules:
         return
     held = {key(row) for row in read_csv(arguments.out)} if arguments.out.exists() else set()
+    how_long = arguments.steps, arguments.samples
     cells = [
-        Cell(policy, schedule, choice == "on", arguments.size, arguments.steps, arguments.samples, seed)
+        Cell(policy, schedule, choice == "on", shared, arguments.size, arguments.n_envs, *how_long, seed)
         for seed in range(arguments.seeds)
         for policy in arguments.policies
         for schedule in arguments.schedules
         for choice in arguments.normalize
+        for shared in arguments.shared_baseline
     ]
     run_and_append(run, [cell for cell in cells if cell not in held], arguments.out, arguments.workers)
     print(table(read_csv(arguments.out)))
@@ -194,7 +213,9 @@ if __name__ == "__main__":
     parser.add_argument("--policies", nargs="+", default=POLICIES, choices=POLICIES)
     parser.add_argument("--schedules", nargs="+", default=["active"], choices=SCHEDULES)
     parser.add_argument("--normalize", nargs="+", default=["on"], choices=["on", "off"], help="advantages")
+    parser.add_argument("--shared-baseline", nargs="+", type=int, default=[8], help="rollouts of each game")
     parser.add_argument("--size", type=int, default=6, help="jobs and machines in training")
+    parser.add_argument("--n-envs", type=int, default=512)
     parser.add_argument("--steps", type=int, default=500_000)
     parser.add_argument("--samples", type=int, default=16, help="per instance, of which the best counts")
     parser.add_argument("--seeds", type=int, default=5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from gymnasium import spaces
@@ -14,7 +14,7 @@ from .core.randomness import RandomStream
 from .core.single import SingleEnv
 from .core.slots import check_counts, features, reorder
 from .core.state import Outcome, State
-from .core.types import BoolArray, FloatArray, IntArray
+from .core.types import BoolArray, FloatArray, Info, IntArray, Observation
 from .tours import MAX_EXACT, greedy_length, require_solver, shortest_way
 
 EGO = ("x", "y", "home_x", "home_y", "left")
@@ -64,6 +64,9 @@ class RouteVectorEnv(BatchedEnv):
     greedy                          -.99    .08   1.00
     scripted (shortest way)         -.92    0     1.00
     ==============================  ======  ====  =======
+
+    **Instances.** ``reset(options={"cities": cities})`` plays given ones, the first in the first sub-environment;
+    ``attn_rl.envs.tours.kool_cities`` regenerates a published test set. Later episodes are random again.
 
     **Termination.** When all cities are visited, after one step less than there are cities. Never truncated.
 
@@ -120,22 +123,39 @@ class RouteVectorEnv(BatchedEnv):
             kinds={"position": {"ego": (EGO[:2], EGO[2:4]), "cities": CITY[:2]}},
         )
 
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, object] | None = None
+    ) -> tuple[Observation, Info]:
+        """Begin a new episode in every sub-environment.
+
+        Args:
+            seed: as for every environment here.
+            options: ``{"cities": positions}``, (num_envs, cities, 2) in [-1, 1]: play these, from the first of each.
+
+        Raises:
+            ValueError: positions of another shape or outside the square.
+        """
+        obs, infos = super().reset(seed=seed, options=options)
+        if not options or "cities" not in options:
+            return obs, infos
+        cities = np.asarray(options["cities"], np.float64)
+        fits = cities.ndim == 3 and 2 <= cities.shape[1] <= self.capacity
+        if not fits or cities.shape != (self.num_envs, cities.shape[1], 2) or not (np.abs(cities) <= 1).all():
+            raise ValueError(
+                f"cities have shape {cities.shape} (games, cities, 2); expected {self.num_envs} games, one for each "
+                f"sub-environment, of 2 to {self.capacity} cities in [-1, 1] x [-1, 1]"
+            )
+        position = np.zeros((self.num_envs, self.capacity, 2))
+        position[:, : cities.shape[1]] = cities
+        self._state = _fresh(position, np.tile(np.arange(self.capacity) < cities.shape[1], (self.num_envs, 1)))
+        self._state.steps = np.zeros(self.num_envs, np.int64)
+        self.shuffle(self._state, self._streams.current())
+        return self.observe(self._state), self._infos(np.zeros(self.num_envs, bool))
+
     def begin(self, random: RandomStream) -> State:
         present = np.arange(self.capacity) < random.integers(1, self.min_entities, self.max_entities + 1)
         position = random.uniform(2 * self.capacity, -1, 1).reshape(-1, self.capacity, 2)
-        position *= present[..., None]
-        turn = np.full((len(random), self.capacity), -1)  # when a city was visited; -1: not yet
-        turn[:, 0] = 0
-        first = np.zeros(len(random), np.int64)
-        return State(
-            present=present,
-            position=position,
-            turn=turn,
-            here=first,
-            home=first.copy(),
-            length=np.zeros(len(random)),
-            greedy=greedy_length(_distances(position), first, present),
-        )
+        return _fresh(position * present[..., None], present)
 
     def advance(self, state: State, actions: IntArray, random: RandomStream) -> Outcome:
         rows = np.arange(len(actions))
@@ -241,6 +261,22 @@ class RouteEnv(SingleEnv):
         """Return which actions are valid now: (capacity,) bool."""
         masks: BoolArray = self.batch.call("action_masks")[0]
         return masks
+
+
+def _fresh(position: FloatArray, present: BoolArray) -> State:
+    """Return games that begin in the first slot's city: position (n, N, 2), present (n, N)."""
+    turn = np.full(present.shape, -1)  # when a city was visited; -1: not yet
+    turn[:, 0] = 0
+    first = np.zeros(len(present), np.int64)
+    return State(
+        present=present,
+        position=position,
+        turn=turn,
+        here=first,
+        home=first.copy(),
+        length=np.zeros(len(present)),
+        greedy=greedy_length(_distances(position), first, present),
+    )
 
 
 def _distances(position: FloatArray) -> FloatArray:

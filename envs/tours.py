@@ -43,6 +43,49 @@ def greedy_length(distance: FloatArray, start: IntArray, there: BoolArray) -> Fl
     return total + distance[rows, here, start]
 
 
+def insertion_length(distance: FloatArray) -> FloatArray:
+    """Return the length of the tour by farthest insertion: what is farthest from it goes in where it costs least.
+
+    Args:
+        distance: (n, N, N), of all cities; the tour begins in the first.
+
+    Returns:
+        (n,) float64.
+    """
+    n, n_cities = distance.shape[:2]
+    rows = np.arange(n)
+    tour = np.zeros((n, 1), np.int64)
+    nearest = np.where(np.arange(n_cities) > 0, distance[:, 0], -np.inf)  # how far each city is from the tour
+    total = np.zeros(n)
+    for size in range(1, n_cities):
+        city = np.argmax(nearest, axis=-1)
+        following = np.roll(tour, -1, axis=-1)
+        before, after = (distance[rows[:, None], end, city[:, None]] for end in (tour, following))
+        detour = before + after - distance[rows[:, None], tour, following]
+        place = np.argmin(detour, axis=-1)
+        total += detour[rows, place]
+        slots = np.arange(size + 1)
+        old = np.take_along_axis(tour, np.minimum(slots - (slots > place[:, None]), size - 1), axis=-1)
+        tour = np.where(slots == place[:, None] + 1, city[:, None], old)
+        nearest = np.minimum(nearest, distance[rows, city])
+        nearest[rows, city] = -np.inf
+    return total
+
+
+def kool_cities(n_cities: int, count: int = 10_000) -> FloatArray:
+    """Return the test sets of Kool et al. 2019 ("Attention, learn to solve routing problems!"), in [0, 1] x [0, 1].
+
+    Args:
+        n_cities: 20, 50 or 100 there.
+        count: how many of the 10,000, the first ones.
+
+    Returns:
+        (count, n_cities, 2) float64.
+    """
+    random = np.random.RandomState(1234)  # the stream of np.random.seed(1234); the global one stays as it is
+    return random.uniform(size=(10_000, n_cities, 2))[:count]
+
+
 def shortest_way(distance: FloatArray, here: IntArray, start: IntArray, left: BoolArray) -> tuple[FloatArray, IntArray]:
     """Find the shortest way from ``here`` through every city that is left to ``start``.
 

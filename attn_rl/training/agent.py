@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,7 @@ def ppo_settings(settings: Settings, n_envs: int, schedules: Mapping[str, Schedu
     """
     chosen = {name: getattr(settings, name) for name in PPO_SETTINGS}
     chosen["batch_size"] = min(settings.batch_size, settings.n_steps * n_envs)
+    chosen["shared_baseline"] = gcd(settings.shared_baseline, n_envs)  # groups must come out even
     if chosen["batch_size"] == 1 and settings.normalize_advantage:
         raise ValueError(
             f"batch_size={settings.batch_size} of n_steps={settings.n_steps} x n_envs={n_envs} samples: minibatches of "

@@ -11,7 +11,7 @@ from attn_rl.training.presets import find_preset
 
 
 def plan(agent: EntityPPO, args: Args) -> list[str]:
-    """The lines that a run begins with, at most five: one for its length, one for each rule that decided a setting.
+    """The lines that a run begins with, at most six: one for its length, one for each rule that decided a setting.
 
     Args:
         agent: as :func:`attn_rl.make_agent` built it.
@@ -22,6 +22,11 @@ def plan(agent: EntityPPO, args: Args) -> list[str]:
         lines.append(
             f"Minibatches of {agent.batch_size:,} instead of {args.settings.batch_size:,}: a rollout holds no more "
             "(n_envs x n_steps)."
+        )
+    if agent.shared_baseline < args.settings.shared_baseline:
+        lines.append(
+            f"Groups of {agent.shared_baseline} instead of {args.settings.shared_baseline} environments share a "
+            f"baseline: that divides n_envs={agent.n_envs:,}."
         )
     return [*lines, *adaptations(args), scaling(agent), origin(args)]
 

@@ -105,7 +105,7 @@ class Settings:
     """Gradients are scaled down to this norm."""
     shared_baseline: int = 1
     """So many environments in a row play the same games, and are judged against each other; 1: each for itself. For
-    games of a fixed length that differ in how hard they are."""
+    games of a fixed length that differ in how hard they are. Fewer where that does not divide n_envs."""
 
 
 PPO_SETTINGS = (

@@ -5,7 +5,7 @@ from itertools import permutations
 import gymnasium as gym
 import numpy as np
 import pytest
-from attn_rl.envs.tours import greedy_length, shortest_way
+from attn_rl.envs.tours import greedy_length, insertion_length, kool_cities, shortest_way
 
 ID = "AttnRL/Route-v0"
 
@@ -120,3 +120,41 @@ def test_more_than_twelve_cities_need_the_solver(monkeypatch):
     with pytest.raises(ImportError, match=r"report_gap=True with max_entities=13 .* pip install"):
         gym.make_vec(ID, num_envs=1, max_entities=13, report_gap=True)
     gym.make_vec(ID, num_envs=1, max_entities=13)
+
+
+def test_published_cities_are_played_as_given():
+    """The nearest neighbour's tour through Kool's first cities: what the game reports is what is computed beside it."""
+    cities = kool_cities(7, 5)
+    np.random.seed(1234)
+    assert (cities == np.random.uniform(size=(10_000, 7, 2))[:5]).all()
+    env = gym.make_vec(ID, num_envs=5, max_entities=9)
+    env.unwrapped.set_attr("report_gap", True)
+    obs, _ = env.reset(seed=0, options={"cities": 2 * cities - 1})
+    assert obs["cities_present"].sum(axis=1).tolist() == [7] * 5
+    for _ in range(6):
+        way = np.where(obs["action_mask"] == 1, obs["cities"][..., 4], np.inf)
+        obs, *_, infos = env.step(way.argmin(axis=1))
+    place = np.linalg.norm(cities[:, :, None] - cities[:, None], axis=-1)
+    nearest = greedy_length(place, np.zeros(5, int), np.ones((5, 7), bool))
+    np.testing.assert_allclose(infos["final_info"]["tour_length"], 2 * nearest, rtol=1e-6)
+    shortest, _ = shortest_way(place, np.zeros(5, int), np.zeros(5, int), np.arange(7)[None].repeat(5, 0) > 0)
+    np.testing.assert_allclose(infos["final_info"]["gap"], nearest / shortest - 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cities", [np.zeros((2, 4, 2)), np.zeros((3, 11, 2)), np.zeros((3, 4)), np.full((3, 4, 2), 2)])
+def test_cities_that_do_not_fit_are_refused(cities):
+    with pytest.raises(ValueError, match=r"expected 3 games, one for each sub-environment, of 2 to 10 cities in"):
+        gym.make_vec(ID, num_envs=3).reset(options={"cities": cities})
+
+
+def test_farthest_insertion_by_hand():
+    """From (0,0): (4,3), 5 away, there and back 10; (4,0), at most 4 away from both, adds 2; (1,0) lies on the way."""
+    place = np.array([[[0, 0], [1, 0], [4, 0], [4, 3]]], float)
+    distance = np.linalg.norm(place[:, :, None] - place[:, None], axis=-1)
+    np.testing.assert_allclose(insertion_length(distance), 12)
+    cities = kool_cities(11, 50)
+    place = np.linalg.norm(cities[:, :, None] - cities[:, None], axis=-1)
+    start = np.zeros(50, int)
+    shortest, _ = shortest_way(place, start, start, np.tile(np.arange(11) > 0, (50, 1)))
+    assert (insertion_length(place) >= shortest - 1e-9).all()
+    assert insertion_length(place).mean() < 1.03 * shortest.mean()

@@ -9,8 +9,9 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from attn_rl import make_agent, make_vec_env, solve
+from attn_rl import EntityAttentionPolicy, make_agent, make_vec_env, solve
 from attn_rl.sb3.compat import go_on_from
+from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.sb3.shared_baseline import play_the_same, share_baseline
 
 SHOP = {"min_entities": 2, "max_entities": 3}
@@ -90,9 +91,10 @@ def test_saved_and_loaded_it_goes_on_in_groups(tmp_path):
 
 
 def test_a_number_that_does_not_divide_the_environments_is_refused():
-    one_of_four = agent(shared_baseline=4)  # acts, and is judged, in any number of them
+    in_fours = EntityPPO(EntityAttentionPolicy, shop(), n_steps=4, batch_size=24, shared_baseline=4)
     with pytest.raises(ValueError, match=r"shared_baseline=4 does not divide n_envs=6"):
-        one_of_four.learn(66)
+        in_fours.learn(66)  # it may act, and be judged, in any number of them
+    assert agent(shared_baseline=4).shared_baseline == 2  # make_agent's, whose presets must serve any number
     with pytest.raises(ValueError, match=r"shared_baseline=0, expected a whole number from 1"):
         agent(shared_baseline=0)
 

@@ -53,6 +53,8 @@ def test_each_rule_that_decided_a_setting_has_a_line(tmp_path: Path):
     assert clipped[1].startswith("Minibatches of 32 instead of 1,024: a rollout holds no more")
     assert "scaled to unit variance" in clipped[2]
     assert clipped[3] == "Settings are the preset of AttnRL/Match-v0, but for n_steps."
+    grouped = lines(batch_size=16, shared_baseline=8)
+    assert grouped[1] == "Groups of 4 instead of 8 environments share a baseline: that divides n_envs=4."
     scaled = lines(batch_size=16, normalize_reward=True, normalize_advantage=False)
     assert len(scaled) == 3
     assert "divided by the running spread of returns" in scaled[1]
