@@ -45,33 +45,74 @@ static void first_shown(const Pass& p, int b, int e, float* rows) {
 
 // ---- every row looks at every row ------------------------------------------------------------------------------
 
+// Who looks at whom in one observation, some rows at a time. With many rows no pattern is kept, and backward computes it
+// again: memory grows with the rows, and a part of the pattern stays in the cache.
+class Looking {
+   public:
+    int64_t start = 0, n = 0, wide = 0, part = 0;  // rows: the first and how many, also padded, and to a part
+    JoinedRows joined;
+
+    Looking(const Pass& p, int i, const float* qkv, const float* left, int64_t r)
+        : p(p), i(i), qkv(qkv), left(left), r(r) {}
+
+    void begin(int b) {
+        o = b, start = p.starts[b], n = p.starts[b + 1] - start, wide = padded(n);
+        kept = p.keeps_pattern(n), part = kept ? n : 64;
+        joined.find(p, i, b, n);
+        keys.resize(p.D * wide), pattern.resize(kept ? 0 : part * wide);
+        transpose(n, p.D, qkv + start * 3 * p.D + p.D, 3 * p.D, keys.data(), wide);
+        scale_by(p.product_scale(i, b), p.D * wide, keys.data());
+        if (!p.block(i).relates) return;
+        shown.resize(p.Z * wide);
+        transpose(n, p.Z, p.shown + start * p.Z, p.Z, shown.data(), wide);
+        scale_by(p.sharpness(i, b), p.Z * wide, shown.data());
+    }
+
+    // The weights (rows, padded(n)) by which one head's rows from q on look; computed, or as they are kept.
+    float* look(int h, int64_t q, int64_t rows) {
+        float* to = weights(h);
+        product(rows, wide, p.d, {qkv + (start + q) * 3 * p.D + h * p.d, 3 * p.D}, &keys[h * p.d * wide], wide, to, wide);
+        if (p.block(i).relates)
+            product(rows, wide, p.Z, {left + ((start - r + q) * p.H + h) * p.Z, p.H * p.Z}, shown.data(), wide, to, wide, ADD);
+        joined.add(p, i, o, h, to);
+        softmax(rows, n, to);
+        joined.clear(to);
+        return to;
+    }
+    const float* look_again(int h, int64_t q, int64_t rows) { return kept ? weights(h) : look(h, q, rows); }
+
+   private:
+    const Pass& p;
+    const int i;
+    const float *qkv, *left;
+    const int64_t r;
+    int o = 0;
+    bool kept = true;
+    std::vector<float> keys, shown, pattern;  // transposed; of a part
+
+    float* weights(int h) { return kept ? p.kept[i].pattern + p.full_at[o] + h * n * wide : pattern.data(); }
+};
+
 static void attend_fully(const Pass& p, int i, int b, int e) {
     int64_t D = p.D, H = p.H, d = p.d, Z = p.Z;
     const KeptBlock& k = p.kept[i];
     int64_t r = p.starts[b], rows = p.starts[e] - r;
-    std::vector<float> bias(3 * D), keys;
+    std::vector<float> bias(3 * D);
     std::copy_n(p.block(i).query.bias, D, bias.data());
     product(rows, 3 * D, D, {k.normed + r * D, D}, p.transposed.blocks[i].qkv, 3 * D, k.qkv + r * 3 * D, 3 * D, SET, bias.data());
-    bool relates = p.block(i).relates;
-    Scratch left(relates ? rows * H * Z : 0);
-    if (relates) left_sides(p, i, rows, p.shown + r * Z, left);
-    JoinedRows joined;
+    Scratch left(p.block(i).relates ? rows * H * Z : 0);
+    if (p.block(i).relates) left_sides(p, i, rows, p.shown + r * Z, left);
+    Looking looking(p, i, k.qkv, left, r);
     for (; b < e; b++) {
-        int64_t start = p.starts[b], n = p.starts[b + 1] - start, wide = padded(n);
-        joined.find(p, i, b, n);
-        float* own = k.qkv + start * 3 * D;
-        keys.resize(std::max(d, Z) * wide);
-        for (int h = 0; h < H; h++) {
-            float* pattern = k.pattern + p.full_at[b] + h * n * wide;
-            transpose(n, d, own + D + h * d, 3 * D, keys.data(), wide);
-            product(n, wide, d, {own + h * d, 3 * D}, keys.data(), wide, pattern, wide);
-            scale_by(p.product_scale(i, b), n * wide, pattern);
-            if (relates) relate(p, i, b, h, n, left + (start - r) * H * Z, pattern, keys.data());
-            joined.add(p, i, b, h, pattern);
-            softmax(n, n, pattern);
-            joined.clear(pattern);
-            product(n, d, n, {pattern, wide}, own + 2 * D + h * d, 3 * D, k.mixed + start * D + h * d, D);
-        }
+        looking.begin(b);
+        int64_t start = looking.start, n = looking.n, wide = looking.wide;
+        for (int h = 0; h < H; h++)
+            for (int64_t q = 0; q < n; q += looking.part) {
+                int64_t some = std::min(looking.part, n - q);
+                const float* pattern = looking.look(h, q, some);
+                product(some, d, n, {pattern, wide}, k.qkv + start * 3 * D + 2 * D + h * d, 3 * D,
+                        k.mixed + (start + q) * D + h * d, D);
+            }
     }
 }
 
@@ -83,27 +124,31 @@ static void attend_fully_backward(const Pass& p, const Gradients& g, int i, int 
     const KeptBlock& k = p.kept[i];
     const Block& block = g.net.blocks[i];
     int64_t r = p.starts[b], rows = p.starts[e] - r;
-    Scratch d_qkv(rows * 3 * D), d_left(block.relates ? rows * H * Z : 0);
+    Scratch d_qkv(rows * 3 * D), d_left(block.relates ? rows * H * Z : 0), left(block.relates ? rows * H * Z : 0);
+    if (block.relates) left_sides(p, i, rows, p.shown + r * Z, left);
     std::vector<float> d_scores, values;
-    JoinedRows joined;
+    Looking looking(p, i, k.qkv, left, r);
     for (int o = b; o < e; o++) {
-        int64_t start = p.starts[o], n = p.starts[o + 1] - start, wide = padded(n);
-        joined.find(p, i, o, n);
+        looking.begin(o);
+        int64_t start = looking.start, n = looking.n, wide = looking.wide;
         const float *own = k.qkv + start * 3 * D, *d_own_mixed = d_mixed + (start - r) * D;
         float* d_own = d_qkv + (start - r) * 3 * D;
-        d_scores.resize(n * wide), values.resize(d * wide);
-        for (int h = 0; h < H; h++) {
-            const float* pattern = k.pattern + p.full_at[o] + h * n * wide;
-            transpose(n, d, own + 2 * D + h * d, 3 * D, values.data(), wide);
-            product(n, wide, d, {d_own_mixed + h * d, D}, values.data(), wide, d_scores.data(), wide);
-            product(n, d, n, {pattern, 1, wide}, d_own_mixed + h * d, D, d_own + 2 * D + h * d, 3 * D);
-            softmax_backward(n, n, pattern, d_scores.data());
-            if (block.relates) relate_backward(p, i, o, h, n, d_scores.data(), d_left + (start - r) * H * Z);
-            joined.backward(p, i, o, h, d_scores.data());
-            scale_by(p.product_scale(i, o), n * wide, d_scores.data());
-            product(n, d, n, {d_scores.data(), wide}, own + D + h * d, 3 * D, d_own + h * d, 3 * D);
-            product(n, d, n, {d_scores.data(), 1, wide}, own + h * d, 3 * D, d_own + D + h * d, 3 * D);
-        }
+        d_scores.resize(looking.part * wide), values.resize(D * wide);
+        transpose(n, D, own + 2 * D, 3 * D, values.data(), wide);
+        for (int h = 0; h < H; h++)
+            for (int64_t q = 0; q < n; q += looking.part) {
+                int64_t some = std::min(looking.part, n - q);
+                Into into = q ? ADD : SET;
+                const float *pattern = looking.look_again(h, q, some), *d_out = d_own_mixed + q * D + h * d;
+                product(some, wide, d, {d_out, D}, &values[h * d * wide], wide, d_scores.data(), wide);
+                product(n, d, some, {pattern, 1, wide}, d_out, D, d_own + 2 * D + h * d, 3 * D, into);
+                softmax_backward(some, n, pattern, d_scores.data());
+                if (block.relates) relate_backward(p, i, o, h, some, d_scores.data(), d_left + (start - r + q) * H * Z);
+                looking.joined.backward(p, i, o, h, d_scores.data());
+                product(some, d, n, {d_scores.data(), wide}, own + D + h * d, 3 * D, d_own + q * 3 * D + h * d, 3 * D);
+                product(n, d, some, {d_scores.data(), 1, wide}, own + q * 3 * D + h * d, 3 * D, d_own + D + h * d, 3 * D, into);
+            }
+        for (int64_t j = 0; j < n; j++) scale_by(p.product_scale(i, o), 2 * D, d_own + j * 3 * D);  // of dq and dk
     }
     const float* normed = k.normed + r * D;
     const Linear* projections[] = {&block.query, &block.key, &block.value};

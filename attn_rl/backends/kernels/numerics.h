@@ -234,12 +234,21 @@ static void normalize_backward(int M, int D, const float* x, const Norm& norm, c
 
 static int padded(int n) { return (n + W - 1) / W * W; }
 
+static float largest(int n, const float* x) {  // a compiler that cares about NaN would go through them one by one
+    Vec most = fill(x[0]);
+    int j = 0;
+    for (; j + W <= n; j += W) most = load(x + j) > most ? load(x + j) : most;
+    float found = x[0];
+    for (int i = 0; i < W; i++) found = most[i] > found ? most[i] : found;
+    for (; j < n; j++) found = x[j] > found ? x[j] : found;
+    return found;
+}
+
 // Rows of n scores in padded(n) columns -> weights, zero in the padding.
 static void softmax(int M, int n, float* s) {
     int wide = padded(n);
     for (int i = 0; i < M; i++, s += wide) {
-        float most = s[0];
-        for (int j = 1; j < n; j++) most = s[j] > most ? s[j] : most;
+        float most = largest(n, s);
         for (int j = 0; j < wide; j += W) store(s + j, exponential(load(s + j) - most));
         for (int j = n; j < wide; j++) s[j] = 0;
         Vec total{};

@@ -95,6 +95,8 @@ struct Pass {
     const float* raw(int t, int b, int64_t slot) const {
         return call.slots[t].x + b * call.slots[t].stride + slot * call.slots[t].row_stride;
     }
+    // Whether all rows' pattern is kept: where it is small, or of use to others. Else it is computed again, by parts.
+    bool keeps_pattern(int64_t n) const { return n <= 64 || call.watched || call.edges.n_pairs || call.edges.only; }
     const std::vector<int64_t>& pattern_at(int i) const { return single(i) ? first_at : full_at; }
 
     // Log-count scaling of relations, and of dot products where these take part in it.
@@ -159,7 +161,7 @@ struct Pass {
             int64_t n = 0;
             for (int t = 0; t < net.n_sources; t++) n += count(t, b);
             starts[b + 1] = starts[b] + n;
-            full_at[b + 1] = full_at[b] + H * n * padded(n);
+            full_at[b + 1] = full_at[b] + (keeps_pattern(n) ? H * n * padded(n) : 0);
             first_at[b + 1] = first_at[b] + H * padded(n);
             log_count[b] = std::log1p(float(n));
         }
