@@ -17,6 +17,7 @@ from attn_rl.console import one_line_errors
 from attn_rl.deployment.command import Export, run_export
 from attn_rl.training.share.command import Card, card
 from attn_rl.training.share.trained_agent import TrainedAgent, opened
+from attn_rl.training.tune.command import Tune, run_tune
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ Command = (
     | Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Card, tyro.conf.subcommand("card")]
     | Annotated[Presets, tyro.conf.subcommand("presets")]
+    | Annotated[Tune, tyro.conf.subcommand("tune")]
 )
 
 
@@ -120,6 +122,7 @@ def main() -> None:
         Check: check,
         Card: card,
         Presets: presets,
+        Tune: run_tune,
     }
     if sys.argv[1:2] == ["train"]:  # the defaults of its options depend on the environment
         train(sys.argv[2:])

@@ -49,7 +49,8 @@ FORBIDDEN = {  # part of the source -> what it must never import, nearest prefix
         for name in ("record/recorder", "measure/metrics", "tensorboard/callback")
     },
     "attn_rl/deployment": {"envs", "train", "attn_rl.cli", "attn_rl.inspection"},
-    "attn_rl/training": {"envs", "train", "attn_rl.cli"},
+    "attn_rl/training": {"envs", "train", "attn_rl.cli", "attn_rl.ray"},
+    "attn_rl/ray": {"envs", "train", "attn_rl.cli"},
     "attn_rl": {"envs", "train", "benchmarks", "tests"},
     "attn_rl/__init__.py": {"envs", "train", "benchmarks", "tests"},  # registers attn_rl.envs
 }
@@ -61,7 +62,9 @@ ONLY_THERE = {  # heavy or optional package -> the only places that may import i
     "wandb": ("attn_rl/inspection/trackers.py",),
     "mlflow": ("attn_rl/inspection/trackers.py",),
     "huggingface_hub": ("attn_rl/training/share/hub.py",),
-    **dict.fromkeys(("rl_zoo3", "optuna", "yaml"), ("attn_rl/training/rl_zoo",)),
+    **dict.fromkeys(("rl_zoo3", "yaml"), ("attn_rl/training/rl_zoo",)),
+    "optuna": ("attn_rl/training/rl_zoo", "attn_rl/training/tune"),
+    "ray": ("attn_rl/ray", "attn_rl/training/tune", "benchmarks"),
     "minigrid": ("attn_rl/adapters/minigrid.py", "attn_rl/adapters/minigrid_views.py", "benchmarks"),
     "onnxruntime": ("benchmarks",),  # whoever runs a model; PyTorch writes it
     "sb3_contrib": ("attn_rl/sb3/maskable.py", "attn_rl/training", "attn_rl/cli.py", "benchmarks", "train.py"),

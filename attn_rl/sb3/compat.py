@@ -125,6 +125,11 @@ def total_timesteps(agent: BaseAlgorithm) -> int:
     return agent._total_timesteps
 
 
+def aim_at(agent: BaseAlgorithm, total_timesteps: int) -> None:
+    """Set how many steps the training aims at, of an agent that another loop trains."""
+    agent._total_timesteps = total_timesteps
+
+
 def progress_remaining(agent: BaseAlgorithm) -> float:
     """Return which share of ``learn`` is left, 1 to 0: what schedules are asked with."""
     return agent._current_progress_remaining

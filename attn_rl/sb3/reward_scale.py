@@ -50,13 +50,14 @@ class RewardScale:
     def __call__(self, rewards: np.ndarray, dones: np.ndarray) -> np.ndarray:
         """Count a step's rewards (n_envs,), and whether it ended episodes; return them scaled, float32."""
         rewards = rewards.astype(np.float32)  # as SB3's buffers hold them, whatever the environments return
-        self._count(rewards.astype(np.float64))
+        self.count(rewards.astype(np.float64))
         self.traces[:, dones] = 0.0
         scaled: np.ndarray = np.minimum(np.maximum(rewards / self.scale, -LIMIT), LIMIT)
         return scaled
 
-    def _count(self, rewards: np.ndarray) -> None:
-        weight, square_weight, return_sum = self.traces
+    def count(self, rewards: np.ndarray) -> None:
+        """Count a step's rewards, float64, of all environments or of the first (n,)."""
+        weight, square_weight, return_sum = self.traces[:, : len(rewards)]
         weight *= self.gamma
         weight += 1.0
         square_weight *= self.gamma**2

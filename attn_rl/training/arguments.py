@@ -15,7 +15,8 @@ from tyro.conf import OmitArgPrefixes
 from attn_rl.adapters import plain_id
 from attn_rl.adapters.current_folder import allow_current_folder
 from attn_rl.training.policies import import_policy
-from attn_rl.training.presets import Settings, find_preset, override
+from attn_rl.training.preset_file import preset_for
+from attn_rl.training.presets import Settings, override
 from attn_rl.training.ranges import check_value, did_you_mean
 from attn_rl.training.run.json_form import fields_from_json
 from attn_rl.training.run.resume import read_args, refuse_changes
@@ -34,6 +35,8 @@ CHANGEABLE = (
 )
 """What a resumed run may do otherwise."""
 
+OF_A_COMMAND = ("seeds", "jobs", "preset")
+"""What a run folder does not keep: several runs come of it, or it has become settings."""
 AS_PRESET = 0
 """Number of environments where the user gave none."""
 FEW_PROCESSES = 8
@@ -50,6 +53,8 @@ class Args:
     """Arguments of the environment, as pairs: --env-kwargs max_entities 12 capacity 16."""
     policy: str = "attention"
     """attention, deepsets, flat, or one of yours: my_module:mine."""
+    preset: Path | None = None
+    """File of a preset (attn-rl tune writes one) in place of the environment's."""
     total_timesteps: int = 200_000
     """Steps over all environments; rounded up to whole rollouts."""
     seed: int = 0
@@ -164,7 +169,7 @@ def complete(args: Args, typed: Mapping[str, Any], chosen: Args, stored: Args | 
 
 def preset_args(chosen: Args) -> Args:
     """The defaults of a new run."""
-    preset = find_preset(chosen.env, chosen.env_kwargs)
+    preset = preset_for(chosen.preset, chosen.env, chosen.env_kwargs)
     n_envs = min(preset.n_envs, FEW_PROCESSES) if chosen.processes else preset.n_envs
     if chosen.n_envs != AS_PRESET:
         check_value("n_envs", chosen.n_envs)
@@ -172,6 +177,7 @@ def preset_args(chosen: Args) -> Args:
     return Args(
         env=chosen.env,
         policy=chosen.policy,
+        preset=chosen.preset,
         total_timesteps=preset.total_timesteps,
         n_envs=n_envs,
         processes=chosen.processes,
@@ -206,4 +212,4 @@ def as_json(name: str, value: Any) -> Any:
 def to_json(args: Args) -> dict[str, Any]:
     """The arguments as a run folder and its checkpoints store them."""
     stored: dict[str, Any] = json.loads(json.dumps(asdict(args), default=str))
-    return {name: value for name, value in stored.items() if name not in ("seeds", "jobs")} | {"resume": None}
+    return {name: value for name, value in stored.items() if name not in OF_A_COMMAND} | {"resume": None}

@@ -7,7 +7,7 @@ from math import ceil
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.training.adaptive import adapted, reasons
 from attn_rl.training.arguments import Args
-from attn_rl.training.presets import find_preset
+from attn_rl.training.preset_file import preset_for
 
 
 def plan(agent: EntityPPO, args: Args) -> list[str]:
@@ -48,7 +48,7 @@ def length(total_timesteps: int, n_envs: int, n_steps: int, batch_size: int, n_e
 
 def adaptations(args: Args) -> list[str]:
     """A line for each setting that the number of environments has chosen."""
-    default = find_preset(args.env, args.env_kwargs).settings(args.policy, args.n_envs)
+    default = preset_for(args.preset, args.env, args.env_kwargs).settings(args.policy, args.n_envs)
     chosen = adapted(args.n_envs)
     return [
         line
@@ -74,10 +74,11 @@ def scaling(agent: EntityPPO) -> str:
 
 def origin(args: Args) -> str:
     """Where the settings come from, and which differ from there."""
-    preset = find_preset(args.env, args.env_kwargs)
+    preset = preset_for(args.preset, args.env, args.env_kwargs)
     default = vars(preset.settings(args.policy, args.n_envs))
     changed = [name for name, value in vars(args.settings).items() if value != default[name]]
-    where = f"the preset of {args.env}" if preset.all_policies or preset.policies else "the general defaults: no preset"
+    source = args.env if args.preset is None else args.preset
+    where = f"the preset of {source}" if preset.all_policies or preset.policies else "the general defaults: no preset"
     return f"Settings are {where}{', but for ' + ', '.join(changed) if changed else ''}."
 
 

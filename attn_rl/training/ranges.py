@@ -85,6 +85,7 @@ RANGES = {
     "worker_restarts": Range(0, whole=True),
     # attn-rl
     "episodes": Range(1, 10_000_000, whole=True),
+    "trials": Range(1, 100_000, whole=True),
     "n_scenes": Range(1, 10_000, whole=True),
     "samples": Range(0, 1_000_000, whole=True),
     "starts": Range(0, 1_000_000, whole=True),

@@ -48,6 +48,7 @@ def train(
     policy: str | None = None,
     *,
     resume: str | Path | None = None,
+    preset: str | Path | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     processes: bool = False,
     **changes: Any,
@@ -60,6 +61,7 @@ def train(
         policy: attention, deepsets, flat, or a registered one; None: attention, or the run's.
         resume: go on with this run folder, exactly where its newest checkpoint stands. An environment whose module was
             not imported must be repeated.
+        preset: file of a preset, as ``attn-rl tune`` writes one; None: the environment's.
         env_kwargs: arguments of the environment.
         processes: give each environment a process of its own, for slow ones.
         changes: other options of ``attn-rl train --help``, with underscores: ``total_timesteps=50_000``, ``seed=3``,
@@ -83,6 +85,7 @@ def train(
         env=env or Args.env,
         policy=policy or Args.policy,
         resume=None if resume is None else Path(resume),
+        preset=None if preset is None else Path(preset),
         env_kwargs=dict(env_kwargs or {}),
         processes=processes,
         n_envs=changes.get("n_envs", AS_PRESET),
