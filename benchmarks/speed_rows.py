@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from attn_rl import EntityAttentionPolicy, EntitySpec, make_vec_env
 from attn_rl.backends.choose import force
-from attn_rl.sb3.policy import DEFAULT_NET_ARCH
+from attn_rl.sb3.entity_heads import DEFAULT_NET_ARCH
 from attn_rl.sb3.ppo import EntityPPO
 from benchmarks.crowd import batched, one_by_one
 from benchmarks.rivals import EgoAttentionExtractor, MultiheadAttentionExtractor, TransformerEncoderExtractor

@@ -22,8 +22,9 @@ from attn_rl.entities import ACTION_MASK
 from attn_rl.nn.network import AttentionNetwork, run
 from attn_rl.sb3.action_head import EntityActionHead, HeadInputs
 from attn_rl.sb3.distributions import LeanCategorical
+from attn_rl.sb3.entity_heads import EntityHeads
 from attn_rl.sb3.extractor import EntityExtractor
-from attn_rl.sb3.policy import EntityAttentionPolicy, EntityHeads
+from attn_rl.sb3.policy import EntityAttentionPolicy
 from attn_rl.type_names import with_article
 
 UNDERSTOOD = (ActorCriticPolicy, BasePolicy, EntityAttentionPolicy, EntityHeads)

@@ -11,7 +11,7 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from torch import Tensor
 
 from attn_rl.sb3.action_head import MaskWatch, forbid
-from attn_rl.sb3.policy import EntityHeads
+from attn_rl.sb3.entity_heads import EntityHeads
 
 
 class MaskableEntityAttentionPolicy(EntityHeads, MaskableActorCriticPolicy):

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ray = pytest.importorskip("ray")
 pytest.importorskip("ray.rllib")
+
+import ray
 
 from attn_rl import load
 from attn_rl.inspection.measure.record_file import recorded_steps
