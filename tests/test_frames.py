@@ -18,6 +18,7 @@ from attn_rl.nn.relations.terms import CarriedPositions
 from attn_rl.nn.stages import Opaque
 from attn_rl.sb3.extractor import DeepSetsExtractor
 from attn_rl.training.check.spaces import check_spaces
+from attn_rl.vec_envs.memory import VecMemory
 
 SCENES, N = 200, 7
 NAMES = {
@@ -280,3 +281,14 @@ def test_check_says_when_to_declare_it(heading):
     env.metadata = {**env.metadata, "kinds": {"place": {"compare": "position", "cars": ("x", "y")} | heading}}
     findings = check_spaces(env, EntitySpec.from_env(env))
     assert [finding.name for finding in findings if finding.name == "heading"] == ["heading"] * (not heading)
+
+
+def test_remembered_steps_are_seen_from_where_one_stands_now():
+    env = VecMemory(make_vec_env("AttnRL/Mines-v0", 4, seed=0), steps=3)
+    spec, obs = EntitySpec.from_env(env), env.reset()
+    for _ in range(3):
+        obs, *_ = env.step(np.full(4, 7))  # straight on: speeds .2, .4, .6
+    past, _ = spec.split({key: torch.as_tensor(x) for key, x in obs.items()}).entities["past_steps"]
+    behind, cosine = past[..., 0], past[..., 2]
+    torch.testing.assert_close(behind, torch.tensor([-0.6, -1.0, -1.2]).expand(4, 3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(cosine, torch.ones(4, 3), atol=1e-5, rtol=0)
