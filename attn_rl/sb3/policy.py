@@ -28,7 +28,7 @@ from attn_rl.nn.network import AttentionNetwork
 from attn_rl.nn.readout import FirstRow, LearnedQuery
 from attn_rl.nn.stages import Opaque
 from attn_rl.sb3.acting_blocks import by_key, read_blocks
-from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
+from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs, check_feeds_heads
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
 from attn_rl.sb3.structured.build import make_head, refuse_other_heads
@@ -81,13 +81,11 @@ class EntityHeads:
             policy["optimizer_kwargs"] = given if other else {"fused": True, **given}
         masked = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
         extractor = dict(policy.pop("features_extractor_kwargs", None) or {})
-        if actions:
-            _check_feeds_heads(policy["features_extractor_class"])
-            refuse_other_heads(actions, observation_space, pointer, policy)
-            extractor |= {"actions": actions}
-        elif pointer is not None or masked:
-            _check_feeds_heads(policy["features_extractor_class"])
+        if actions or pointer is not None or masked:
+            check_feeds_heads(policy["features_extractor_class"])
             extractor |= {"pointer": pointer, "masked": masked}
+        if actions:
+            extractor |= {"masked": False, "actions": refuse_other_heads(actions, observation_space, pointer, policy)}
         super().__init__(  # type: ignore[call-arg]
             observation_space, action_space, lr_schedule, *args, features_extractor_kwargs=extractor, **policy
         )
@@ -139,14 +137,6 @@ class EntityHeads:
             self.parameters(),  # type: ignore[attr-defined]
             lr=lr_schedule(1),
             **self.optimizer_kwargs,  # type: ignore[attr-defined]
-        )
-
-
-def _check_feeds_heads(extractor: type) -> None:
-    if not issubclass(extractor, EntityExtractor):
-        raise ValueError(
-            f"{extractor.__name__} cannot feed a pointer or an action mask; "
-            "use EntityAttentionExtractor, DeepSetsExtractor or FlatExtractor, or subclass one"
         )
 
 
@@ -265,10 +255,8 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
             return f"{type(self).__name__}.{changed[0]} is not Stable-Baselines3's"
         if not self.share_features_extractor:
             return "actor and critic have networks of their own"
-        if self.actions:
-            return f"actions are structured: {', '.join(self.actions)}"
-        if not isinstance(self.action_space, spaces.Discrete):
-            return "actions are not Discrete"
+        if self.actions or not isinstance(self.action_space, spaces.Discrete):
+            return f"actions are {'structured: ' + ', '.join(self.actions) if self.actions else 'not Discrete'}"
         drawn_by = type(self.action_dist)
         return None if drawn_by is LeanCategorical else f"actions are drawn by a {drawn_by.__name__}"
 
