@@ -22,7 +22,7 @@ BEST = 0.9999
 EGO, ITEM = ("synergy",), ("value", "red", "green", "blue")
 PRESET = {  # its form: attn_rl.training.presets.register_preset
     "total_timesteps": 200_000,
-    "settings": {**ADVANTAGES_SCALED, "gamma": 1.0, "n_steps": 16, "ent_coef": 0.003},
+    "settings": {**ADVANTAGES_SCALED, "gamma": 1.0, "n_steps": 16, "ent_coef": 0.003, "relations": "off"},
     "transfer": (16,),
 }
 

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import MlpExtractor
 from torch import Tensor, nn
 
-from attn_rl.sb3.extractor import FeatureLayout
+from attn_rl.sb3.extractor import EntityExtractor, FeatureLayout
 
 
 class ActionLayout(NamedTuple):
@@ -205,3 +205,12 @@ def legal(valid: Tensor) -> Tensor:
     first = torch.zeros_like(valid)
     first[..., 0] = True
     return valid | (first & ~valid.any(-1, keepdim=True))  # torch.where of booleans is nothing that onnxruntime knows
+
+
+def check_feeds_heads(extractor: type) -> None:
+    """Raise where an extractor hands on nothing to point at or to mask by."""
+    if not issubclass(extractor, EntityExtractor):
+        raise ValueError(
+            f"{extractor.__name__} cannot feed a pointer or an action mask; "
+            "use EntityAttentionExtractor, DeepSetsExtractor or FlatExtractor, or subclass one"
+        )

@@ -14,7 +14,7 @@ from torch import nn
 
 from attn_rl.actions import Actions
 from attn_rl.entities import ACTION_MASK
-from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs
+from attn_rl.sb3.action_head import ActionLayout, EntityActionHead, HeadInputs, check_feeds_heads
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.extractor import EntityAttentionExtractor, EntityExtractor, FeatureLayout
 from attn_rl.sb3.structured.build import make_head, refuse_other_heads
@@ -67,11 +67,11 @@ class EntityHeads:
         masked = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
         extractor = dict(policy.pop("features_extractor_kwargs", None) or {})
         if actions:
-            _check_feeds_heads(policy["features_extractor_class"])
+            check_feeds_heads(policy["features_extractor_class"])
             refuse_other_heads(actions, observation_space, pointer, policy)
             extractor |= {"actions": actions}
         elif pointer is not None or masked:
-            _check_feeds_heads(policy["features_extractor_class"])
+            check_feeds_heads(policy["features_extractor_class"])
             extractor |= {"pointer": pointer, "masked": masked}
         super().__init__(  # type: ignore[call-arg]
             observation_space, action_space, lr_schedule, *args, features_extractor_kwargs=extractor, **policy
@@ -124,12 +124,4 @@ class EntityHeads:
             self.parameters(),  # type: ignore[attr-defined]
             lr=lr_schedule(1),
             **self.optimizer_kwargs,  # type: ignore[attr-defined]
-        )
-
-
-def _check_feeds_heads(extractor: type) -> None:
-    if not issubclass(extractor, EntityExtractor):
-        raise ValueError(
-            f"{extractor.__name__} cannot feed a pointer or an action mask; "
-            "use EntityAttentionExtractor, DeepSetsExtractor or FlatExtractor, or subclass one"
         )

@@ -147,10 +147,8 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
             return f"{type(self).__name__}.{changed[0]} is not Stable-Baselines3's"
         if not self.share_features_extractor:
             return "actor and critic have networks of their own"
-        if self.actions:
-            return f"actions are structured: {', '.join(self.actions)}"
-        if not isinstance(self.action_space, spaces.Discrete):
-            return "actions are not Discrete"
+        if self.actions or not isinstance(self.action_space, spaces.Discrete):
+            return f"actions are {'structured: ' + ', '.join(self.actions) if self.actions else 'not Discrete'}"
         drawn_by = type(self.action_dist)
         return None if drawn_by is LeanCategorical else f"actions are drawn by a {drawn_by.__name__}"
 

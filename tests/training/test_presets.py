@@ -77,7 +77,7 @@ CHANGES = {  # environment, variant -> steps, environments, settings of all poli
     ("Mines", ()): (500_000, 128, {**UNSCALED, "gamma": 0.97, "learning_rate": 5e-3}, {}, [15]),
     ("Route", ()): (200_000, 128, {"pointer": "cities", "gamma": 1.0}, {}, [12]),
     ("Seek", ()): (200_000, 128, {"gamma": 0.95, "learning_rate": 8e-3}, {}, [16, 32]),
-    ("Pick", ()): (200_000, 128, {"gamma": 1.0, "n_steps": 16, "ent_coef": 0.003}, {}, [16]),
+    ("Pick", ()): (200_000, 128, {"gamma": 1.0, "n_steps": 16, "ent_coef": 0.003, "relations": "off"}, {}, [16]),
     ("Squad", ()): (
         *(150_000, 128, {"gamma": 0.97, "ent_coef": 0.003}, {}),
         [{"min_entities": {"units": 16, "enemies": 20}, "max_entities": {"units": 16, "enemies": 20}}],

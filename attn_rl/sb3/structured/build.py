@@ -14,8 +14,10 @@ from attn_rl.entities import ACTION_MASK
 from attn_rl.sb3.structured.head import StructuredHead
 
 
-def refuse_other_heads(actions: Actions, space: gym.Space[Any], pointer: str | None, policy: Mapping[str, Any]) -> None:
-    """Raise where something else would also decide on the action.
+def refuse_other_heads(
+    actions: Actions, space: gym.Space[Any], pointer: str | None, policy: Mapping[str, Any]
+) -> Actions:
+    """The declaration, unless something else would also decide on the action.
 
     Raises:
         ValueError: a pointer, an ``action_mask`` that no argument names, two extractors or state-dependent noise.
@@ -32,6 +34,7 @@ def refuse_other_heads(actions: Actions, space: gym.Space[Any], pointer: str | N
     for name, allowed in (("share_features_extractor", True), ("use_sde", False)):
         if policy.get(name, allowed) != allowed:
             raise ValueError(f"{name}={policy[name]} does not go with structured actions; leave it out")
+    return actions
 
 
 def make_head(policy: Any) -> StructuredHead:
