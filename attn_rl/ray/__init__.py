@@ -5,8 +5,10 @@ Imported only on request: ``import attn_rl`` knows nothing of Ray.
 
 try:
     import ray.rllib  # noqa: F401 (asked for first, so that the message is ours)
-except ImportError as error:
-    raise ImportError(f"attn_rl.ray needs Ray RLlib ({error}); install it with: pip install 'attn_rl[ray]'") from error
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"attn_rl.ray needs Ray RLlib ({error}); install it with: pip install 'attn_rl[ray]'", name=error.name
+    ) from error
 
 from attn_rl.ray.callback import AttentionCallback
 from attn_rl.ray.config import ppo_config

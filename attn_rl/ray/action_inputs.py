@@ -31,7 +31,7 @@ def distribution_class(policy: EntityAttentionPolicy) -> Any:
     distribution = policy.action_dist
     if isinstance(distribution, CategoricalDistribution):
         return TorchCategorical
-    if isinstance(distribution, MultiCategoricalDistribution):
+    if type(distribution) is MultiCategoricalDistribution:
         return TorchMultiCategorical.get_partial_dist_cls(input_lens=list(map(int, distribution.action_dims)))
     if isinstance(distribution, BernoulliDistribution):
         return TorchMultiCategorical.get_partial_dist_cls(input_lens=[2] * distribution.action_dims)
@@ -39,7 +39,7 @@ def distribution_class(policy: EntityAttentionPolicy) -> Any:
         return TorchDiagGaussian
     raise ValueError(
         f"actions are drawn by a {type(distribution).__name__}, which RLlib has no counterpart of; expected a "
-        "Discrete, MultiDiscrete, MultiBinary or Box action space without gSDE"
+        "Discrete, MultiDiscrete, MultiBinary or Box action space, without gSDE and without metadata['actions']"
     )
 
 

@@ -79,17 +79,20 @@ def ppo_config(
         total_timesteps: over which the learning rate decays to a tenth; None: the preset's.
         n_envs: environments of one runner, side by side; None: the preset's.
         seed: of network, actions and environments.
-        settings: fields of :class:`attn_rl.training.presets.Settings`.
+        settings: fields of :class:`attn_rl.training.presets.Settings`; ``shared_baseline`` is always 1.
 
     Raises:
-        ValueError: no such environment, an unknown setting or a value out of range, agents that differ.
+        ValueError: no such environment, an unknown setting or a value out of range, agents that differ, structured
+            actions.
     """
     kwargs, policy = dict(env_kwargs or {}), import_policy(policy)
     creator = registered_env(env) if isinstance(env, str) else env
     several = None if creator is None else _make_several(creator, env, kwargs)
     found = _preset(env, kwargs, preset, several)
     n_envs, total = n_envs or found.n_envs, total_timesteps or found.total_timesteps
-    chosen = choose_settings(found.settings(policy, n_envs), policy, settings)
+    if settings.get("shared_baseline", 1) != 1:
+        raise ValueError("shared_baseline compares environments of one process; on RLlib leave it out")
+    chosen = replace(choose_settings(found.settings(policy, n_envs), policy, settings), shared_baseline=1)
     if several is None:
         chosen, seen = _look(str(env), kwargs, chosen)
     else:
@@ -181,6 +184,7 @@ def _look(env: str, env_kwargs: dict[str, Any], settings: Settings) -> tuple[Set
     if memory is not None:
         settings = replace(settings, presence=None)  # a Dict says itself what is there
     check_actions(one.action_space)
+    _refuse_structure(one)
     spec = EntitySpec.from_env(one, settings.presence, settings.ignore)
     one.close()
     return settings, Seen(one.observation_space, one.action_space, spec, memory)
@@ -200,11 +204,20 @@ def _look_at_several(env: Any, settings: Settings) -> Seen:
     """Look at an environment of several agents, and close it."""
     observed, acted = _one_for_all(env, "observation"), _one_for_all(env, "action")
     check_actions(acted)
+    _refuse_structure(env)
     data = env_metadata(env)
     names, kinds, categories, edges = (data.get(name) for name in ("entities", "kinds", "categories", "edges"))
     spec = EntitySpec.from_space(observed, names, kinds, settings.presence, categories, edges, settings.ignore)
     env.close()
     return Seen(observed, acted, spec)
+
+
+def _refuse_structure(env: object) -> None:
+    if env_metadata(env).get("actions"):
+        raise ValueError(
+            "the environment declares structured actions (metadata['actions']), whose later arguments see the earlier "
+            "ones; RLlib's losses take one distribution from one pass. Train it with attn-rl train"
+        )
 
 
 def _one_for_all(env: Any, what: str) -> gym.Space[Any]:

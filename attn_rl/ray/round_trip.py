@@ -25,13 +25,14 @@ from attn_rl.sb3.compat import aim_at, go_on_from
 from attn_rl.sb3.ppo import EntityPPO
 from attn_rl.sb3.reward_scale import FIELDS
 from attn_rl.training.agent import make_agent
-from attn_rl.training.loading import agent_memory, load
+from attn_rl.training.loading import agent_memory, find_checkpoint, load
 from attn_rl.training.policies import used_settings
 from attn_rl.training.presets import from_json
-from attn_rl.training.run.agent_state import capture, to_arrays, with_shared, without_shared
+from attn_rl.training.run.agent_state import capture, needed_bytes, to_arrays, with_shared, without_shared
 from attn_rl.training.run.checkpoint import FOLDER, checkpoint_name, write_checkpoint
 from attn_rl.training.run.folder import create_run_folder, describe_run, write_whole
 from attn_rl.training.run.resume import read_agent_args
+from attn_rl.training.share.sources import local_path
 from attn_rl.vec_envs.adapter import make_vec_env
 
 N_SCENES, N_PICTURES = 32, 6
@@ -149,10 +150,11 @@ def from_sb3(run: str | Path, **changes: Any) -> PPOConfig:
     Raises:
         ValueError: no run.
     """
-    from attn_rl.training.share.sources import local_path
-
     with local_path(run) as folder:
         args, agent = read_agent_args(folder), load(folder)
+        rewards = find_checkpoint(folder, needed_bytes(agent)).state.get("rewards") or {"statistics": {}}
+    known_sums = {name: value for name, value in rewards["statistics"].items() if name in FIELDS}
+    agent.return_statistics.update(known_sums)  # older runs have other ones
     settings = used_settings(args["policy"], vars(args["settings"]))
     known = {name: args[name] for name in ("env", "policy", "env_kwargs", "n_envs", "seed")}
     config = ppo_config(**{**known, **settings, **changes})

@@ -116,7 +116,7 @@ def _optimizer_of(states: Mapping[str, Any], module_id: str) -> dict[str, Any] |
     if not own:
         return None
     moments = {
-        index: {name: torch.as_tensor(value) for name, value in entry.items()}
+        index: {name: torch.tensor(np.array(value)) for name, value in entry.items()}  # RLlib's share its memory
         for index, entry in own[0]["state"].items()
     }
     return {"state": moments, "param_groups": own[0]["param_groups"]}

@@ -67,11 +67,17 @@ def test_a_preset_file_and_settings_go_over_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"gama": 0.9}, "did you mean 'gamma'"), ({"n_envs": -1}, "n_envs=-1"), ({"policy": "atention"}, "did you mean")],
+    [
+        ({"env": "AttnRL/Squad-v0"}, "structured actions"),
+        ({"shared_baseline": 4}, "leave it out"),
+        ({"gama": 0.9}, "did you mean 'gamma'"),
+        ({"n_envs": -1}, "n_envs=-1"),
+        ({"policy": "atention"}, "did you mean"),
+    ],
 )
 def test_mistakes_say_what_to_do(wrong, says):
     with pytest.raises(ValueError, match=says):
-        ppo_config("AttnRL/Seek-v0", **wrong)
+        ppo_config(**{"env": "AttnRL/Seek-v0", **wrong})
 
 
 def test_a_memory_is_part_of_what_the_runners_make():
