@@ -185,8 +185,8 @@ HELD_OUT = {
 class RewardedSoFar(RewardScale):
     """The scale of ``VecNormalize``: the spread of what was rewarded so far in an episode, discounted."""
 
-    def _count(self, rewards: np.ndarray) -> None:
-        so_far = self.traces[0]
+    def count(self, rewards: np.ndarray) -> None:
+        so_far = self.traces[0, : len(rewards)]
         so_far *= self.gamma
         so_far += rewards
         self.statistics["count"] += len(rewards)
