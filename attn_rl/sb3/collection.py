@@ -11,7 +11,6 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
@@ -72,22 +71,14 @@ class LeanRollouts(OnPolicyAlgorithm):
             self.return_statistics = dict(self.return_statistics)  # an agent adapted from another counts for itself
             self._reward_scale = RewardScale(self.n_envs, self.gamma, self.return_statistics)
 
-    def _setup_learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        reset_num_timesteps: bool = True,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[int, BaseCallback]:
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         if self.n_envs % self.shared_baseline:  # which only learning minds
             raise ValueError(
                 f"shared_baseline={self.shared_baseline} does not divide n_envs={self.n_envs}: so many environments in "
                 "a row play the same games"
             )
-        resets = reset_num_timesteps or self._last_obs is None
-        prepared = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
-        if resets and self.shared_baseline > 1 and self.env is not None:
+        prepared = super()._setup_learn(*args, **kwargs)
+        if self.shared_baseline > 1 and self.env is not None and np.all(self._last_episode_starts):  # not in the middle
             self._last_obs = play_the_same(self.env, self._last_obs, self.shared_baseline, self.seed)
         return prepared
 
