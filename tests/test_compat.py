@@ -44,6 +44,7 @@ PRIVATE: list[tuple[Callable[[], Any], str, str]] = [  # where the name is looke
     (lambda: BasePolicy, "_get_constructor_parameters", "saving EntityAttentionPolicy"),
     (lambda: ActorCriticPolicy, "_build", "building EntityAttentionPolicy"),
     (lambda: ActorCriticPolicy, "_get_action_dist_from_latent", "acting, records and counterfactuals"),
+    (lambda: ActorCriticPolicy, "_predict", "predicting in one call"),
     (lambda: subproc_vec_env, "_worker", "SupervisedVecEnv"),
     (lambda: subproc_vec_env, "_stack_obs", "SupervisedVecEnv"),
     (lambda: VecEnv, "_reset_seeds", "make_vec_env and resuming"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from torch import nn
@@ -22,6 +23,7 @@ from attn_rl.nn.network import AttentionNetwork, SetNetwork
 from attn_rl.nn.normalizer import RunningNormalizer
 from attn_rl.nn.stages import Opaque
 
+TRAINING = attrgetter("training")
 Layers = dict[str, nn.Module]
 """Linear layers and activations in turn, by their names."""
 
@@ -80,16 +82,23 @@ class WholePolicy(NamedTuple):
         program: what is called.
         network: inside it.
         normalizers: inside that; they may want to see what is learned from.
+        modules: all of the policy's.
     """
 
     program: ActingProgram
     network: AttentionNetwork
     normalizers: list[RunningNormalizer]
+    modules: list[nn.Module]
 
     @property
     def collects(self) -> bool:
         """Whether statistics of what passes are collected now."""
         return any(normalizer.collects for normalizer in self.normalizers)
+
+    @property
+    def settled(self) -> bool:
+        """Whether entering evaluation mode would change nothing."""
+        return not any(map(TRAINING, self.modules)) and not any(x.pending_count for x in self.normalizers)
 
 
 def whole_policy(policy: nn.Module, find: Callable[[], ActingParts], learns: bool) -> WholePolicy | str:
@@ -102,7 +111,7 @@ def whole_policy(policy: nn.Module, find: Callable[[], ActingParts], learns: boo
     """
     if (reason := why_not_now(policy, learns)) is not None:
         return reason
-    compiled = acting_of(policy, lambda: _make_whole(find()))
+    compiled = acting_of(policy, lambda: _make_whole(policy, find()))
     if compiled.program is None:
         return compiled.why_not or ""
     whole: WholePolicy = compiled.program
@@ -113,8 +122,9 @@ def whole_policy(policy: nn.Module, find: Callable[[], ActingParts], learns: boo
     return "somebody follows it slot by slot" if whole.program.network.observed else whole
 
 
-def _make_whole(parts: ActingParts) -> WholePolicy:
+def _make_whole(policy: nn.Module, parts: ActingParts) -> WholePolicy:
     network = make_program(parts.network)
     actor, critic = _make_mlps((parts.actor, parts.critic))
     normalizers = [module for module in parts.network.modules() if isinstance(module, RunningNormalizer)]
-    return WholePolicy(ActingProgram(network, actor, critic, parts.blocks), parts.network, normalizers)
+    program = ActingProgram(network, actor, critic, parts.blocks)
+    return WholePolicy(program, parts.network, normalizers, [*policy.modules()])

@@ -13,6 +13,8 @@ from attn_rl.compat import GLOBAL_HOOKS, hooks_of, parts_of
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 PASSING = frozenset({"collecting"})
 """Settings that change from pass to pass and are asked for at each."""
+UNREAD = frozenset({"pending_sum", "pending_square", "pending_count", "running_count"})
+"""Buffers that no pass reads: where their numbers lie does not matter."""
 
 
 FORWARD = attrgetter("forward")
@@ -27,7 +29,7 @@ class Snapshot:
         modules: the modules, without those inside them.
 
     Attributes:
-        tensors: their parameters and buffers.
+        tensors: their parameters, and buffers that take part in a pass.
     """
 
     def __init__(self, modules: list[nn.Module]) -> None:
@@ -37,7 +39,8 @@ class Snapshot:
         counted: list[dict[Any, Any]] = [*parts, *chain.from_iterable(map(hooks_of, modules)), *GLOBAL_HOOKS]
         self._empty = [found for found in counted if not found]  # most, and to see that they still are is quick
         self._filled = [found for found in counted if found]
-        self.tensors = [x for part in parts for x in part.values() if isinstance(x, Tensor)]
+        named = [(name, x) for part in parts for name, x in part.items() if isinstance(x, Tensor)]
+        self.tensors = [x for name, x in named if name not in UNREAD]
         self._settings = [(found, name) for found in self._vars for name in found.keys() - OF_EVERY_MODULE - PASSING]
         self._parts = [(part, name) for part in parts for name in part]
         self._held = [part[name] for part, name in self._parts]

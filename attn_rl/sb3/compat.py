@@ -15,7 +15,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from stable_baselines3.common.vec_env.subproc_vec_env import _stack_obs, _worker
@@ -29,6 +29,15 @@ ENVIRONMENT_BOUND = (
     *("_last_obs", "_last_episode_starts", "_last_original_obs"),
 )
 """Attributes of an algorithm that belong to its environment and cannot move to another one."""
+
+CALLED_BY_PREDICT: dict[str, Callable[..., Any]] = {
+    "_predict": ActorCriticPolicy._predict,
+    "get_distribution": ActorCriticPolicy.get_distribution,
+    "obs_to_tensor": BasePolicy.obs_to_tensor,
+    "set_training_mode": BasePolicy.set_training_mode,
+    "train": BasePolicy.train,
+}
+"""What ``predict`` of a policy calls on the policy itself, unless somebody has replaced it."""
 
 run_worker = _worker
 """What a process of ``SubprocVecEnv`` runs: (its end of the pipe, the parent's end, the pickled function)."""

@@ -29,10 +29,11 @@ from attn_rl.sb3.action_head import HeadInputs
 from attn_rl.sb3.distributions import LeanCategorical
 from attn_rl.sb3.entity_heads import EntityHeads
 from attn_rl.sb3.extractor import EntityExtractor
+from attn_rl.sb3.predicting import PredictsAtOnce
 from attn_rl.type_names import with_article
 
 
-class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
+class EntityAttentionPolicy(PredictsAtOnce, EntityHeads, ActorCriticPolicy):
     """Actor-critic policy that attends over entities, for PPO, A2C and TRPO.
 
     ``PPO(EntityAttentionPolicy, env)`` is a good agent without any ``policy_kwargs``. See :class:`EntityHeads` for the
@@ -51,7 +52,7 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
         """Actions (B,...), values (B,1) and log-probabilities (B,), as SB3 computes them."""
         whole = None if torch.is_grad_enabled() else self._at_once(learns=False)
         if whole is not None:
-            drawn = whole.program.run(by_key(self._spec, obs), deterministic)
+            drawn = whole.program.run(by_key(self._observed, obs), deterministic)
             if drawn is not None:
                 return drawn
         if self.why_no_logits("_get_action_dist_from_latent") is not None:
@@ -67,9 +68,9 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
         whole = self._at_once(learns=True)
         if whole is None or actions.dtype != torch.int64 or not all(map(is_plain, old)):
             return None
-        found = evaluate(whole.program, by_key(self._spec, obs), actions, old, weights)
+        found = evaluate(whole.program, by_key(self._observed, obs), actions, old, weights)
         if found is not None and whole.collects:
-            split = self._spec.split(obs)
+            split = self._observed.split(obs)
             whole.network.collect(split.ego, split.entities)
         return found
 
@@ -81,7 +82,7 @@ class EntityAttentionPolicy(EntityHeads, ActorCriticPolicy):
         return None if isinstance(found, str) else found
 
     @property
-    def _spec(self) -> EntitySpec:
+    def _observed(self) -> EntitySpec:
         return self.features_extractor.spec  # type: ignore[return-value]
 
     def why_not_at_once(self, learns: bool = False) -> str | None:

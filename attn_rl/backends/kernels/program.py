@@ -197,7 +197,8 @@ class Program:
         for i, relation in enumerate(self.relations):
             known = self._forms[i]
             if relation is not None and (known is None or not all(map(torch.equal, known[0], relation.depends_on))):
-                self._forms[i] = [x.detach().clone() for x in relation.depends_on], relation.forms().contiguous()
+                with torch.no_grad():
+                    self._forms[i] = [x.detach().clone() for x in relation.depends_on], relation.forms().contiguous()
         return [None if known is None else known[1] for known in self._forms]
 
     def join(self, call: Structure, entities: Entities, edges: EdgeRows | None) -> tuple[list[Tensor | None], Any]:
