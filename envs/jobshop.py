@@ -38,7 +38,6 @@ PRESET = {  # its form: attn_rl.training.presets.register_preset
     "n_envs": 512,
     "settings": {**ADVANTAGES_SCALED, "pointer": "jobs", "gamma": 1.0, "gae_lambda": 1.0, "shared_baseline": 8}
     | {"n_steps": 36, "batch_size": 2304},
-    "policies": {"attention": {"relations": "off"}},  # times are to be added up, hardly ever equal
     "transfer": (10, 15),
 }
 
