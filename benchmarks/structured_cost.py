@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from attn_rl import make_agent, make_vec_env
 
 COUNTS = {"units": 8, "enemies": 10}
-N_ENVS, N_STEPS, ROUNDS = 128, 32, 5
+N_ENVS, N_STEPS, ROUNDS = 128, 32, 3
 
 
 class OneTarget(VecEnvWrapper):
@@ -55,7 +56,7 @@ def print_cost(path: Path) -> None:
         pointer = {"pointer": "enemies", "actions": {}}
         structured = name == "8 orders"
         agents[name] = make_agent(env if structured else OneTarget(env), seed=0, **({} if structured else pointer))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for round_ in range(ROUNDS + 1):  # the first warms up
         for name, agent in agents.items():
             start = time.process_time()
@@ -66,8 +67,6 @@ def print_cost(path: Path) -> None:
         writer = csv.DictWriter(file, ["heads", "steps_per_cpu_second"])
         writer.writeheader()
         writer.writerows(rows)
-    speeds = {name: np.median([row["steps_per_cpu_second"] for row in rows if row["heads"] == name]) for name in agents}
-    print(
-        {name: round(float(speed)) for name, speed in speeds.items()},
-        f"ratio {speeds['8 orders'] / speeds['one pointer']:.2f}",
-    )
+    speeds = {name: median([row["steps_per_cpu_second"] for row in rows if row["heads"] == name]) for name in agents}
+    print(*(f"{name}: {speed:.0f}" for name, speed in speeds.items()), sep="\n")
+    print(f"ratio: {speeds['8 orders'] / speeds['one pointer']:.2f}")
