@@ -33,8 +33,6 @@ ID = "AttnRL/JobShop-v0"
 POLICIES = ("attention", "deepsets")
 SCHEDULES = ("active", "append", "non-delay", "insertion")
 SIZES = (6, 10, 15)
-MINIBATCHES = 8
-"""Of a rollout."""
 PUBLISHED = {  # greedy makespans, as their papers give them
     "L2D (Zhang et al. 2020)": (574.1, 988.6, 1505.8),
     "Wheatley (Infantes et al. 2024)": (533.0, 920.1, 1414.5),
@@ -50,6 +48,7 @@ class Cell(NamedTuple):
     shared_baseline: int
     size: int
     n_envs: int
+    minibatches: int
     steps: int
     samples: int
     seed: int
@@ -72,7 +71,7 @@ def run(cell: Cell) -> dict[str, Any]:
         seed=cell.seed,
         normalize_advantage=cell.normalize,
         shared_baseline=cell.shared_baseline,
-        batch_size=cell.n_envs * settings.n_steps // MINIBATCHES,
+        batch_size=cell.n_envs * settings.n_steps // cell.minibatches,
     )
     start = time.process_time()
     agent.learn(cell.steps)
@@ -100,7 +99,9 @@ def test(agent: Any, instances: Instances, cell: Cell) -> tuple[np.ndarray, np.n
 
 def key(row: dict[str, str]) -> Cell:
     """The cell that a row of the CSV holds."""
-    numbers = (int(row[name]) for name in ("shared_baseline", "size", "n_envs", "steps", "samples", "seed"))
+    numbers = (
+        int(row[name]) for name in ("shared_baseline", "size", "n_envs", "minibatches", "steps", "samples", "seed")
+    )
     return Cell(row["policy"], row["schedule"], row["normalize"] == "True", *numbers)
 
 
@@ -109,10 +110,11 @@ def table(rows: list[dict[str, str]]) -> str:
     lines = []
     for group in dict.fromkeys(key(row)[:-1] for row in rows):
         mine = [row for row in rows if key(row)[:-1] == group]
-        policy, schedule, normalize, shared, size, n_envs, steps, samples = group
+        policy, schedule, normalize, shared, size, n_envs, minibatches, steps, samples = group
         line = [policy, schedule, "to unit variance" if normalize else "as they are", str(shared), f"{size} x {size}"]
         line += [
             str(n_envs),
+            str(minibatches),
             f"{steps:,}",
             mine[0]["parameters"],
             f"{np.mean([float(row['cpu_seconds']) for row in mine]):.0f}",
@@ -120,7 +122,8 @@ def table(rows: list[dict[str, str]]) -> str:
         line += [f"{figure(mine, f'greedy_{n}')} / {figure(mine, f'best_{n}')}" for n in SIZES]
         line += [" / ".join(figure(mine, f"{name}_taillard_gap", 100) for name in ("greedy", "best"))]
         lines.append([*line, str(samples), str(len(mine))])
-    head = ["policy", "schedule", "advantages", "share a baseline", "trained", "n_envs", "steps", "parameters", "CPU s"]
+    head = ["policy", "schedule", "advantages", "share a baseline", "trained", "n_envs", "minibatches", "steps"]
+    head += ["parameters", "CPU s"]
     return markdown([*head, *(f"{n} x {n}" for n in SIZES), "ta01-10, %", "best of", "seeds"], lines)
 
 
@@ -195,7 +198,7 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.rules:
         return
     held = {key(row) for row in read_csv(arguments.out)} if arguments.out.exists() else set()
-    how_long = arguments.steps, arguments.samples
+    how_long = arguments.minibatches, arguments.steps, arguments.samples
     cells = [
         Cell(policy, schedule, choice == "on", shared, arguments.size, arguments.n_envs, *how_long, seed)
         for seed in range(arguments.seeds)
@@ -216,6 +219,7 @@ if __name__ == "__main__":
     parser.add_argument("--shared-baseline", nargs="+", type=int, default=[8], help="rollouts of each game")
     parser.add_argument("--size", type=int, default=6, help="jobs and machines in training")
     parser.add_argument("--n-envs", type=int, default=512)
+    parser.add_argument("--minibatches", type=int, default=8, help="of a rollout")
     parser.add_argument("--steps", type=int, default=500_000)
     parser.add_argument("--samples", type=int, default=16, help="per instance, of which the best counts")
     parser.add_argument("--seeds", type=int, default=5)

@@ -15,14 +15,14 @@ def test_rules_on_the_instances_of_l2d():
 
 
 def test_a_row_is_known_again_by_its_cell(tmp_path):
-    cell = Cell("attention", "active", False, 8, 10, 256, 1000, 16, 3)
+    cell = Cell("attention", "active", False, 8, 10, 256, 8, 1000, 16, 3)
     figures = {f"{name}_{size}": "" if size == 6 else 900.5 for name in ("greedy", "best") for size in (6, 10, 15)}
     figures |= {"greedy_taillard_gap": 0.15, "best_taillard_gap": 0.1}
     append(tmp_path / "some.csv", [{**cell._asdict(), "cpu_seconds": 7, "parameters": 99, **figures}])
     rows = read_csv(tmp_path / "some.csv")
     assert [key(row) for row in rows] == [cell]
     assert (
-        "| 8 | 10 x 10 | 256 | 1,000 | 99 | 7 | – / – | 900.5 / 900.5 | 900.5 / 900.5 | 15.0 / 10.0 | 16 | 1 |"
+        "| 8 | 10 x 10 | 256 | 8 | 1,000 | 99 | 7 | – / – | 900.5 / 900.5 | 900.5 / 900.5 | 15.0 / 10.0 | 16 | 1 |"
         in table(rows)
     )
 
