@@ -7,6 +7,7 @@ Writes ``docs/results/cluster.csv``, which ``docs/cluster.md`` quotes. Ten minut
 from __future__ import annotations
 
 import csv
+import os
 import pickle
 import resource
 import time
@@ -109,6 +110,7 @@ def main(args: Args) -> None:
                 row = by_sb3(args)
             else:
                 if not ray.is_initialized():
+                    os.environ.setdefault("RAY_worker_niceness", "0")  # the learner has the usual one, too
                     ray.init(
                         num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20,
                         _temp_dir=str(Path(folder) / "ray"),

@@ -88,9 +88,15 @@ def test_a_killed_runner_is_replaced_and_training_goes_on(built):
     algorithm.train()
     pid = algorithm.env_runner_group.foreach_env_runner(lambda runner: os.getpid(), local_env_runner=False)[0]
     os.kill(pid, 9)
-    results = [algorithm.train() for _ in range(4)]
-    assert results[-1]["env_runners"]["num_env_steps_sampled_lifetime"] > 512
-    assert algorithm.env_runner_group.num_remote_worker_restarts() >= 1
+    steps, lost, restarts = [], False, 0
+    while not restarts and len(steps) < 600:  # training goes on at once, the process comes back after a while
+        result = algorithm.train()
+        steps.append(result["env_runners"]["num_env_steps_sampled_lifetime"])
+        lost |= result["fault_tolerance"]["num_healthy_workers"] == 1
+        restarts = result["fault_tolerance"]["num_remote_worker_restarts"]
+    assert lost
+    assert restarts == 1
+    assert steps == sorted(set(steps))
 
 
 GO_ON = """
