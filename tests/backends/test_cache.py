@@ -275,8 +275,26 @@ class TestCompilers:
         with pytest.raises(LibraryUnavailable, match=said):
             compiled([source], FLAGS)
 
+    def test_ziglang_serves_where_there_is_no_other(
+        self, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        package = tmp_path / "ziglang"
+        package.mkdir()
+        compiler = shutil.which(cache.find_compiler()[0])
+        (package / "__main__.py").write_text(
+            f"import subprocess, sys\nassert sys.argv[1] == 'c++'\n"
+            f"sys.exit(subprocess.call([{compiler!r}, *sys.argv[2:]], env={dict(os.environ)!r}))\n"
+        )
+        (package / "__init__.py").touch()
+        monkeypatch.setenv("PATH", "")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.syspath_prepend(tmp_path)
+        assert find_compiler() == [sys.executable, "-m", "ziglang", "c++"]
+        assert answer(source) == 42
+
     def test_no_compiler_at_all(self, source: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("PATH", "")
+        monkeypatch.setattr(cache, "find_spec", lambda name: None)
         with pytest.raises(LibraryUnavailable, match=r"there is no C[+][+] compiler; install"):
             compiled([source], FLAGS)
 

@@ -14,10 +14,12 @@ import shlex
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from attn_rl.backends.kernels.folder import (
@@ -35,9 +37,9 @@ except ImportError:  # Windows: what a killed build leaves is not cleaned up
 
 COMPILERS = ("c++", "g++", "clang++")
 SCRATCH = ".build-"
-SECONDS = 120
-"""Most that one call of the compiler may take."""
-REMEDY = "install a C++ compiler (g++ or clang++), or set CXX to one"
+SECONDS = 600
+"""Most that one call of the compiler may take; the first of ziglang's compiles its C++ library, too."""
+REMEDY = "install a C++ compiler (g++, clang++ or the package ziglang), or set CXX to one"
 
 
 def compiled(
@@ -51,7 +53,7 @@ def compiled(
     Args:
         sources: all files it is made of; headers (``.h``) only count for whether it is up to date.
         flags: of the compiler, ``-shared`` among them.
-        compiler: the command; None = ``$CXX``, else c++, g++ or clang++.
+        compiler: the command; None = ``$CXX``, else :func:`find_compiler`'s choice.
         generated: name -> text of further headers, which the sources may include.
 
     Raises:
@@ -100,7 +102,7 @@ def load(path: Path, functions: Sequence[str] = ()) -> ctypes.CDLL:
 
 
 def find_compiler() -> list[str]:
-    """The command of the compiler: ``$CXX``, which may hold arguments too, else the first of c++, g++ and clang++.
+    """The command of the compiler: ``$CXX``, which may hold arguments too, else c++, g++, clang++ or ``ziglang``'s.
 
     Raises:
         LibraryUnavailable: there is none.
@@ -114,9 +116,11 @@ def find_compiler() -> list[str]:
         except ValueError as error:
             raise LibraryUnavailable(f"CXX={asked!r} is no command ({error}); set it to a C++ compiler") from error
     found = next(filter(shutil.which, COMPILERS), None)
-    if found is None:
-        raise LibraryUnavailable(f"there is no C++ compiler; {REMEDY}")
-    return [found]
+    if found is not None:
+        return [found]
+    if find_spec("ziglang") is not None:  # a C++ compiler in a wheel: the extra [compiler]
+        return [sys.executable, "-m", "ziglang", "c++"]
+    raise LibraryUnavailable(f"there is no C++ compiler; {REMEDY}")
 
 
 def why_not_trusted(library: Path) -> str | None:

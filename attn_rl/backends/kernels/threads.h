@@ -12,7 +12,11 @@
 #endif
 
 // Of what runs on one core or on several, there is one machine code: a second, inlined, might add up in another order.
+#ifdef __clang__
+#define ONE_CODE __attribute__((noinline)) static
+#else
 #define ONE_CODE __attribute__((noinline, noclone)) static
+#endif
 
 // Threads that wait for work; they end with the process. One caller at a time has them.
 class Pool {
