@@ -14,7 +14,7 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-NEWEST_ONLY = ("agents", "docs", "hub", "mlflow", "onnx", "scheduling", "wandb", "zoo")
+NEWEST_ONLY = (*("agents", "compiler", "docs", "hub", "mlflow", "onnx", "ray", "scheduling", "tune", "wandb", "zoo"),)
 """Extras tried with the newest versions only: their packages leave no room for the oldest of the others."""
 REQUIREMENT = re.compile(r"([\w-]+)(>=|==)([\d.]+)")
 

@@ -4,7 +4,7 @@ Where fewer than K can be chosen, all of them are; the entries that are left ove
 
 **In order** (Plackett 1975, Luce 1959): the choice is drawn again and again from what is left,
 
-.. math:: \log p(a) = \sum_j \Big( s^{(j)}_{a_j} - \log \sum_{i \notin \{a_1 \dots a_{j-1}\}} e^{s^{(j)}_i} \Big).
+.. math:: \log p(a) = \sum_j \Big( s^{(j)}_{a_j} - \log \sum_{i \notin \{a_1 \ldots a_{j-1}\}} e^{s^{(j)}_i} \Big).
 
 For a *ranking* the scores are the same at every turn, and one race draws all (Gumbel top-k, Kool et al. 2019). *In
 turn*, scores depend on what was taken before. Entropy: the sum of the turns' entropies along one draw, unbiased in
@@ -12,7 +12,7 @@ value and gradient.
 
 **As a set** (conditional Bernoulli, Chen & Liu 1997): sets of n elements in proportion to the product of their weights,
 
-.. math:: p(S) = \frac{\prod_{i \in S} e^{s_i}}{e_n(e^{s_1}, \dots, e^{s_C})},
+.. math:: p(S) = \frac{\prod_{i \in S} e^{s_i}}{e_n(e^{s_1}, \ldots, e^{s_C})},
 
 with the elementary symmetric polynomial :math:`e_n`. The likeliest set is that of the n largest scores. The polynomial,
 draws and the entropy come from a binary tree over the choices (:class:`Tree`): exact, in log C steps.

@@ -3,7 +3,7 @@ r"""How old a memory is, as features that make both "exactly k steps ago" and "l
 One number that grows with the age is hard to read exactly: to look 16 steps back and not 15 takes large weights. So an
 age a is shown as
 
-.. math:: \log(1 + a),\quad \cos(2\pi a / p),\ \sin(2\pi a / p)\quad\text{for } p = 2, 4, 8, \dots
+.. math:: \log(1 + a),\quad \cos(2\pi a / p),\ \sin(2\pi a / p)\quad\text{for } p = 2, 4, 8, \ldots
 
 the positions of transformers (Vaswani et al. 2017, section 3.5) with periods that are whole numbers of steps: short
 ones tell neighbours apart, the longest says roughly when, and a linear layer shifts one age to another. The logarithm
