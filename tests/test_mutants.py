@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in 
 ATTENTION, NORMALIZER = "attn_rl/nn/attention.py", "attn_rl/nn/normalizer.py"
 ENCODER, READOUT, NETWORK = "attn_rl/nn/encoder.py", "attn_rl/nn/readout.py", "attn_rl/nn/network.py"
 TRIMMING, BASELINES = "attn_rl/backends/trimmed.py", "attn_rl/nn/baselines.py"
+STRUCTURED = "attn_rl/sb3/structured/"
 HEAD, MASKABLE, EXTRACTOR = "attn_rl/sb3/action_head.py", "attn_rl/sb3/maskable.py", "attn_rl/sb3/extractor.py"
 SAVING, RESUME, SNAPSHOT = (f"attn_rl/training/run/{name}.py" for name in ("save_callback", "resume", "agent_state"))
 REPLAYABLE, WORKERS = "attn_rl/vec_envs/replayable.py", "attn_rl/vec_envs/supervised.py"
@@ -25,6 +26,28 @@ RESUME_KILLER = "tests/training/run/test_resume.py::test_killed_and_resumed_is_b
 GENERATORS_KILLER = "tests/training/run/test_random_state.py::test_every_generator_goes_on_where_it_was_captured"
 
 MUTANTS = [
+    # ---- structured actions
+    Mutant(
+        "a later argument does not see what was chosen",
+        STRUCTURED + "head.py",
+        "layer(values[..., 0].long())",
+        "layer(0 * values[..., 0].long())",
+        "tests/sb3/structured/test_invariants.py::test_a_target_sees_the_verb_unless_it_is_told_not_to",
+    ),
+    Mutant(
+        "tokens of absent rows are handed on",
+        STRUCTURED + "layout.py",
+        "parts[name].masked_fill(~entities[name][1].unsqueeze(-1), 0.0)",
+        "parts[name]",
+        "tests/sb3/structured/test_invariants.py::test_kernels_and_modules_agree_where_nobody_is_there_to_point_at",
+    ),
+    Mutant(
+        "a set is as likely as its weights, whatever the others weigh",
+        STRUCTURED + "subsets.py",
+        "padded.gather(-1, values.long()).sum(-1) - self.tree.log_total(self.n_taken)",
+        "padded.gather(-1, values.long()).sum(-1)",
+        "tests/sb3/structured/test_invariants.py::test_a_set_by_hand",
+    ),
     # ---- attention and masking
     Mutant(
         "no mask",

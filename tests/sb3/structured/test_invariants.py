@@ -1,16 +1,20 @@
 """What must hold with all of it on: absent rows, order, nothing there, nothing allowed."""
 
 import math
+import random
 
 import numpy as np
 import pytest
 import torch
 
-from attn_rl import EntityAttentionPolicy
+from attn_rl import EntityAttentionPolicy, using
 from attn_rl.actions import split_action
+from attn_rl.backends.kernels.build import why_not
 from attn_rl.sb3.structured.choices import Numbers
 from attn_rl.sb3.structured.distribution import inexact
+from attn_rl.sb3.structured.head import StructuredHead
 from attn_rl.sb3.structured.subsets import AsSet
+from tests.sb3.structured.enumeration import D_LATENT, Layout, distribution, random_scene, repeated
 from tests.sb3.structured.test_agents import DECLARATIONS, MIXED, Battle, observations
 
 N_CASES = 200
@@ -226,3 +230,31 @@ def test_more_capacity_only_pads():
         one, other = small.evaluate_actions(tensors(obs), drawn), large.evaluate_actions(tensors(wide), wider)
     for a, b in zip(one, other, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_a_target_sees_the_verb_unless_it_is_told_not_to():
+    for sees, differ in ((None, True), ((), False)):
+        target = {"points_at": "enemies"} | ({} if sees is None else {"sees": sees})
+        layout = Layout({"verb": {"choices": 3}, "target": target}, {"units": 1, "enemies": 4})
+        torch.manual_seed(0)
+        head = StructuredHead(layout, D_LATENT)
+        for part in head.heads:
+            torch.nn.init.normal_(part.out.weight)
+        scene = random_scene(layout, random.Random(3))
+        scene.present["enemies"][:] = True
+        found = distribution(head, repeated(scene, 12))
+        pairs = torch.cartesian_prod(torch.arange(3), torch.arange(4))
+        of_target = found.log_prob(pairs).view(3, 4).log_softmax(-1)
+        assert (of_target.std(0).max().item() > 0.01) == differ
+
+
+@pytest.mark.skipif(why_not() is not None, reason="no C++ compiler")
+def test_kernels_and_modules_agree_where_nobody_is_there_to_point_at():
+    env, policy = make_policy("sets")
+    obs = observations(env, 64)
+    obs["units_present"][:] = 0
+    with torch.no_grad():
+        drawn, _, log_prob = policy(tensors(obs))
+        with using(policy, "plain"):
+            told = policy.evaluate_actions(tensors(obs), drawn)[1]
+    torch.testing.assert_close(told, log_prob, atol=1e-5, rtol=0)

@@ -13,7 +13,7 @@ from tests.training.run.test_resume import _unwatched, assert_same_run, killed, 
 pytestmark = pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 
 
-@pytest.mark.parametrize("env", ["Squad", "Pick"])
+@pytest.mark.parametrize("env", ["Pick", pytest.param("Squad", marks=pytest.mark.slow)])
 def test_killed_and_resumed_is_bit_equal(tmp_path, env):
     whole = run(tmp_path, "whole", "--env", f"AttnRL/{env}-v0")
     killed(5, partial(run, tmp_path, "killed", "--env", f"AttnRL/{env}-v0"))
