@@ -28,6 +28,7 @@ from attn_rl.wrappers import (
     GraphToEntities,
     GridToEntities,
     ImageToEntities,
+    MemoryWrapper,
     SequenceToEntities,
     TextToEntities,
 )
@@ -86,6 +87,7 @@ WRAPPED: dict[type, Callable[[], gym.Env]] = {
     FlattenDict: lambda: FlattenDict(sampler(spaces.Dict(a=spaces.Dict(b=POINT), c=spaces.Box(0, 1, (3, 2))))),
     GridToEntities: lambda: GridToEntities(sampler(spaces.Box(0, 4, (3, 5), np.int8)), "cells", absent=[0]),
     ImageToEntities: lambda: ImageToEntities(sampler(spaces.Box(0, 255, (6, 4, 3), np.uint8)), "patches", patch=2),
+    MemoryWrapper: lambda: MemoryWrapper(gym.make("AttnRL/Hidden-v0"), steps=3, sightings=2, actions=True),
     TextToEntities: lambda: TextToEntities(
         sampler(spaces.Text(12, charset="ab ")), "words", vocabulary=("a", "b"), capacity=6
     ),

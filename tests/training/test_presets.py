@@ -41,7 +41,7 @@ CHANGES = {  # environment, variant -> steps, environments, settings of all poli
     ),
     ("JobShop", ()): (
         *(500_000, 512),
-        {"pointer": "jobs", "gamma": 1.0, "gae_lambda": 1.0, "n_steps": 36, "batch_size": 4608},
+        {"pointer": "jobs", "gamma": 1.0, "gae_lambda": 1.0, "n_steps": 36, "batch_size": 2304, "shared_baseline": 8},
         *({}, [10, 15]),
     ),
     ("Match", ()): (
