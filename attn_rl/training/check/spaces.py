@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from attn_rl.actions import masks_in
 from attn_rl.adapters import family_of
 from attn_rl.entities import ACTION_MASK, EntitySpec, env_metadata
 from attn_rl.observation_size import check_observations
@@ -68,7 +69,8 @@ def find_spec(
     check_observations(space, 1)
     try:
         require_fixed_shapes(space)
-        spec = EntitySpec.from_space(space, edges=env_metadata(env).get("edges"), ignore=ignore)
+        unseen = (*ignore, *masks_in(space, env_metadata(env).get("actions")))
+        spec = EntitySpec.from_space(space, edges=env_metadata(env).get("edges"), ignore=unseen)
     except ValueError as error:
         reasons = _several_agents(env) or find_rows(space, ignore) or [(str(error), "correct the observation space")]
         if without := _family_wrapper(env):
