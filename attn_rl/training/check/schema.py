@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from attn_rl.edges import EdgeType
-from attn_rl.entities import EntitySpec
+from attn_rl.entities import EntitySpec, env_metadata
 from attn_rl.kinds import COMPARE, COMPARISONS, HEADING, groups_of
 from attn_rl.training.check.sample import Sample, rows_of
 from attn_rl.training.check.slots import Order
@@ -91,6 +91,8 @@ def _kind(kind: str, owners: Mapping[str, Any]) -> str:
 
 
 def _pointer(env: gym.Env, spec: EntitySpec) -> str:
+    if declared := env_metadata(env).get("actions"):
+        return f"; structured: {', '.join(declared)}"
     sizes = {part.stop - part.start for part in choices_of(env.action_space)}
     fitting = [name for name, capacity in spec.capacities.items() if capacity in sizes]
     if not fitting:
