@@ -67,6 +67,7 @@ def _begin_anew(study: optuna.Study) -> None:
 
 
 def _work(sweep: Sweep, space: Mapping[str, Any], n_trials: int, folder: Path, seed: int) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its traceback of a Ctrl-C says nothing of the sweep
     study = _study(folder, seed)
     if len(study.get_trials(states=FINISHED)) >= n_trials:
         return
@@ -81,6 +82,7 @@ def _work(sweep: Sweep, space: Mapping[str, Any], n_trials: int, folder: Path, s
         try:
             score = run_trial(sweep, changes, trial.number, report)
         except Stopped:
+            print(f"trial {trial.number}: stopped  {changes}", flush=True)
             raise optuna.TrialPruned from None
         except KeyboardInterrupt:  # Optuna fails the trial; a kill leaves it running, see _begin_anew
             study.enqueue_trial(trial.params)
