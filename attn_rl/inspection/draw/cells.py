@@ -41,6 +41,9 @@ FEWEST, SIDE, MOST = 3, 196, 64
 MARGIN, GAP = 16, 16
 WORD, WORD_LINE = 11, 19
 LEGEND = "depth of colour: weight, or effect relative to the largest; numbers: the largest, effects in nats"
+READS = (
+    "on the right, in layer 1: cells that read the word that the most attended cell reads most; what that cell reads"
+)
 
 
 @dataclass
@@ -92,7 +95,8 @@ def cells_and_words(probe: ProbeRecord, states: Sequence[int]) -> np.ndarray | N
     across = max(map(len, panels))
     width = 2 * MARGIN + across * (SIDE + GAP) - GAP
     heights = [SIDE * len(grids) + 34 + _text_height(probe.record, state, words) for state in states]
-    captions = [(line, MUTED) for line in wrap(LEGEND, width - 2 * MARGIN, 12)]
+    told = f"{LEGEND}; {READS}" if any(panel.colour == POINTER for shown in panels for panel in shown) else LEGEND
+    captions = [(line, MUTED) for line in wrap(told, width - 2 * MARGIN, 12)]
     captions += sentences(probe.verdicts, width - 2 * MARGIN)
     sheet = Sheet(width, 40 + sum(heights) + LINE * len(captions) + 6)
     sheet.text((MARGIN, 20), "Cells and words" if len(words) else "Cells", 15)
@@ -184,7 +188,7 @@ def _found_by_a_word(probe: ProbeRecord, state: int, cells: np.ndarray, words: n
     strength = np.full(len(numbers), np.nan)
     for group in (cells, words):
         strength[group] = _relative(numbers[group], 0.01)
-    title = f"cells that read {record.words(state)[word]!r}; what the first reads"
+    title = f"cells that read {record.words(state)[word]!r}"
     return [Shades(title, POINTER, strength, numbers)]
 
 
@@ -212,7 +216,7 @@ def _draw_grid(sheet: Sheet, probe: ProbeRecord, state: int, grid: Lattice, pane
             colour, thing = _named(said[slot])
             if colour is not None:
                 sheet.box(left + 2, top + cell - 4, cell - 4, 2.5, colour)
-            sheet.text((left + cell / 2, top + cell * 0.36), shorten(thing, cell - 2, 7), 7, ink, "mm")
+            sheet.text((left + cell / 2, top + cell * 0.36), shorten(thing.split()[0], cell - 2, 7), 7, ink, "mm")
         if slot == best and amount > 0.03:
             sheet.text((left + cell / 2, top + cell * 0.68), number(float(panel.numbers[slot])), 8, ink, "mm")
         if slot == relevant:
