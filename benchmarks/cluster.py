@@ -96,7 +96,7 @@ def ppo_chunks(config: Any) -> list[Any]:
     """What a runner sends for one train batch."""
     from attn_rl.ray import EntityEnvRunner
 
-    alone = config.copy(copy_frozen=False).env_runners(num_env_runners=0)  # else this one would have no environments
+    alone = config.copy(copy_frozen=False).env_runners(num_env_runners=0)
     made = EntityEnvRunner(config=alone, worker_index=0, num_workers=0)
     chunks: list[Any] = made.sample(num_timesteps=1024, explore=True)
     made.stop()
