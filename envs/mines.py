@@ -86,7 +86,7 @@ class MinesVectorEnv(BatchedEnv):
     ==============================  =======  =======  =======
     random                          .02      .02      .01
     straight to the target          .69      .51      .34
-    scripted (20 steps ahead)      1.00     1.00     1.00
+    scripted (20 steps ahead)       1.00     1.00     1.00
     ==============================  =======  =======  =======
 
     **Termination.** At the target or on touching a mine. Truncated after 64 steps.
