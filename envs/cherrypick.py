@@ -9,6 +9,7 @@ from gymnasium import spaces
 
 from .core.batched import ADVANTAGES_SCALED, BatchedEnv
 from .core.drawing import INK, Canvas, blend
+from .core.geometry import seats_in_rows
 from .core.randomness import RandomStream
 from .core.single import SingleEnv
 from .core.slots import check_counts, features, reorder
@@ -134,10 +135,7 @@ class CherryPickVectorEnv(BatchedEnv):
 
     def entity_places(self, state: State) -> FloatArray:
         """Cherries lie in rows and stay there while slots change."""
-        columns = int(np.ceil(np.sqrt(self.capacity)))
-        place = np.stack([state.seat % columns, -(state.seat // columns)], axis=-1)
-        place = (place + (0.5 - columns / 2, columns / 2 - 0.5)) * (1.9 / columns)
-        return np.where(state.present[..., None], place, np.nan)
+        return np.where(state.present[..., None], seats_in_rows(state.seat, self.capacity), np.nan)
 
     def draw(self, game: State, canvas: Canvas) -> None:
         places = self.entity_places(State(present=game.present[None], seat=game.seat[None]))[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .types import BoolArray, FloatArray
+from .types import BoolArray, FloatArray, IntArray
 
 _ANGLES = np.pi / 4 * np.arange(8)
 COMPASS = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
@@ -59,3 +59,11 @@ def way_round(start: FloatArray, goal: FloatArray, centre: FloatArray, half: Flo
     corners = centre[..., None, :] + half[..., None, :] * np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)])
     round_corner = length(corners - start[..., None, :]) + length(goal[..., None, :] - corners)
     return np.where(crosses(start, goal, centre, half), round_corner.min(axis=-1), length(goal - start))
+
+
+def seats_in_rows(seat: IntArray, capacity: int) -> FloatArray:
+    """Return where seats are (..., 2), x right, y up, in [-1, 1]: in rows, as many in each as there are rows."""
+    columns = int(np.ceil(np.sqrt(capacity)))
+    place = np.stack([seat % columns, -(seat // columns)], axis=-1)
+    places: FloatArray = (place + (0.5 - columns / 2, columns / 2 - 0.5)) * (1.9 / columns)
+    return places

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import random
 from collections.abc import Iterator
@@ -97,6 +98,16 @@ def repeated(scene: Scene, n: int) -> Scene:
         return {name: x.expand(n, *x.shape[1:]) for name, x in parts.items()}
 
     return Scene(scene.latent.expand(n, -1), many(scene.tokens), many(scene.present), many(scene.masks))
+
+
+def in_double(head: StructuredHead, scene: Scene) -> tuple[StructuredHead, Scene]:
+    """The same in float64, in which nothing but a wrong formula keeps a sum from 1."""
+
+    def more(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: x.double() if x.is_floating_point() else x for name, x in parts.items()}
+
+    exact = Scene(scene.latent.double(), more(scene.tokens), scene.present, more(scene.masks))
+    return copy.deepcopy(head).double(), exact
 
 
 def distribution(head: StructuredHead, scene: Scene) -> StructuredDistribution:
