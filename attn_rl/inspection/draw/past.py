@@ -8,7 +8,7 @@ from attn_rl.inspection.draw.sheet import ATTENTION, EFFECT, FAINT, MUTED, TARGE
 from attn_rl.inspection.measure.ages import by_age, slot_ages
 from attn_rl.inspection.measure.probe_record import ProbeRecord
 
-MARGIN, LEFT, TOP, GAP = 16, 110, 44, 22
+MARGIN, LEFT, TOP, GAP = 16, 150, 44, 22
 MOST_ROWS = 33
 """Ages that get a row of their own; what is older shares the last one."""
 

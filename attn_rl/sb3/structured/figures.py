@@ -51,8 +51,8 @@ def log_probabilities(distribution: StructuredDistribution) -> tuple[Tensor, tup
 def pointing(distribution: StructuredDistribution, capacities: dict[str, int]) -> tuple[Tensor | None, tuple[str, ...]]:
     """Who points at whom: probability of every slot of all types (B,P,N), row by row, and what the P rows are called.
 
-    Rows that are not asked are zeros. Of several that are taken: the probability to be among them, of a set; the one
-    that each turn takes, in order.
+    Rows that are not asked are zeros. Of a set: the probability to be among those taken. Of several that are taken in
+    order, every turn has a row.
 
     Args:
         distribution: what points.
@@ -63,21 +63,22 @@ def pointing(distribution: StructuredDistribution, capacities: dict[str, int]) -
     for argument, found, asked, values in distribution.given_modes():
         if not argument.points_at:
             continue
-        likely = _slots(argument, _likely(found, values) * asked[..., None], capacities)
-        rows.append(likely)
-        of = (argument.name,) if argument.each is None else (f"{argument.each} {i}" for i in range(likely.shape[1]))
-        labels += [name if argument.each is None else f"{name} {argument.name}" for name in of]
+        likely = _likely(found, values) * asked[..., None, None]  # (B,R,T,C)
+        rows.append(_slots(argument, likely.flatten(1, 2), capacities))
+        owners = [""] if argument.each is None else [f"{argument.each} {i} " for i in range(likely.shape[1])]
+        turns = [""] if likely.shape[2] == 1 else [f" {i + 1}" for i in range(likely.shape[2])]
+        labels += [f"{owner}{argument.name}{turn}" for owner in owners for turn in turns]
     return (torch.cat(rows, 1) if rows else None), tuple(labels)
 
 
 def _likely(found: Any, values: Tensor) -> Tensor:
-    """Probability of every choice (B,R,C)."""
+    """Probability of every choice at every turn (B,R,T,C)."""
     if isinstance(found, OneChoice):
-        return found.log_probs.exp()
+        return found.log_probs.exp().unsqueeze(-2)
     if isinstance(found, AsSet):
-        return found.inclusion()
-    made: Tensor = (found.turns(values).exp() * found.turn_is_taken().unsqueeze(-1)).sum(-2)
-    return made
+        return found.inclusion().unsqueeze(-2)
+    by_turn: Tensor = found.turns(values).exp() * found.turn_is_taken().unsqueeze(-1)
+    return by_turn
 
 
 def _slots(argument: Argument, likely: Tensor, capacities: dict[str, int]) -> Tensor:

@@ -285,8 +285,12 @@ def test_records_tell_who_points_at_whom():
             np.testing.assert_allclose(aims, asked, atol=1e-5)
             assert not record.pointing[..., 5:].any()  # slots of units
         else:
-            assert record.pointing_labels == ("leader", "guards", "route", "order")
-            np.testing.assert_allclose(aims[:, 2], np.minimum(obs["enemies_present"].sum(-1), 3), atol=1e-4)
+            route, order = ("route 1", "route 2", "route 3"), ("order 1", "order 2")
+            assert record.pointing_labels == ("leader", "guards", *route, *order)
+            turns = np.arange(3) < obs["enemies_present"].sum(-1, keepdims=True)
+            np.testing.assert_allclose(aims[:, 2:5], turns, atol=1e-5)
+        assert record.pointing.min() >= 0
+        assert record.pointing.max() <= 1 + 1e-5
         found = absence(actor, record)["absence_kl"]
         assert np.isfinite(found[record.slot_present]).all()
         assert "target" in record._repr_html_() or actions == "sets"
